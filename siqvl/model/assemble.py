@@ -1,0 +1,300 @@
+"""Puts a SiQ-VL together: a SigLIP checkpoint + a Qwen2/2.5 checkpoint -> (model, processor).
+
+Weights are only ever read from safetensors; a pickle can run code when it is opened.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2ForCausalLM,
+    SiglipVisionModel,
+)
+
+from .configuration import SiQVLConfig
+from .modeling import SiQVLForConditionalGeneration
+from .processing import IMAGE_TOKEN, SiQVLProcessor
+from .projector import SiQVLProjector
+
+END_OF_TURN = "<|im_end|>"
+END_OF_TEXT = "<|endoftext|>"
+
+_CHAT_TEMPLATE_FILE = Path(__file__).with_name("chat_template.jinja")
+_QWEN_SYSTEM_PROMPT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+
+def assemble(
+    vision: str | Path,
+    language: str | Path,
+    *,
+    pixel_shuffle_factor: int | None = None,
+    max_image_tokens: int = 256,
+    init: Literal["pretrained", "config"] = "pretrained",
+    attn_implementation: str = "sdpa",
+    dtype: str | torch.dtype = "float32",
+    system_prompt: str | None = None,
+    trust_remote_code: bool = False,
+    vision_revision: str | None = None,
+    language_revision: str | None = None,
+) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
+    """Builds a model and its processor from two published parts.
+
+    Args:
+        vision: SigLIP or SigLIP2 (fixed resolution), a full model or its vision half: hub id or folder
+            with config.json and preprocessor_config.json.
+        language: Qwen2 or Qwen2.5: hub id or folder with config.json and the tokenizer's files.
+        pixel_shuffle_factor: see `SiQVLConfig`; None derives it from `max_image_tokens`.
+        init: "pretrained" reads both parts' weights; "config" needs no weights and draws random ones.
+            The projector is new either way, see `init_projector`.
+        dtype: of every weight, for example "bfloat16".
+        system_prompt: the system message of conversations that bring none. None: Qwen's own; "": no
+            system turn; any other text: that text. Saved in the checkpoint's chat template.
+        trust_remote_code: passed on to config, tokenizer and image processor loading.
+        vision_revision, language_revision: hub revisions to pin.
+
+    Raises:
+        ValueError: a part of another model family, missing files, a picture size the tower was not
+            built for, or a tokenizer that does not fit the embeddings. Each names what was found.
+    """
+    if init not in ("pretrained", "config"):
+        raise ValueError(f"init must be 'pretrained' or 'config', got {init!r}.")
+    dtype = _as_dtype(dtype)
+    vision_source = {"revision": vision_revision, "trust_remote_code": trust_remote_code}
+    language_source = {"revision": language_revision, "trust_remote_code": trust_remote_code}
+
+    vision_config = _read_config(
+        vision, "SigLIP vision", ("siglip", "siglip_vision_model"), **vision_source
+    )
+    if vision_config.model_type == "siglip":
+        vision_config = vision_config.vision_config
+    text_config = _read_config(language, "Qwen2/Qwen2.5 language", ("qwen2",), **language_source)
+    tokenizer = _read_tokenizer(language, text_config, **language_source)
+    image_processor = _read_image_processor(vision, vision_config, **vision_source)
+
+    config = SiQVLConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        pixel_shuffle_factor=pixel_shuffle_factor,
+        max_image_tokens=max_image_tokens,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+    )
+    if init == "pretrained":
+        model = _join_pretrained(
+            config, vision, language, dtype, attn_implementation, vision_revision, language_revision
+        )
+    else:
+        model = SiQVLForConditionalGeneration._from_config(
+            config, dtype=dtype, attn_implementation=attn_implementation
+        )
+    init_projector(model)
+    model.generation_config = _generation_config(tokenizer)
+    processor = SiQVLProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        num_image_tokens=config.tokens_per_image,
+        chat_template=chat_template(system_prompt),
+    )
+    return model.eval(), processor
+
+
+def load_checkpoint(
+    path: str | Path, *, dtype: str | torch.dtype = "float32", attn_implementation: str = "sdpa"
+) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
+    """Loads a SiQ-VL checkpoint folder, from local safetensors and with this package's classes only.
+
+    Raises:
+        ValueError: no folder, no safetensors, another model's folder, weights missing from it, or a
+            processor whose image takes another number of tokens than the model's.
+    """
+    path = Path(path)
+    if not (path / "config.json").is_file():
+        raise ValueError(f"{path} is not a SiQ-VL checkpoint: it has no config.json.")
+    found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if found != SiQVLConfig.model_type:
+        raise ValueError(f"{path} holds model_type '{found}', expected '{SiQVLConfig.model_type}'.")
+    if not any(path.glob("*.safetensors")):
+        raise ValueError(f"{path} holds no *.safetensors file; other weight formats are refused.")
+    model, report = SiQVLForConditionalGeneration.from_pretrained(
+        path,
+        dtype=_as_dtype(dtype),
+        attn_implementation=attn_implementation,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    _require_all_weights(report, path)
+    processor = SiQVLProcessor.from_pretrained(path, local_files_only=True)
+    if processor.num_image_tokens != model.config.tokens_per_image:
+        raise ValueError(
+            f"{path}: the processor makes {processor.num_image_tokens} tokens an image, the model expects "
+            f"{model.config.tokens_per_image}."
+        )
+    return model, processor
+
+
+def build_on_meta(config: SiQVLConfig) -> SiQVLForConditionalGeneration:
+    """The model's shapes without its memory: for parameter counts, FLOPs and memory estimates."""
+    with torch.device("meta"):
+        return SiQVLForConditionalGeneration(config)
+
+
+@torch.no_grad()
+def init_projector(model: SiQVLForConditionalGeneration) -> None:
+    """Sets the LayerNorm's gain to the RMS of the text embeddings the model actually has.
+
+    Everything else about the projector's start, and why, is in `SiQVLPreTrainedModel._init_weights`.
+    """
+    embeddings = model.get_input_embeddings().weight
+    model.model.multi_modal_projector.norm.weight.fill_(embeddings.float().pow(2).mean().sqrt())
+
+
+def chat_template(system_prompt: str | None = None) -> str:
+    """The Jinja source of chat_template.jinja with this default system message baked in.
+
+    None keeps Qwen's own; "" renders no system turn unless the messages bring one.
+    """
+    source = _CHAT_TEMPLATE_FILE.read_text(encoding="utf-8")
+    if system_prompt is None:
+        return source
+    line = '{%- set default_system_message = "' + _QWEN_SYSTEM_PROMPT + '" %}'
+    if source.count(line) != 1:
+        raise ValueError(
+            f"{_CHAT_TEMPLATE_FILE} must hold this line exactly once, found {source.count(line)}: {line}"
+        )
+    # Jinja reads a JSON string literal as it is, as long as characters are not \u-escaped in pairs.
+    literal = json.dumps(system_prompt, ensure_ascii=False)
+    return source.replace(line, "{%- set default_system_message = " + literal + " %}")
+
+
+def _join_pretrained(
+    config, vision, language, dtype, attn_implementation, vision_revision, language_revision
+):
+    """Reads both parts and joins them around a new projector; no weight is ever held twice."""
+    options = {
+        "dtype": dtype,
+        "attn_implementation": attn_implementation,
+        "use_safetensors": True,
+        "output_loading_info": True,
+    }
+    tower, report = _VisionHalf.from_pretrained(
+        vision, config=config.vision_config, revision=vision_revision or "main", **options
+    )
+    tower.__class__ = SiglipVisionModel  # the subclass matters only while loading
+    _require_all_weights(report, vision)
+    decoder, report = Qwen2ForCausalLM.from_pretrained(
+        language, config=config.text_config, revision=language_revision or "main", **options
+    )
+    _require_all_weights(report, language)
+
+    config.vision_config, config.text_config = tower.config, decoder.config
+    for part in (config.vision_config, config.text_config):
+        if Path(part.name_or_path).is_dir():
+            part.name_or_path = (
+                ""  # a local path means nothing elsewhere, and equal models shall save equal files
+            )
+    with torch.device("meta"):
+        model = SiQVLForConditionalGeneration._from_config(
+            config, dtype=dtype, attn_implementation=attn_implementation
+        )
+    model.model.vision_tower = tower
+    model.model.language_model = decoder.model
+    model.lm_head = decoder.lm_head
+    model.model.multi_modal_projector = SiQVLProjector(config).to(dtype)
+    model._init_weights(model.model.multi_modal_projector)
+    model.tie_weights()
+    return model
+
+
+class _VisionHalf(SiglipVisionModel):
+    """Reads the vision half of a full SigLIP without reporting each weight of the other half."""
+
+    _keys_to_ignore_on_load_unexpected = [r"^text_model\.", r"^head\.", r"^logit_(scale|bias)$"]
+
+
+def _require_all_weights(report: dict, source: str | Path) -> None:
+    """Raises ValueError for weights a checkpoint lacks: transformers would fill them at random."""
+    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if missing:
+        raise ValueError(
+            f"{source} lacks {len(missing)} of the model's weights, first: {missing[0]}."
+        )
+
+
+def _read_config(source, part, expected, **options) -> PreTrainedConfig:
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"{source} is no {part} model: it has no config.json.")
+    config = AutoConfig.from_pretrained(source, **_drop_none(options))
+    if config.model_type not in expected:
+        raise ValueError(
+            f"{source} is no {part} model: found model_type '{config.model_type}', expected {' or '.join(expected)}."
+        )
+    return config
+
+
+def _read_tokenizer(source, text_config, **options) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(source, **_drop_none(options))
+    vocabulary = tokenizer.get_vocab()
+    for token in (IMAGE_TOKEN, "<|vision_start|>", "<|vision_end|>", END_OF_TURN, END_OF_TEXT):
+        if token not in vocabulary:
+            raise ValueError(
+                f"The tokenizer of {source} has no token {token!r}; SiQ-VL needs Qwen2's special tokens."
+            )
+    if (
+        len(tokenizer) > text_config.vocab_size
+    ):  # fewer is normal: Qwen2.5 has 151,665 tokens, 151,936 rows
+        raise ValueError(
+            f"The tokenizer of {source} has {len(tokenizer)} tokens, its model only {text_config.vocab_size} embeddings."
+        )
+    tokenizer.eos_token, tokenizer.pad_token = END_OF_TURN, END_OF_TEXT
+    tokenizer.padding_side = "left"  # batched generation continues at the right end
+    return tokenizer
+
+
+def _read_image_processor(source, vision_config, **options):
+    folder = Path(source)
+    if folder.is_dir() and not any(
+        (folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
+    ):
+        raise ValueError(
+            f"{source} has no preprocessor_config.json: copy it from the vision model's repository."
+        )
+    image_processor = AutoImageProcessor.from_pretrained(source, **_drop_none(options))
+    size = (image_processor.size["height"], image_processor.size["width"])
+    if size != (vision_config.image_size, vision_config.image_size):
+        raise ValueError(
+            f"{source}: the image processor makes {size[0]}x{size[1]} pixels, the tower reads "
+            f"{vision_config.image_size}x{vision_config.image_size}."
+        )
+    return image_processor
+
+
+def _generation_config(tokenizer) -> GenerationConfig:
+    """Greedy by default; stops at the end of a turn or text, and never draws a vision placeholder."""
+    ids = tokenizer.convert_tokens_to_ids
+    return GenerationConfig(
+        eos_token_id=[ids(END_OF_TURN), ids(END_OF_TEXT)],
+        pad_token_id=ids(END_OF_TEXT),
+        suppress_tokens=[ids(IMAGE_TOKEN)],
+    )
+
+
+def _as_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    resolved = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(resolved, torch.dtype) or not resolved.is_floating_point:
+        raise ValueError(
+            f"dtype must be a floating point torch dtype such as 'bfloat16', got {dtype!r}."
+        )
+    return resolved
+
+
+def _drop_none(options: dict) -> dict:
+    return {name: value for name, value in options.items() if value is not None}

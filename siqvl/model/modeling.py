@@ -1,0 +1,412 @@
+"""SiQ-VL: SigLIP tower -> projector -> Qwen2, as a native transformers model.
+
+The tower's last hidden state (after its final LayerNorm) is projected, and the resulting vectors
+take the places of the `<|image_pad|>` embeddings, in order. Everything after that is plain Qwen2.
+
+There is deliberately no loss or logit code beyond transformers' own: TRL replaces `forward` by
+backbone + `lm_head.weight`, so whatever else stood here would silently not be trained.
+
+This file travels inside every checkpoint (`trust_remote_code`), so of siqvl it imports only its
+two neighbours. Attribute names follow transformers' LLaVA, which vLLM, TRL and PEFT look for.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import GenerationMixin, PreTrainedModel, Qwen2Model, SiglipVisionModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    BaseModelOutputWithPooling,
+    ModelOutput,
+)
+from transformers.modeling_utils import slice_logits_to_keep
+from transformers.utils import torch_compilable_check
+from transformers.utils.generic import can_return_tuple
+
+from .configuration import SiQVLConfig
+from .projector import SiQVLProjector
+
+
+@dataclass
+class SiQVLModelOutput(BaseModelOutputWithPast):
+    """Qwen2's output plus `image_hidden_states` [images, tokens_per_image, text hidden]."""
+
+    image_hidden_states: torch.Tensor | None = None
+
+
+@dataclass
+class SiQVLCausalLMOutput(ModelOutput):
+    """Qwen2ForCausalLM's output plus `image_hidden_states` [images, tokens_per_image, text hidden]."""
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    image_hidden_states: torch.Tensor | None = None
+
+
+class SiQVLPreTrainedModel(PreTrainedModel):
+    """Loading, saving and what the parts support; see transformers `PreTrainedModel`."""
+
+    config: SiQVLConfig
+    config_class = SiQVLConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = [
+        "SiglipVisionEmbeddings",
+        "SiglipEncoderLayer",
+        "SiQVLProjector",
+        "Qwen2DecoderLayer",
+    ]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Starts the projector so that image tokens enter at the scale of text embeddings.
+
+        The Linear keeps variance (normal, std = fan_in^-0.5; zero bias). The LayerNorm's gain is the
+        text model's `initializer_range`, the RMS its embeddings start with; `assemble` refines it to
+        the RMS of the pretrained embeddings. With PyTorch's gain of 1 image tokens would be some 50
+        times larger than text ones, and in a pre-norm decoder the early layers could hardly move
+        them (arXiv 2503.17349 measures that imbalance and what it costs).
+        """
+        if isinstance(module, SiQVLProjector):
+            init.normal_(module.linear.weight, std=module.linear.in_features**-0.5)
+            init.zeros_(module.linear.bias)
+            init.constant_(module.norm.weight, self.config.text_config.initializer_range)
+            init.zeros_(module.norm.bias)
+        else:
+            super()._init_weights(module)
+
+
+class SiQVLModel(SiQVLPreTrainedModel):
+    """The multimodal backbone without a language head."""
+
+    def __init__(self, config: SiQVLConfig):
+        super().__init__(config)
+        self.vision_tower = SiglipVisionModel._from_config(config.vision_config)
+        self.multi_modal_projector = SiQVLProjector(config)
+        self.language_model = Qwen2Model._from_config(config.text_config)
+        self.post_init()
+
+    @property
+    def vision_tower_is_frozen(self) -> bool:
+        return not any(parameter.requires_grad for parameter in self.vision_tower.parameters())
+
+    def train(self, mode: bool = True) -> "SiQVLModel":
+        """A frozen tower stays in eval: Trainer calls `train()` each step, and in train mode gradient
+        checkpointing would wrap its layers."""
+        super().train(mode)
+        if self.vision_tower_is_frozen:
+            self.vision_tower.eval()
+        return self
+
+    def get_vision_features(self, pixel_values: torch.Tensor, **kwargs) -> torch.Tensor:
+        """Tower features before the projector: what a feature cache stores.
+
+        Args:
+            pixel_values: [images, 3, image_size, image_size].
+
+        Returns:
+            [images, patches, vision hidden], after the tower's final LayerNorm. Without a graph when
+            nothing in the tower trains, even though gradient checkpointing hooks its embeddings to
+            require grad (transformers `enable_input_require_grads`).
+
+        Raises:
+            ValueError: the pixels are not of the size the tower was built for.
+        """
+        size = self.config.vision_config.image_size
+        if tuple(pixel_values.shape[1:]) != (self.config.vision_config.num_channels, size, size):
+            raise ValueError(
+                f"pixel_values must be [images, {self.config.vision_config.num_channels}, {size}, {size}], "
+                f"got {list(pixel_values.shape)}."
+            )
+        frozen = self.vision_tower_is_frozen  # asked anew: a stage may (un)freeze after `train()`
+        should_train = self.training and not frozen
+        if self.vision_tower.training != should_train:
+            self.vision_tower.train(should_train)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+            return self.vision_tower(pixel_values, return_dict=True, **kwargs).last_hidden_state
+
+    def project_vision_features(self, vision_features: torch.Tensor) -> BaseModelOutputWithPooling:
+        """Tower features [images, patches, vision hidden] -> the output of `get_image_features`.
+
+        Raises:
+            ValueError: features of another tower.
+        """
+        expected = (self.config.patch_grid**2, self.config.vision_config.hidden_size)
+        if vision_features.ndim != 3 or tuple(vision_features.shape[1:]) != expected:
+            raise ValueError(
+                f"vision_features must be [images, {expected[0]}, {expected[1]}], got {list(vision_features.shape)}."
+            )
+        vision_features = vision_features.to(self.multi_modal_projector.linear.weight.device)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=vision_features,
+            pooler_output=self.multi_modal_projector(vision_features),
+        )
+
+    @can_return_tuple
+    def get_image_features(
+        self, pixel_values: torch.Tensor, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """Pixels [images, 3, H, W] -> `pooler_output` [images, tokens_per_image, text hidden].
+
+        `last_hidden_state` holds the tower features [images, patches, vision hidden].
+        """
+        return self.project_vision_features(self.get_vision_features(pixel_values, **kwargs))
+
+    def get_placeholder_mask(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.Tensor,
+        image_features: torch.Tensor | None,
+    ) -> torch.BoolTensor:
+        """Marks the `<|image_pad|>` positions and checks that features exist for exactly those.
+
+        Returns:
+            [batch, sequence, 1].
+
+        Raises:
+            ValueError: "Image features and image tokens do not match" with both counts. TRL looks for
+                these words to explain truncated prompts.
+        """
+        if input_ids is None:
+            placeholder = torch.full(
+                (), self.config.image_token_id, dtype=torch.long, device=inputs_embeds.device
+            )
+            mask = (inputs_embeds == self.get_input_embeddings()(placeholder)).all(-1)
+        else:
+            mask = (input_ids == self.config.image_token_id).to(inputs_embeds.device)
+        tokens = mask.sum()
+        features = 0 if image_features is None else image_features.shape[0]
+        torch_compilable_check(
+            tokens == features,
+            lambda: (
+                f"Image features and image tokens do not match, tokens: {int(tokens)}, features: {features}"
+            ),
+        )
+        return mask.unsqueeze(-1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        vision_features: torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> SiQVLModelOutput:
+        """
+        Args:
+            input_ids: [batch, sequence], with `tokens_per_image` placeholders for each image; images
+                are taken in reading order over the whole batch, any number per row.
+            pixel_values: [images, 3, image_size, image_size]; None for a batch of text only.
+            vision_features: [images, patches, vision hidden], tower features computed earlier, instead
+                of `pixel_values`.
+            mm_encoder_outputs: {"image": output of `get_image_features`}; `generate` encodes once and
+                passes this, so that beams share one pass.
+            attention_mask: [batch, sequence], left or right padding. None together with restarting
+                `position_ids` means packed rows: the samples of a row do not see each other.
+
+        Raises:
+            ValueError: more than one source of images, both or neither of ids and embeddings, a
+                count of features and placeholders that differs, or a packed row that would leak.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds.")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+
+        images = self._encode_images(pixel_values, vision_features, mm_encoder_outputs)
+        image_features = None
+        if images is not None:
+            # A list when `generate` has expanded it for beams, otherwise [images, tokens, hidden].
+            image_features = torch.cat(list(images.pooler_output)).to(
+                inputs_embeds.device, inputs_embeds.dtype
+            )
+        starts_a_sequence = past_key_values is None or past_key_values.get_seq_length() == 0
+        # Decoding steps carry no images, and a sampled placeholder is just a token there.
+        if image_features is not None or (starts_a_sequence and input_ids is not None):
+            mask = self.get_placeholder_mask(input_ids, inputs_embeds, image_features)
+            if image_features is not None:
+                inputs_embeds = inputs_embeds.masked_scatter(mask, image_features)
+
+        outputs = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=self._packing_safe_use_cache(
+                attention_mask, position_ids, past_key_values, use_cache
+            ),
+            **kwargs,
+        )
+        return SiQVLModelOutput(
+            last_hidden_state=outputs.last_hidden_state,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=None if images is None else images.pooler_output,
+        )
+
+    def _encode_images(
+        self, pixel_values, vision_features, mm_encoder_outputs
+    ) -> ModelOutput | None:
+        encoded = (mm_encoder_outputs or {}).get("image")
+        given = {
+            "pixel_values": pixel_values,
+            "vision_features": vision_features,
+            "mm_encoder_outputs": encoded,
+        }
+        names = [name for name, value in given.items() if value is not None]
+        if len(names) > 1:
+            raise ValueError(f"Images were given more than once: {' and '.join(names)}.")
+        if pixel_values is not None:
+            return self.get_image_features(pixel_values, return_dict=True)
+        if vision_features is not None:
+            return self.project_vision_features(vision_features)
+        return encoded
+
+    def _packing_safe_use_cache(
+        self, attention_mask, position_ids, past_key_values, use_cache
+    ) -> bool | None:
+        """Keeps packed rows isolated.
+
+        transformers infers isolation from restarting `position_ids`, but only when there is neither an
+        attention mask nor a cache (masking_utils.py `_preprocess_mask_arguments`); otherwise samples
+        leak into each other without a word. Qwen2 makes a cache by default, so it is turned off here.
+        """
+        if position_ids is None or past_key_values is not None:
+            return use_cache
+        if attention_mask is None:
+            if use_cache and _restarts(position_ids, None):
+                raise ValueError(
+                    "Packed rows (restarting position_ids) need use_cache=False, got use_cache=True."
+                )
+            return False if use_cache is None else use_cache
+        # Looking costs a device synchronisation, so only training, where packing happens, pays for it.
+        if self.training and isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
+            if _restarts(position_ids, attention_mask):
+                raise ValueError(
+                    "Packed rows (restarting position_ids) need attention_mask=None, got a mask of shape "
+                    f"{list(attention_mask.shape)}: with it the packed samples would see each other."
+                )
+        return use_cache
+
+
+def _restarts(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> bool:
+    """Whether positions jump between two neighbouring tokens that are both real."""
+    jumps = position_ids[:, 1:] - position_ids[:, :-1] != 1
+    if attention_mask is not None:
+        jumps = jumps & attention_mask[:, 1:].bool() & attention_mask[:, :-1].bool()
+    return bool(jumps.any())
+
+
+class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
+    """The backbone with a language head: what gets trained, saved, and generates."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+
+    def __init__(self, config: SiQVLConfig):
+        super().__init__(config)
+        self.model = SiQVLModel(config)
+        self.lm_head = nn.Linear(
+            config.text_config.hidden_size, config.text_config.vocab_size, bias=False
+        )
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
+    def get_image_features(
+        self, pixel_values: torch.Tensor, **kwargs
+    ) -> BaseModelOutputWithPooling:
+        """See `SiQVLModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values, **kwargs)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        vision_features: torch.Tensor | None = None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
+        labels: torch.LongTensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        use_cache: bool | None = None,
+        **kwargs,
+    ) -> SiQVLCausalLMOutput:
+        """`SiQVLModel.forward` followed by the head.
+
+        Args:
+            labels: [batch, sequence], -100 where nothing is learned; shifted here, not by the caller.
+            logits_to_keep: 0 for all positions, n for the last n, or a tensor of positions.
+
+        Returns:
+            logits [batch, kept, vocab]; loss when `labels` are given (`num_items_in_batch` is honoured).
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            vision_features=vision_features,
+            mm_encoder_outputs=mm_encoder_outputs,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                vocab_size=self.config.text_config.vocab_size,
+                **kwargs,
+            )
+        return SiQVLCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            image_hidden_states=outputs.image_hidden_states,
+        )
+
+    def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> dict:
+        """Lets `generate` take `vision_features`: projected once, like pixels, before beams expand."""
+        vision_features = model_kwargs.pop("vision_features", None)
+        if vision_features is not None:
+            encoded = dict(model_kwargs.get("mm_encoder_outputs") or {})
+            if encoded.get("image") is not None:
+                raise ValueError(
+                    "Images were given more than once: vision_features and mm_encoder_outputs."
+                )
+            encoded["image"] = self.model.project_vision_features(vision_features)
+            model_kwargs["mm_encoder_outputs"] = encoded
+        return super()._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
+
+
+__all__ = ["SiQVLForConditionalGeneration", "SiQVLModel", "SiQVLPreTrainedModel"]

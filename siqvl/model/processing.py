@@ -1,0 +1,91 @@
+"""Pictures and text -> model inputs: each `<|image_pad|>` grows to the tokens an image takes.
+
+This file travels inside every checkpoint (`trust_remote_code`), so it imports nothing else of siqvl.
+"""
+
+import re
+
+from transformers.processing_utils import MultiModalData, ProcessorMixin
+
+IMAGE_TOKEN = "<|image_pad|>"
+
+# Everything in Qwen's vocabulary that announces or stands for pixels.
+VISION_TOKENS = (
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+_VISION_TOKEN = re.compile("|".join(re.escape(token) for token in VISION_TOKENS))
+
+
+def neutralise_image_tokens(text: str) -> tuple[str, int]:
+    """Breaks vision tokens that stand literally in user text, so that they stay text.
+
+    A question such as "what does <|image_pad|> mean?" would otherwise add a placeholder for which
+    there is no picture. One space goes in after `<|` (`<| image_pad|>`): a person still reads it,
+    the tokenizer sees plain characters, and nothing is removed, so no new literal can come together.
+
+    Returns:
+        The text, and how many literals were broken (0: the text is returned as it was).
+    """
+    return _VISION_TOKEN.subn(lambda match: "<| " + match.group()[2:], text)
+
+
+class SiQVLProcessor(ProcessorMixin):
+    """SigLIP image processor + Qwen2 tokenizer + chat template.
+
+    Text comes first, as from `apply_chat_template`, with one `<|image_pad|>` for each image; calling
+    the processor expands each to `num_image_tokens` of them. `__call__` is transformers' own: it
+    raises ValueError when images and placeholders differ in number, with both numbers.
+
+    Args:
+        image_processor: a SigLIP image processor (every image becomes one square).
+        tokenizer: a Qwen2 tokenizer that knows `image_token`.
+        num_image_tokens: `SiQVLConfig.tokens_per_image`; kept in processor_config.json.
+        chat_template: Jinja source; kept in chat_template.jinja.
+        image_token: the placeholder.
+
+    Raises:
+        ValueError: the tokenizer does not know `image_token` as one token.
+    """
+
+    def __init__(
+        self,
+        image_processor=None,
+        tokenizer=None,
+        num_image_tokens: int | None = None,
+        chat_template: str | None = None,
+        image_token: str = IMAGE_TOKEN,
+    ):
+        if not isinstance(num_image_tokens, int) or num_image_tokens < 1:
+            raise ValueError(f"num_image_tokens must be a positive int, got {num_image_tokens!r}.")
+        ids = tokenizer.encode(image_token, add_special_tokens=False)
+        if len(ids) != 1:
+            raise ValueError(
+                f"The tokenizer splits {image_token!r} into {len(ids)} tokens, expected 1."
+            )
+        # ProcessorMixin reads these while it initialises, so they are set before it.
+        self.num_image_tokens = num_image_tokens
+        self.image_token = image_token
+        self.image_token_id = ids[0]
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+        """The text that takes the place of one image's placeholder."""
+        return self.image_token * self.num_image_tokens
+
+    def _get_num_multimodal_tokens(
+        self, image_sizes: list[list[int]] | None = None, **kwargs
+    ) -> MultiModalData:
+        """Tokens each image will take, before any is opened; vLLM plans its memory by this."""
+        if image_sizes is None:
+            return MultiModalData()
+        count = len(image_sizes)
+        return MultiModalData(
+            num_image_tokens=[self.num_image_tokens] * count, num_image_patches=[1] * count
+        )
+
+
+__all__ = ["SiQVLProcessor"]
