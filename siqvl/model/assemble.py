@@ -48,12 +48,12 @@ def assemble(
     """Builds a model and its processor from two published parts.
 
     Args:
-        vision: SigLIP or SigLIP2 (fixed resolution), a full model or its vision half: hub id or folder
-            with config.json and preprocessor_config.json.
+        vision: SigLIP or SigLIP2 (fixed resolution), a full model or its vision half: hub id or
+            folder with config.json and preprocessor_config.json.
         language: Qwen2 or Qwen2.5: hub id or folder with config.json and the tokenizer's files.
         pixel_shuffle_factor: see `SiQVLConfig`; None derives it from `max_image_tokens`.
-        init: "pretrained" reads both parts' weights; "config" needs no weights and draws random ones.
-            The projector is new either way, see `init_projector`.
+        init: "pretrained" reads both parts' weights; "config" needs no weights and draws random
+            ones. The projector is new either way, see `init_projector`.
         dtype: of every weight, for example "bfloat16".
         system_prompt: the system message of conversations that bring none. None: Qwen's own; "": no
             system turn; any other text: that text. Saved in the checkpoint's chat template.
@@ -108,7 +108,7 @@ def assemble(
 def load_checkpoint(
     path: str | Path, *, dtype: str | torch.dtype = "float32", attn_implementation: str = "sdpa"
 ) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
-    """Loads a SiQ-VL checkpoint folder, from local safetensors and with this package's classes only.
+    """Loads a SiQ-VL checkpoint folder: local safetensors, this package's classes.
 
     Raises:
         ValueError: no folder, no safetensors, another model's folder, weights missing from it, or a
@@ -134,8 +134,8 @@ def load_checkpoint(
     processor = SiQVLProcessor.from_pretrained(path, local_files_only=True)
     if processor.num_image_tokens != model.config.tokens_per_image:
         raise ValueError(
-            f"{path}: the processor makes {processor.num_image_tokens} tokens an image, the model expects "
-            f"{model.config.tokens_per_image}."
+            f"{path}: the processor makes {processor.num_image_tokens} tokens an image, the model "
+            f"expects {model.config.tokens_per_image}."
         )
     return model, processor
 
@@ -150,7 +150,8 @@ def build_on_meta(config: SiQVLConfig) -> SiQVLForConditionalGeneration:
 def init_projector(model: SiQVLForConditionalGeneration) -> None:
     """Sets the LayerNorm's gain to the RMS of the text embeddings the model actually has.
 
-    Everything else about the projector's start, and why, is in `SiQVLPreTrainedModel._init_weights`.
+    Everything else about the projector's start, and why, is in
+    `SiQVLPreTrainedModel._init_weights`.
     """
     embeddings = model.get_input_embeddings().weight
     model.model.multi_modal_projector.norm.weight.fill_(embeddings.float().pow(2).mean().sqrt())
@@ -167,7 +168,7 @@ def chat_template(system_prompt: str | None = None) -> str:
     line = '{%- set default_system_message = "' + _QWEN_SYSTEM_PROMPT + '" %}'
     if source.count(line) != 1:
         raise ValueError(
-            f"{_CHAT_TEMPLATE_FILE} must hold this line exactly once, found {source.count(line)}: {line}"
+            f"{_CHAT_TEMPLATE_FILE} must hold this line once, found {source.count(line)}: {line}"
         )
     # Jinja reads a JSON string literal as it is, as long as characters are not \u-escaped in pairs.
     literal = json.dumps(system_prompt, ensure_ascii=False)
@@ -235,7 +236,8 @@ def _read_config(source, part, expected, **options) -> PreTrainedConfig:
     config = AutoConfig.from_pretrained(source, **_drop_none(options))
     if config.model_type not in expected:
         raise ValueError(
-            f"{source} is no {part} model: found model_type '{config.model_type}', expected {' or '.join(expected)}."
+            f"{source} is no {part} model: found model_type '{config.model_type}', expected "
+            f"{' or '.join(repr(name) for name in expected)}."
         )
     return config
 
@@ -246,13 +248,14 @@ def _read_tokenizer(source, text_config, **options) -> PreTrainedTokenizerBase:
     for token in (IMAGE_TOKEN, "<|vision_start|>", "<|vision_end|>", END_OF_TURN, END_OF_TEXT):
         if token not in vocabulary:
             raise ValueError(
-                f"The tokenizer of {source} has no token {token!r}; SiQ-VL needs Qwen2's special tokens."
+                f"The tokenizer of {source} has no token {token!r}; SiQ-VL needs Qwen2's special "
+                "tokens."
             )
-    if (
-        len(tokenizer) > text_config.vocab_size
-    ):  # fewer is normal: Qwen2.5 has 151,665 tokens, 151,936 rows
+    # Fewer is normal: Qwen2.5 has 151,665 tokens and 151,936 embedding rows.
+    if len(tokenizer) > text_config.vocab_size:
         raise ValueError(
-            f"The tokenizer of {source} has {len(tokenizer)} tokens, its model only {text_config.vocab_size} embeddings."
+            f"The tokenizer of {source} has {len(tokenizer)} tokens, its model only "
+            f"{text_config.vocab_size} embeddings."
         )
     tokenizer.eos_token, tokenizer.pad_token = END_OF_TURN, END_OF_TEXT
     tokenizer.padding_side = "left"  # batched generation continues at the right end
@@ -278,7 +281,7 @@ def _read_image_processor(source, vision_config, **options):
 
 
 def _generation_config(tokenizer) -> GenerationConfig:
-    """Greedy by default; stops at the end of a turn or text, and never draws a vision placeholder."""
+    """Greedy; stops at the end of a turn or text, and never draws an image placeholder."""
     ids = tokenizer.convert_tokens_to_ids
     return GenerationConfig(
         eos_token_id=[ids(END_OF_TURN), ids(END_OF_TEXT)],

@@ -1,6 +1,7 @@
-"""Shapes of a SiQ-VL model: the tower's patch grid, the pixel shuffle, and the tokens an image costs.
+"""Shapes of a SiQ-VL model: the patch grid, the pixel shuffle, the tokens an image costs.
 
-This file travels inside every checkpoint (`trust_remote_code`), so it imports nothing else of siqvl.
+This file travels inside every checkpoint (`trust_remote_code`), so it imports nothing else of
+siqvl.
 """
 
 import copy
@@ -23,9 +24,9 @@ def derive_pixel_shuffle_factor(patch_grid: int, max_image_tokens: int) -> int:
         if patch_grid % factor == 0 and (patch_grid // factor) ** 2 <= max_image_tokens:
             return factor
     raise ValueError(
-        f"The patch grid {patch_grid}x{patch_grid} has no divisor between 1 and {patch_grid} that brings an image "
-        f"to at most max_image_tokens={max_image_tokens} tokens; raise the budget, choose another image size, or "
-        "set pixel_shuffle_factor."
+        f"The patch grid {patch_grid}x{patch_grid} has no divisor between 1 and {patch_grid} that "
+        f"brings an image to at most max_image_tokens={max_image_tokens} tokens; raise the budget, "
+        "choose another image size, or set pixel_shuffle_factor."
     )
 
 
@@ -36,8 +37,8 @@ class SiQVLConfig(PreTrainedConfig):
         vision_config: `SiglipVisionConfig` or its dict. Its `vision_use_head` is set to False: the
             language model reads every patch, so the tower's pooling head is not built.
         text_config: `Qwen2Config` or its dict (Qwen2 and Qwen2.5 share it).
-        pixel_shuffle_factor: side r of the square of patches folded into one token. None derives it,
-            see `derive_pixel_shuffle_factor`; the derived number is what gets saved.
+        pixel_shuffle_factor: side r of the square of patches folded into one token. None derives
+            it, see `derive_pixel_shuffle_factor`; the derived number is what gets saved.
         max_image_tokens: the budget used by that derivation, and by nothing else.
         image_token_id: id of `<|image_pad|>`, the placeholder that image features replace.
         tie_word_embeddings: None takes the text config's value; a bool overrides it there too.
@@ -70,7 +71,7 @@ class SiQVLConfig(PreTrainedConfig):
             # Copied first: the caller's config may still describe a tower that has its head.
             self.vision_config = copy.deepcopy(self.vision_config)
             self.vision_config.vision_use_head = False
-        # The top config decides (transformers ties by it); the text config must never contradict it.
+        # The top config decides (transformers ties by it); the text config must not contradict it.
         if self.tie_word_embeddings is None:
             self.tie_word_embeddings = self.text_config.tie_word_embeddings
         self.text_config.tie_word_embeddings = self.tie_word_embeddings
@@ -85,7 +86,8 @@ class SiQVLConfig(PreTrainedConfig):
         for name in ("image_size", "patch_size"):
             if not isinstance(getattr(self.vision_config, name), int):
                 raise ValueError(
-                    f"vision_config.{name} must be one int (square), got {getattr(self.vision_config, name)}."
+                    f"vision_config.{name} must be one int (square), got "
+                    f"{getattr(self.vision_config, name)}."
                 )
         if self.pixel_shuffle_factor is None:
             self.pixel_shuffle_factor = derive_pixel_shuffle_factor(
@@ -93,13 +95,13 @@ class SiQVLConfig(PreTrainedConfig):
             )
         if self.pixel_shuffle_factor < 1 or self.patch_grid % self.pixel_shuffle_factor:
             raise ValueError(
-                f"pixel_shuffle_factor={self.pixel_shuffle_factor} does not divide the patch grid side "
-                f"{self.patch_grid}."
+                f"pixel_shuffle_factor={self.pixel_shuffle_factor} does not divide the patch grid "
+                f"side {self.patch_grid}."
             )
 
     @property
     def patch_grid(self) -> int:
-        """Patches along one side of an image; pixels left over at the border are dropped by the tower."""
+        """Patches along one side of an image; the tower drops pixels left over at the border."""
         return self.vision_config.image_size // self.vision_config.patch_size
 
     @property

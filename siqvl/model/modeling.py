@@ -39,7 +39,7 @@ class SiQVLModelOutput(BaseModelOutputWithPast):
 
 @dataclass
 class SiQVLCausalLMOutput(ModelOutput):
-    """Qwen2ForCausalLM's output plus `image_hidden_states` [images, tokens_per_image, text hidden]."""
+    """Qwen2ForCausalLM's plus `image_hidden_states` [images, tokens_per_image, text hidden]."""
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
@@ -74,11 +74,11 @@ class SiQVLPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         """Starts the projector so that image tokens enter at the scale of text embeddings.
 
-        The Linear keeps variance (normal, std = fan_in^-0.5; zero bias). The LayerNorm's gain is the
-        text model's `initializer_range`, the RMS its embeddings start with; `assemble` refines it to
-        the RMS of the pretrained embeddings. With PyTorch's gain of 1 image tokens would be some 50
-        times larger than text ones, and in a pre-norm decoder the early layers could hardly move
-        them (arXiv 2503.17349 measures that imbalance and what it costs).
+        The Linear keeps variance (normal, std = fan_in^-0.5; zero bias). The LayerNorm's gain is
+        the text model's `initializer_range`, the RMS its embeddings start with; `assemble` refines
+        it to the RMS of the pretrained embeddings. With PyTorch's gain of 1 image tokens would be
+        some 50 times larger than text ones, and in a pre-norm decoder the early layers could hardly
+        move them (arXiv 2503.17349 measures that imbalance and what it costs).
         """
         if isinstance(module, SiQVLProjector):
             init.normal_(module.linear.weight, std=module.linear.in_features**-0.5)
@@ -104,8 +104,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
         return not any(parameter.requires_grad for parameter in self.vision_tower.parameters())
 
     def train(self, mode: bool = True) -> "SiQVLModel":
-        """A frozen tower stays in eval: Trainer calls `train()` each step, and in train mode gradient
-        checkpointing would wrap its layers."""
+        """A frozen tower stays in eval: Trainer calls `train()` each step, and in train mode
+        gradient checkpointing would wrap its layers."""
         super().train(mode)
         if self.vision_tower_is_frozen:
             self.vision_tower.eval()
@@ -118,17 +118,18 @@ class SiQVLModel(SiQVLPreTrainedModel):
             pixel_values: [images, 3, image_size, image_size].
 
         Returns:
-            [images, patches, vision hidden], after the tower's final LayerNorm. Without a graph when
-            nothing in the tower trains, even though gradient checkpointing hooks its embeddings to
-            require grad (transformers `enable_input_require_grads`).
+            [images, patches, vision hidden], after the tower's final LayerNorm. Without a graph
+            when nothing in the tower trains, even though gradient checkpointing hooks its
+            embeddings to require grad (transformers `enable_input_require_grads`).
 
         Raises:
             ValueError: the pixels are not of the size the tower was built for.
         """
         size = self.config.vision_config.image_size
-        if tuple(pixel_values.shape[1:]) != (self.config.vision_config.num_channels, size, size):
+        channels = self.config.vision_config.num_channels
+        if tuple(pixel_values.shape[1:]) != (channels, size, size):
             raise ValueError(
-                f"pixel_values must be [images, {self.config.vision_config.num_channels}, {size}, {size}], "
+                f"pixel_values must be [images, {channels}, {size}, {size}], "
                 f"got {list(pixel_values.shape)}."
             )
         frozen = self.vision_tower_is_frozen  # asked anew: a stage may (un)freeze after `train()`
@@ -147,7 +148,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
         expected = (self.config.patch_grid**2, self.config.vision_config.hidden_size)
         if vision_features.ndim != 3 or tuple(vision_features.shape[1:]) != expected:
             raise ValueError(
-                f"vision_features must be [images, {expected[0]}, {expected[1]}], got {list(vision_features.shape)}."
+                f"vision_features must be [images, {expected[0]}, {expected[1]}], "
+                f"got {list(vision_features.shape)}."
             )
         vision_features = vision_features.to(self.multi_modal_projector.linear.weight.device)
         return BaseModelOutputWithPooling(
@@ -177,8 +179,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
             [batch, sequence, 1].
 
         Raises:
-            ValueError: "Image features and image tokens do not match" with both counts. TRL looks for
-                these words to explain truncated prompts.
+            ValueError: "Image features and image tokens do not match" with both counts. TRL looks
+                for these words to explain truncated prompts.
         """
         if input_ids is None:
             placeholder = torch.full(
@@ -192,7 +194,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
         torch_compilable_check(
             tokens == features,
             lambda: (
-                f"Image features and image tokens do not match, tokens: {int(tokens)}, features: {features}"
+                "Image features and image tokens do not match, "
+                f"tokens: {int(tokens)}, features: {features}"
             ),
         )
         return mask.unsqueeze(-1)
@@ -213,13 +216,13 @@ class SiQVLModel(SiQVLPreTrainedModel):
     ) -> SiQVLModelOutput:
         """
         Args:
-            input_ids: [batch, sequence], with `tokens_per_image` placeholders for each image; images
-                are taken in reading order over the whole batch, any number per row.
+            input_ids: [batch, sequence], with `tokens_per_image` placeholders for each image;
+                images are taken in reading order over the whole batch, any number per row.
             pixel_values: [images, 3, image_size, image_size]; None for a batch of text only.
-            vision_features: [images, patches, vision hidden], tower features computed earlier, instead
-                of `pixel_values`.
-            mm_encoder_outputs: {"image": output of `get_image_features`}; `generate` encodes once and
-                passes this, so that beams share one pass.
+            vision_features: [images, patches, vision hidden], tower features computed earlier,
+                instead of `pixel_values`.
+            mm_encoder_outputs: {"image": output of `get_image_features`}; `generate` encodes once
+                and passes this, so that beams share one pass.
             attention_mask: [batch, sequence], left or right padding. None together with restarting
                 `position_ids` means packed rows: the samples of a row do not see each other.
 
@@ -287,24 +290,25 @@ class SiQVLModel(SiQVLPreTrainedModel):
     ) -> bool | None:
         """Keeps packed rows isolated.
 
-        transformers infers isolation from restarting `position_ids`, but only when there is neither an
-        attention mask nor a cache (masking_utils.py `_preprocess_mask_arguments`); otherwise samples
-        leak into each other without a word. Qwen2 makes a cache by default, so it is turned off here.
+        transformers infers isolation from restarting `position_ids`, but only when there is neither
+        an attention mask nor a cache (masking_utils.py `_preprocess_mask_arguments`); otherwise
+        samples leak into each other without a word. Qwen2 makes a cache by default, so it is turned
+        off here.
         """
         if position_ids is None or past_key_values is not None:
             return use_cache
         if attention_mask is None:
             if use_cache and _restarts(position_ids, None):
                 raise ValueError(
-                    "Packed rows (restarting position_ids) need use_cache=False, got use_cache=True."
+                    "Packed rows (restarting position_ids) need use_cache=False, got True."
                 )
             return False if use_cache is None else use_cache
-        # Looking costs a device synchronisation, so only training, where packing happens, pays for it.
+        # Looking costs a device synchronisation: only training, where packing happens, pays it.
         if self.training and isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
             if _restarts(position_ids, attention_mask):
                 raise ValueError(
-                    "Packed rows (restarting position_ids) need attention_mask=None, got a mask of shape "
-                    f"{list(attention_mask.shape)}: with it the packed samples would see each other."
+                    "Packed rows (restarting position_ids) need attention_mask=None, got a mask of "
+                    f"shape {list(attention_mask.shape)}: with it packed samples see each other."
                 )
         return use_cache
 
@@ -358,11 +362,13 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         """`SiQVLModel.forward` followed by the head.
 
         Args:
-            labels: [batch, sequence], -100 where nothing is learned; shifted here, not by the caller.
+            labels: [batch, sequence], -100 where nothing is learned; shifted here, not by the
+                caller.
             logits_to_keep: 0 for all positions, n for the last n, or a tensor of positions.
 
         Returns:
-            logits [batch, kept, vocab]; loss when `labels` are given (`num_items_in_batch` is honoured).
+            logits [batch, kept, vocab]; loss when `labels` are given (`num_items_in_batch` is
+            honoured).
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -396,7 +402,7 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         )
 
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> dict:
-        """Lets `generate` take `vision_features`: projected once, like pixels, before beams expand."""
+        """Lets `generate` take `vision_features`: projected once, before beams expand."""
         vision_features = model_kwargs.pop("vision_features", None)
         if vision_features is not None:
             encoded = dict(model_kwargs.get("mm_encoder_outputs") or {})

@@ -1,6 +1,7 @@
 """Pictures and text -> model inputs: each `<|image_pad|>` grows to the tokens an image takes.
 
-This file travels inside every checkpoint (`trust_remote_code`), so it imports nothing else of siqvl.
+This file travels inside every checkpoint (`trust_remote_code`), so it imports nothing else of
+siqvl.
 """
 
 import re
@@ -25,7 +26,8 @@ def neutralise_image_tokens(text: str) -> tuple[str, int]:
 
     A question such as "what does <|image_pad|> mean?" would otherwise add a placeholder for which
     there is no picture. One space goes in after `<|` (`<| image_pad|>`): a person still reads it,
-    the tokenizer sees plain characters, and nothing is removed, so no new literal can come together.
+    the tokenizer sees plain characters, and nothing is removed, so no new literal can come
+    together.
 
     Returns:
         The text, and how many literals were broken (0: the text is returned as it was).
@@ -36,9 +38,9 @@ def neutralise_image_tokens(text: str) -> tuple[str, int]:
 class SiQVLProcessor(ProcessorMixin):
     """SigLIP image processor + Qwen2 tokenizer + chat template.
 
-    Text comes first, as from `apply_chat_template`, with one `<|image_pad|>` for each image; calling
-    the processor expands each to `num_image_tokens` of them. `__call__` is transformers' own: it
-    raises ValueError when images and placeholders differ in number, with both numbers.
+    Text comes first, as from `apply_chat_template`, with one `<|image_pad|>` for each image;
+    calling the processor expands each to `num_image_tokens` of them. `__call__` is transformers'
+    own: it raises ValueError when images and placeholders differ in number, with both numbers.
 
     Args:
         image_processor: a SigLIP image processor (every image becomes one square).

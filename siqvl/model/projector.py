@@ -26,7 +26,7 @@ def pixel_shuffle(features: torch.Tensor, factor: int) -> torch.Tensor:
     side = round(patches**0.5)
     if side * side != patches:
         raise ValueError(
-            f"Pixel shuffle needs a square grid, got {patches} patches (nearest square {side}x{side})."
+            f"Pixel shuffle needs a square grid, got {patches} patches (nearest: {side}x{side})."
         )
     if side % factor:
         raise ValueError(f"Pixel shuffle factor {factor} does not divide the grid side {side}.")

@@ -22,9 +22,11 @@ from transformers import (
 
 from siqvl.model import SiQVLConfig, SiQVLForConditionalGeneration, assemble
 
+# Qwen's special tokens, in Qwen's order.
 SPECIAL_TOKENS = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>"
+    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> "
+    "<|box_end|> <|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> "
+    "<|image_pad|> <|video_pad|>"
 ).split()
 
 
@@ -44,7 +46,7 @@ def real_data() -> Path:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level BPE like Qwen's, trained on one sentence, with Qwen's special tokens at the end."""
+    """A byte-level BPE like Qwen's, trained on one sentence, then Qwen's special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -81,7 +83,7 @@ def tiny_text_config(**changes) -> Qwen2Config:
 
 
 def widen(model: torch.nn.Module) -> None:
-    """Ten times the usual weights: with small ones every output is nearly the same, and tests pass for nothing."""
+    """Ten times the usual weights: small ones make all outputs alike, and tests pass for nothing."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "norm" not in name:
