@@ -5,7 +5,7 @@ Weights are only ever read from safetensors; a pickle can run code when it is op
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from transformers import (
@@ -209,7 +209,7 @@ def _join_pretrained(
     model.model.language_model = decoder.model
     model.lm_head = decoder.lm_head
     model.model.multi_modal_projector = SiQVLProjector(config).to(dtype)
-    model._init_weights(model.model.multi_modal_projector)
+    model.model.multi_modal_projector.apply(model._init_weights)
     model.tie_weights()
     return model
 
@@ -217,7 +217,11 @@ def _join_pretrained(
 class _VisionHalf(SiglipVisionModel):
     """Reads the vision half of a full SigLIP without reporting each weight of the other half."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^text_model\.", r"^head\.", r"^logit_(scale|bias)$"]
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
+        r"^text_model\.",
+        r"^head\.",
+        r"^logit_(scale|bias)$",
+    ]
 
 
 def _require_all_weights(report: dict, source: str | Path) -> None:

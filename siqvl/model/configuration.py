@@ -5,6 +5,7 @@ siqvl.
 """
 
 import copy
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -49,7 +50,7 @@ class SiQVLConfig(PreTrainedConfig):
     """
 
     model_type = "siqvl"
-    sub_configs_defaults = {
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="siglip_vision_model"),
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
     }
@@ -61,7 +62,7 @@ class SiQVLConfig(PreTrainedConfig):
     image_token_id: int = 151655
     tie_word_embeddings: bool | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         for name, expected in (("vision_config", "siglip_vision_model"), ("text_config", "qwen2")):
             found = getattr(self, name).model_type

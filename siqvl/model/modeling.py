@@ -11,6 +11,7 @@ two neighbours. Attribute names follow transformers' LLaVA, which vLLM, TRL and 
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -57,13 +58,13 @@ class SiQVLPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = [
+    _no_split_modules: ClassVar[list[str]] = [
         "SiglipVisionEmbeddings",
         "SiglipEncoderLayer",
         "SiQVLProjector",
         "Qwen2DecoderLayer",
     ]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -80,11 +81,15 @@ class SiQVLPreTrainedModel(PreTrainedModel):
         some 50 times larger than text ones, and in a pre-norm decoder the early layers could hardly
         move them (arXiv 2503.17349 measures that imbalance and what it costs).
         """
-        if isinstance(module, SiQVLProjector):
-            init.normal_(module.linear.weight, std=module.linear.in_features**-0.5)
-            init.zeros_(module.linear.bias)
-            init.constant_(module.norm.weight, self.config.text_config.initializer_range)
-            init.zeros_(module.norm.bias)
+        # The tower and the language model initialise themselves, so the only LayerNorm and the only
+        # Linear with a bias that arrive here are the projector's. (transformers never calls this
+        # for the projector itself: a module without parameters of its own counts as initialised.)
+        if isinstance(module, nn.LayerNorm):
+            init.constant_(module.weight, self.config.text_config.initializer_range)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear) and module.bias is not None:
+            init.normal_(module.weight, std=module.in_features**-0.5)
+            init.zeros_(module.bias)
         else:
             super()._init_weights(module)
 
@@ -111,7 +116,7 @@ class SiQVLModel(SiQVLPreTrainedModel):
             self.vision_tower.eval()
         return self
 
-    def get_vision_features(self, pixel_values: torch.Tensor, **kwargs) -> torch.Tensor:
+    def get_vision_features(self, pixel_values: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         """Tower features before the projector: what a feature cache stores.
 
         Args:
@@ -159,7 +164,7 @@ class SiQVLModel(SiQVLPreTrainedModel):
 
     @can_return_tuple
     def get_image_features(
-        self, pixel_values: torch.Tensor, **kwargs
+        self, pixel_values: torch.Tensor, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
         """Pixels [images, 3, H, W] -> `pooler_output` [images, tokens_per_image, text hidden].
 
@@ -212,7 +217,7 @@ class SiQVLModel(SiQVLPreTrainedModel):
         vision_features: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> SiQVLModelOutput:
         """
         Args:
@@ -268,8 +273,12 @@ class SiQVLModel(SiQVLPreTrainedModel):
         )
 
     def _encode_images(
-        self, pixel_values, vision_features, mm_encoder_outputs
-    ) -> ModelOutput | None:
+        self,
+        pixel_values: torch.Tensor | None,
+        vision_features: torch.Tensor | None,
+        mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None,
+    ) -> BaseModelOutputWithPooling | None:
+        """Whichever source of images was given, as the output of `get_image_features`."""
         encoded = (mm_encoder_outputs or {}).get("image")
         given = {
             "pixel_values": pixel_values,
@@ -286,7 +295,11 @@ class SiQVLModel(SiQVLPreTrainedModel):
         return encoded
 
     def _packing_safe_use_cache(
-        self, attention_mask, position_ids, past_key_values, use_cache
+        self,
+        attention_mask: torch.Tensor | dict | None,
+        position_ids: torch.LongTensor | None,
+        past_key_values: Cache | None,
+        use_cache: bool | None,
     ) -> bool | None:
         """Keeps packed rows isolated.
 
@@ -304,12 +317,12 @@ class SiQVLModel(SiQVLPreTrainedModel):
                 )
             return False if use_cache is None else use_cache
         # Looking costs a device synchronisation: only training, where packing happens, pays it.
-        if self.training and isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
-            if _restarts(position_ids, attention_mask):
-                raise ValueError(
-                    "Packed rows (restarting position_ids) need attention_mask=None, got a mask of "
-                    f"shape {list(attention_mask.shape)}: with it packed samples see each other."
-                )
+        flat_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
+        if self.training and flat_mask and _restarts(position_ids, attention_mask):
+            raise ValueError(
+                "Packed rows (restarting position_ids) need attention_mask=None, got a mask of "
+                f"shape {list(attention_mask.shape)}: with it packed samples see each other."
+            )
         return use_cache
 
 
@@ -324,7 +337,9 @@ def _restarts(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -
 class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
     """The backbone with a language head: what gets trained, saved, and generates."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}
+    _tied_weights_keys: ClassVar[dict[str, str]] = {
+        "lm_head.weight": "model.language_model.embed_tokens.weight"
+    }
 
     def __init__(self, config: SiQVLConfig):
         super().__init__(config)
@@ -338,7 +353,7 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         return self.lm_head
 
     def get_image_features(
-        self, pixel_values: torch.Tensor, **kwargs
+        self, pixel_values: torch.Tensor, **kwargs: Any
     ) -> BaseModelOutputWithPooling:
         """See `SiQVLModel.get_image_features`."""
         return self.model.get_image_features(pixel_values, **kwargs)
@@ -357,7 +372,7 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> SiQVLCausalLMOutput:
         """`SiQVLModel.forward` followed by the head.
 

@@ -7,6 +7,8 @@ Pixel shuffle is space-to-depth as SmolVLM and InternVL use it (transformers `Id
 import torch
 from torch import nn
 
+from .configuration import SiQVLConfig
+
 
 def pixel_shuffle(features: torch.Tensor, factor: int) -> torch.Tensor:
     """Folds each factor x factor square of patches into the channels of one token.
@@ -45,7 +47,7 @@ class SiQVLProjector(nn.Module):
     How it starts is decided in one place, `SiQVLPreTrainedModel._init_weights`.
     """
 
-    def __init__(self, config):
+    def __init__(self, config: SiQVLConfig):
         super().__init__()
         self.factor = config.pixel_shuffle_factor
         self.linear = nn.Linear(config.projector_input_size, config.text_config.hidden_size)
