@@ -1,0 +1,42 @@
+"""The plain training loop of both tiny parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def fit(
+    parameters: list[torch.nn.Parameter],
+    loss_of_step: Callable[[int], torch.Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    title: str,
+    warmup: int = 50,
+) -> float:
+    """AdamW with warm-up and cosine decay; returns the mean loss of the last 50 steps."""
+    import torch
+    from tqdm import tqdm
+
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps)),
+    )
+    losses: list[float] = []
+    with tqdm(range(steps), desc=title, unit="step") as bar:
+        for step in bar:
+            loss = loss_of_step(step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+            bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}", refresh=False)
+    return sum(losses[-50:]) / len(losses[-50:])

@@ -1,0 +1,21 @@
+"""The one exception a user is meant to read."""
+
+import click
+
+
+class UserError(click.ClickException):
+    """Something the user can put right: a wrong key, a missing file, a checkpoint of the wrong stage.
+
+    The message is one sentence that names the file, row or field and says what to do. It derives
+    from click's exception because both `siqvl` and `pyflyte` are click programs: either prints the
+    sentence alone, without a traceback. It is deliberately no `ValueError`: pydantic would swallow
+    one that is raised inside a validator.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.args = (message,)
+
+    # An exception crosses process borders (loader workers, torch elastic) by pickle.
+    def __reduce__(self) -> tuple[type["UserError"], tuple[str]]:
+        return (type(self), (self.message,))

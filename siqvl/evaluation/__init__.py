@@ -1,0 +1,1 @@
+"""Evaluation: what a checkpoint answers, against what it would score without looking."""

@@ -1,0 +1,138 @@
+"""Score a checkpoint on the benchmarks of its stage, with and without the pictures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from siqvl.data.prepare import load_prepared
+from siqvl.data.schema import Row, RowKind
+from siqvl.errors import UserError
+from siqvl.evaluation.answer import answer, ask
+from siqvl.evaluation.benchmarks import read_floors
+from siqvl.evaluation.metrics import SCORER, bootstrap_interval, exact_match, extract_answer
+from siqvl.evaluation.report import PICTURES, Sample, pick_samples, write_report
+from siqvl.evaluation.scores import Score, Scores
+from siqvl.recipe import Benchmark, Recipe
+from siqvl.training.checkpoints import read_card, replace_directory
+
+PREDICTIONS = "predictions.parquet"
+
+
+def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scores:
+    """Write an EvalReport to `out`: `scores.json`, `predictions.parquet`, `report.html`.
+
+    Raises:
+        UserError: no checkpoint, no benchmark of this stage in the recipe, or an unprepared one.
+    """
+    card = read_card(checkpoint)
+    benchmarks = [b for b in recipe.evaluation.benchmarks if card.stage in b.stages]
+    if not benchmarks:
+        raise UserError(f"recipe `{recipe.name}` scores no benchmark after stage `{card.stage}`")
+    for benchmark in benchmarks:  # everything is there before the model is loaded
+        read_floors(data, benchmark)
+        load_prepared(data / benchmark.name, RowKind.EVALUATION)
+
+    from siqvl.model.assemble import load_checkpoint
+
+    model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
+    model.to(_device())
+    scores: list[Score] = []
+    predictions: list[Row] = []
+    samples: list[Sample] = []
+    for benchmark in benchmarks:
+        score, answered = _evaluate_one(recipe, benchmark, model, processor, data)
+        scores.append(score)
+        predictions += answered
+        samples += pick_samples(answered, data / benchmark.name, PICTURES // len(benchmarks))
+    report = Scores(stage=card.stage, checkpoint_hash=card.hash, scores=scores)
+
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    report.write(partial)
+    _write_predictions(predictions, partial / PREDICTIONS)
+    write_report(report, samples, partial / "report.html")
+    replace_directory(partial, out)
+    return report
+
+
+def _evaluate_one(
+    recipe: Recipe, benchmark: Benchmark, model: Any, processor: Any, data: Path
+) -> tuple[Score, list[Row]]:
+    """Score one benchmark; returns its score and a row per question."""
+    import numpy as np
+
+    dataset, manifest = load_prepared(data / benchmark.name, RowKind.EVALUATION)
+    decoding: dict[str, Any] = {
+        "max_new_tokens": benchmark.max_new_tokens,
+        "batch_size": recipe.evaluation.batch_size,
+    }
+    common = {"suffix": benchmark.prompt_suffix, **decoding}
+    sighted = answer(model, processor, dataset, title=benchmark.name, **common)
+    blind = answer(
+        model, processor, dataset, title=f"{benchmark.name}, image removed", blind=True, **common
+    )
+    texts = dataset.select_columns(["id", "question", "answers"]).to_list()
+    predictions = [
+        _prediction(benchmark, *answered)
+        for answered in zip(texts, sighted, blind, strict=True)
+    ]
+    correct = np.array([row["correct"] for row in predictions])
+    blind_correct = np.array([row["blind_correct"] for row in predictions])
+    score = Score(
+        benchmark=benchmark.name,
+        questions=len(predictions),
+        accuracy=float(correct.mean()),
+        interval=bootstrap_interval(correct, seed=recipe.seed),
+        blind=float(blind_correct.mean()),
+        blind_interval=bootstrap_interval(blind_correct, seed=recipe.seed),
+        floors=read_floors(data, benchmark),
+        prompt=_prompt(ask(dataset[0], benchmark.prompt_suffix, blind=False), processor),
+        decoding={"method": "greedy", **decoding},
+        scorer=SCORER,
+        data_fingerprint=manifest.fingerprint,
+    )
+    return score, predictions
+
+
+def _prediction(benchmark: Benchmark, row: Row, generation: str, blind_generation: str) -> Row:
+    """One line of predictions.parquet."""
+    given = extract_answer(generation, benchmark.answer_marker)
+    blind_given = extract_answer(blind_generation, benchmark.answer_marker)
+    return {
+        "benchmark": benchmark.name,
+        "id": row["id"],
+        "question": row["question"],
+        "answers": row["answers"],
+        "generation": generation,
+        "answer": given,
+        "correct": exact_match(given, row["answers"]),
+        "blind_generation": blind_generation,
+        "blind_answer": blind_given,
+        "blind_correct": exact_match(blind_given, row["answers"]),
+    }
+
+
+def _prompt(row: Row, processor: Any) -> str:
+    """The rendered prompt, one placeholder an image instead of its many tokens."""
+    from siqvl.data.encode import encode_prompt
+
+    text = processor.tokenizer.decode(encode_prompt(row, processor).input_ids)
+    return text.replace(processor.image_token * processor.num_image_tokens, processor.image_token)
+
+
+def _write_predictions(predictions: list[Row], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(predictions), path)
+
+
+def _device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,0 +1,261 @@
+"""The recipe: every figure of a pipeline, typed, in one YAML file.
+
+A key that is not declared here is an error naming the key, before any work starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from siqvl.errors import UserError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Part = Literal["vision_tower", "projector", "language_model"]
+
+
+class Stage(StrEnum):
+    """The training stages, in order; each continues from the checkpoint of the one before."""
+
+    PROJECTOR_ALIGNMENT = "projector_alignment"
+    VQA_SFT = "vqa_sft"
+    COT_SFT = "cot_sft"
+    DPO = "dpo"
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are refused, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    """Where rows come from."""
+
+    kind: str = Field(description="adapter in siqvl/data/sources: shapes, easy_vqa, finevision, …")
+    path: str | None = Field(
+        None, description="hub id, folder or archive; ${VARIABLES} are taken from the environment"
+    )
+    subsets: list[str] = Field([], description="subsets of the data set; empty means all of them")
+    split: str = Field("train", description="split of the data set")
+    revision: str | None = Field(None, description="git revision of a hub data set")
+    columns: dict[str, str] = Field(
+        {}, description="for kind `table`: canonical field -> column of the published file"
+    )
+    max_samples: PositiveInt | None = Field(None, description="rows to take at most")
+
+
+class DataPrep(Section):
+    """How rows are prepared, for every stage alike."""
+
+    processes: PositiveInt = Field(1, description="worker processes that check and encode images")
+    rows_per_shard: PositiveInt = Field(5_000, description="rows in one parquet shard")
+    max_image_pixels: PositiveInt = Field(
+        50_000_000, description="larger images are quarantined as decompression bombs"
+    )
+    max_quarantined: float = Field(
+        0.02, ge=0, le=1, description="share of bad rows above which preparation fails"
+    )
+
+
+class Model(Section):
+    """The parts the model is assembled from."""
+
+    vision: str = Field(description="SigLIP or SigLIP2: hub id or local folder")
+    language: str = Field(description="Qwen2.5: hub id or local folder")
+    vision_revision: str | None = None
+    language_revision: str | None = None
+    init: Literal["pretrained", "config"] = Field(
+        "pretrained", description="`config` starts from random weights"
+    )
+    pixel_shuffle_factor: PositiveInt | None = Field(
+        None, description="patches merged along each side; null derives it from max_image_tokens"
+    )
+    max_image_tokens: PositiveInt = Field(256, description="token budget of one image")
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    system_prompt: str | None = Field(
+        None, description="null keeps Qwen's own; an empty string leaves the system turn out"
+    )
+    trust_remote_code: bool = Field(False, description="run code that ships with hub weights")
+
+
+class SFTStage(Section):
+    """One supervised stage."""
+
+    sources: list[Source] = Field(min_length=1)
+    trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
+    learning_rate: float = Field(gt=0)
+    max_steps: PositiveInt
+    batch_size: PositiveInt = Field(8, description="rows a device and step")
+    accumulation: PositiveInt = Field(4, description="batches summed before an optimizer step")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    lr_schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    max_length: PositiveInt = Field(
+        2048, description="tokens; longer rows are left out and counted, never cut"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    gradient_checkpointing: bool = False
+    loader_workers: int = Field(2, ge=0)
+    logging_steps: PositiveInt = 10
+    saving_steps: PositiveInt = Field(500, description="steps between resumable checkpoints")
+
+
+class DPOStage(SFTStage):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
+
+    beta: float = Field(0.1, gt=0)
+    loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
+
+
+class Stages(Section):
+    """The four training stages."""
+
+    projector_alignment: SFTStage
+    vqa_sft: SFTStage
+    cot_sft: SFTStage
+    dpo: DPOStage
+
+
+class Benchmark(Section):
+    """One evaluation set and how its questions are asked."""
+
+    name: str = Field(pattern=r"^[a-z0-9_.-]+$")
+    source: Source
+    training: Source | None = Field(
+        None, description="the training questions, from which the question-only floors are learnt"
+    )
+    stages: list[Stage] = Field(list(Stage), description="scored after these stages")
+    prompt_suffix: str = Field("", description="appended to every question")
+    answer_marker: str | None = Field(
+        None, description="score the text after the last marker (chain of thought)"
+    )
+    max_new_tokens: PositiveInt = 16
+
+
+class Evaluation(Section):
+    """What every checkpoint is judged on."""
+
+    benchmarks: list[Benchmark] = Field(min_length=1)
+    batch_size: PositiveInt = 32
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Evaluation:
+        names = [benchmark.name for benchmark in self.benchmarks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two benchmarks share a name: {names}")
+        return self
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    experiment: str = "siqvl"
+    uri: str | None = Field(
+        None, description="null: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db when that is unset"
+    )
+
+
+class Distributed(Section):
+    """Several devices of one machine, by torch elastic."""
+
+    enabled: bool = False
+    processes: PositiveInt = Field(1, description="one a GPU, or a few on CPU (gloo)")
+
+
+class Recipe(Section):
+    """A whole pipeline."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    output_dir: str = "outputs"
+    seed: int = 0
+    model: Model
+    data: DataPrep = DataPrep()
+    stages: Stages
+    evaluation: Evaluation
+    tracking: Tracking = Tracking()
+    distributed: Distributed = Distributed()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: Any, handler: Any) -> Recipe:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise UserError(f"recipe: {explain(error)}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a YAML recipe.
+
+        Raises:
+            UserError: the file is missing, is no YAML mapping, or a key is wrong.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"recipe file {path} does not exist; the shipped ones are in recipes/")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path} holds no recipe: expected `key: value` lines at its top level")
+        try:
+            return cls.model_validate(content)
+        except UserError as error:
+            raise UserError(f"{path}: {error.message}") from None
+
+    def stage(self, stage: Stage) -> SFTStage:
+        """The figures of one training stage."""
+        return getattr(self.stages, stage.value)
+
+    def hash(self) -> str:
+        """sha256 of the recipe's content, stable over key order and comments."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def explain(error: ValidationError) -> str:
+    """Every complaint of pydantic on one line, each with the dotted key it is about."""
+    complaints = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "top level"
+        if item["type"] == "extra_forbidden":
+            complaints.append(f"unknown key `{key}`{_suggest(error, item['loc'])}")
+        elif item["type"] == "missing":
+            complaints.append(f"missing key `{key}`")
+        else:
+            complaints.append(f"`{key}`: {item['msg']} (got {item['input']!r})")
+    return "; ".join(complaints)
+
+
+def _suggest(error: ValidationError, location: tuple[str | int, ...]) -> str:
+    """`, did you mean …?` when a declared key of the same section is spelt alike."""
+    from difflib import get_close_matches
+
+    model: Any = Recipe
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        model = _section(model.model_fields[part].annotation)
+        if model is None:
+            return ""
+    close = get_close_matches(str(location[-1]), model.model_fields, n=1)
+    return f", did you mean `{close[0]}`?" if close else ""
+
+
+def _section(annotation: Any) -> Any:
+    """The Section class inside `X`, `list[X]` or `X | None`."""
+    from typing import get_args
+
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, Section):
+            return candidate
+    return None

@@ -1,0 +1,1 @@
+"""MLflow: one parent run a pipeline, one child run a stage."""

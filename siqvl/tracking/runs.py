@@ -1,0 +1,165 @@
+"""MLflow runs by explicit id, so that a stage in another process or container finds its parent.
+
+Nothing here touches MLflow's global "active run": a task may be retried, and two tasks may share a
+process when a workflow runs locally.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siqvl.errors import UserError
+from siqvl.recipe import Recipe
+from siqvl.version import code_version
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+#: MLflow refuses longer parameter values and larger batches.
+MAX_PARAM_LENGTH = 6000
+MAX_BATCH = 100
+
+
+@dataclass(frozen=True)
+class RunLog:
+    """Where one run's points go; picklable, so that training processes can log to it."""
+
+    uri: str
+    run_id: str
+
+    def metrics(self, values: dict[str, float], step: int = 0) -> None:
+        """Log numbers on the step axis."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        points = [Metric(_key(name), float(value), now, step) for name, value in values.items()]
+        client(self.uri).log_batch(self.run_id, metrics=points)
+
+    def params(self, values: dict[str, Any]) -> None:
+        """Log parameters; nested mappings become dotted keys."""
+        from mlflow.entities import Param
+
+        flat = [
+            Param(_key(name), str(value)[:MAX_PARAM_LENGTH]) for name, value in flatten(values).items()
+        ]
+        for start in range(0, len(flat), MAX_BATCH):
+            client(self.uri).log_batch(self.run_id, params=flat[start : start + MAX_BATCH])
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy a file, or the content of a directory, to the run's artifacts."""
+        if path.is_dir():
+            client(self.uri).log_artifacts(self.run_id, str(path), folder)
+        else:
+            client(self.uri).log_artifact(self.run_id, str(path), folder)
+
+    def text(self, content: str, name: str) -> None:
+        """Keep a text as an artifact file."""
+        client(self.uri).log_text(self.run_id, content, name)
+
+
+def tracking_uri(recipe: Recipe) -> str:
+    """The recipe's store, else MLFLOW_TRACKING_URI, else a sqlite file in the working directory."""
+    return recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
+def client(uri: str) -> MlflowClient:
+    """A client of one store."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def start_run(
+    recipe: Recipe, name: str, *, parent: str | None = None, tags: dict[str, str] | None = None
+) -> RunLog:
+    """Open a run in the recipe's experiment; the first call on a new store creates its tables.
+
+    Call it once before stages start in parallel: processes that race to create a sqlite store's
+    tables crash each other.
+
+    Raises:
+        UserError: the store cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+
+    uri = tracking_uri(recipe)
+    all_tags = {
+        MLFLOW_RUN_NAME: name,
+        "siqvl.recipe": recipe.name,
+        "siqvl.recipe_hash": recipe.hash(),
+        "siqvl.code_version": code_version(),
+        **(tags or {}),
+    }
+    if parent:
+        all_tags[MLFLOW_PARENT_RUN_ID] = parent
+    try:
+        store = client(uri)
+        experiment = store.get_experiment_by_name(recipe.tracking.experiment)
+        experiment_id = (
+            experiment.experiment_id
+            if experiment
+            else store.create_experiment(recipe.tracking.experiment)
+        )
+        run = store.create_run(experiment_id, tags=all_tags)
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"MLflow store {_without_password(uri)} cannot be used: {str(error).splitlines()[0]}"
+        ) from None
+    return RunLog(uri, run.info.run_id)
+
+
+def end_run(log: RunLog, status: str) -> None:
+    """Close a run as FINISHED, FAILED or KILLED."""
+    client(log.uri).set_terminated(log.run_id, status)
+
+
+@contextmanager
+def stage_run(recipe: Recipe, name: str, parent: str | None, tags: dict[str, str]) -> Iterator[RunLog]:
+    """A child run that ends in the true state, and its parent with it when that is a failure.
+
+    A retry that succeeds lets the pipeline reach its last task, which closes the parent as FINISHED.
+    """
+    log = start_run(recipe, name, parent=parent, tags=tags)
+    try:
+        yield log
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+        end_run(log, status)
+        if parent:
+            end_run(RunLog(log.uri, parent), status)
+        raise
+    end_run(log, "FINISHED")
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}, "c": [2]}` -> `{"a.b": 1, "c.0": 2}`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, list):
+            value = {str(index): item for index, item in enumerate(value)}
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _key(name: str) -> str:
+    """MLflow allows letters, digits and `_-./: ` in keys."""
+    return "".join(c if c.isalnum() or c in "_-./: " else "_" for c in name)
+
+
+def _without_password(uri: str) -> str:
+    """`scheme://user:secret@host` -> `scheme://user:***@host`."""
+    import re
+
+    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)

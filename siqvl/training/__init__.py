@@ -1,0 +1,1 @@
+"""Training: the stage table, the SFT and DPO loops, checkpoints."""

@@ -1,0 +1,57 @@
+"""A stage's recipe as the arguments of Hugging Face's and TRL's trainers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from siqvl.errors import UserError
+from siqvl.recipe import Recipe, SFTStage
+
+
+def trainer_arguments(stage: SFTStage, recipe: Recipe, work_dir: Path) -> dict[str, Any]:
+    """Keyword arguments that `TrainingArguments` and `trl.DPOConfig` share.
+
+    Raises:
+        UserError: the precision is not to be had on this machine.
+    """
+    _check_precision(stage.precision)
+    return {
+        "output_dir": str(work_dir),
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "max_steps": stage.max_steps,
+        "per_device_train_batch_size": stage.batch_size,
+        "gradient_accumulation_steps": stage.accumulation,
+        "learning_rate": stage.learning_rate,
+        "lr_scheduler_type": stage.lr_schedule,
+        "warmup_steps": math.ceil(stage.warmup_ratio * stage.max_steps),
+        "weight_decay": stage.weight_decay,
+        "max_grad_norm": stage.max_grad_norm,
+        "bf16": stage.precision == "bf16",
+        "fp16": stage.precision == "fp16",
+        "gradient_checkpointing": stage.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "dataloader_num_workers": stage.loader_workers,
+        "dataloader_persistent_workers": stage.loader_workers > 0,
+        "logging_steps": stage.logging_steps,
+        "logging_first_step": True,
+        "save_strategy": "steps",
+        "save_steps": stage.saving_steps,
+        "save_total_limit": 1,
+        "remove_unused_columns": False,  # the collators read the image column themselves
+        "label_names": ["labels"],
+        "report_to": "none",  # siqvl.tracking logs, into runs whose ids survive processes
+        "ddp_find_unused_parameters": True,  # a text-only batch leaves the projector without gradient
+    }
+
+
+def _check_precision(precision: str) -> None:
+    import torch
+
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise UserError("precision fp16 needs a CUDA GPU; use bf16 or fp32 on this machine")
+    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        name = torch.cuda.get_device_name()
+        raise UserError(f"{name} has no bfloat16; set precision: fp16 or fp32 in the recipe")

@@ -1,0 +1,127 @@
+"""A checkpoint: a Hugging Face model directory plus `siqvl.json`, the card that says where it is from."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from siqvl.errors import UserError
+from siqvl.recipe import Recipe, Stage, explain
+
+if TYPE_CHECKING:
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+CARD = "siqvl.json"
+
+
+class CheckpointCard(BaseModel):
+    """Content of `siqvl.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Stage
+    hash: str  # content of the model directory, see `content_hash`
+    parent: str | None  # hash of the checkpoint that training continued from
+    parent_stage: Stage | None
+    recipe: Recipe
+    recipe_hash: str
+    data_fingerprint: str
+    code_version: str
+    mlflow_run: str | None
+    metrics: dict[str, float]
+
+
+def content_hash(directory: Path) -> str:
+    """sha256 over the names and bytes of every file but the card, so that equal weights are equal."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.name != CARD and "__pycache__" not in path.parts:
+            digest.update(str(path.relative_to(directory)).encode() + b"\0")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
+    """Read and judge a checkpoint without loading its weights.
+
+    Raises:
+        UserError: no checkpoint there, a broken card, or one of another stage than `expected`.
+    """
+    directory = Path(directory)
+    path = directory / CARD
+    if not path.is_file():
+        raise UserError(
+            f"{directory} is no SiQ-VL checkpoint: it has no {CARD}; pass the directory that a "
+            "training stage printed"
+        )
+    try:
+        card = CheckpointCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged: {explain(error)}") from None
+    except UserError as error:
+        raise UserError(f"{path} is damaged: {error.message}") from None
+    if not (directory / "model.safetensors").is_file() and not any(
+        directory.glob("model-*.safetensors")
+    ):
+        raise UserError(f"{directory} has a {CARD} but no model.safetensors: the copy is incomplete")
+    if expected is not None and card.stage is not expected:
+        raise UserError(
+            f"checkpoint {directory} is of stage `{card.stage}`, but this stage continues from "
+            f"`{expected}`"
+        )
+    return card
+
+
+def write_checkpoint(
+    directory: Path,
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    *,
+    stage: Stage,
+    parent: CheckpointCard | None,
+    recipe: Recipe,
+    data_fingerprint: str,
+    code_version: str,
+    mlflow_run: str | None,
+    metrics: dict[str, float],
+) -> CheckpointCard:
+    """Save model, processor and card; the directory appears whole or not at all."""
+    directory = Path(directory)
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    card = CheckpointCard(
+        stage=stage,
+        hash=content_hash(partial),
+        parent=parent.hash if parent else None,
+        parent_stage=parent.stage if parent else None,
+        recipe=recipe,
+        recipe_hash=recipe.hash(),
+        data_fingerprint=data_fingerprint,
+        code_version=code_version,
+        mlflow_run=mlflow_run,
+        metrics=metrics,
+    )
+    (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    replace_directory(partial, directory)
+    return card
+
+
+def replace_directory(partial: Path, directory: Path) -> None:
+    """Move a finished directory to its place; an older one there goes only after the new one is in."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        os.replace(directory, old)
+    os.replace(partial, directory)
+    shutil.rmtree(old, ignore_errors=True)

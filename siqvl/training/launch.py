@@ -1,0 +1,51 @@
+"""Start the training processes: this one, or several by torch elastic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from siqvl.errors import UserError
+from siqvl.recipe import Distributed
+
+Inputs = TypeVar("Inputs")
+
+
+def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distributed) -> None:
+    """Run `body(inputs)` in `distributed.processes` processes of this machine.
+
+    Hugging Face's trainers find their rank in the environment that torch elastic sets.
+
+    Raises:
+        UserError: more processes than GPUs on a machine that has any.
+    """
+    if not distributed.enabled or distributed.processes == 1:
+        body(inputs)
+        return
+
+    import torch
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    gpus = torch.cuda.device_count()
+    if gpus and distributed.processes > gpus:
+        raise UserError(
+            f"distributed.processes is {distributed.processes}, but this machine has {gpus} GPUs"
+        )
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=distributed.processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        max_restarts=0,
+        start_method="spawn",
+    )
+    try:
+        elastic_launch(config, body)(inputs)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        reason = failure.message
+        if isinstance(reason, dict):
+            reason = reason.get("message", reason)
+        raise RuntimeError(f"training process {rank} failed: {reason}") from error

@@ -1,0 +1,208 @@
+"""Run one training stage: judge its inputs, train, save a checkpoint that names its parent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siqvl.data.manifest import Manifest
+from siqvl.data.prepare import load_prepared
+from siqvl.errors import UserError
+from siqvl.recipe import DPOStage, Model, Recipe, Stage
+from siqvl.tracking.runs import RunLog
+from siqvl.training.check import check_model
+from siqvl.training.checkpoints import CheckpointCard, read_card, write_checkpoint
+from siqvl.training.launch import launch
+from siqvl.training.stages import STAGES, freeze
+from siqvl.version import code_version
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer
+
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """Everything a training process needs; picklable."""
+
+    stage: Stage
+    recipe: Recipe
+    data: Path
+    checkpoint: Path | None
+    output: Path
+    log: RunLog | None
+
+
+def train_stage(
+    stage: Stage,
+    recipe: Recipe,
+    *,
+    data: Path,
+    checkpoint: Path | None,
+    output: Path,
+    log: RunLog | None = None,
+) -> CheckpointCard:
+    """Train `stage` and write its checkpoint to `output`.
+
+    Raises:
+        UserError: the data or the checkpoint is not what this stage needs; nothing was started.
+    """
+    parent = _check_parent(stage, checkpoint)
+    if parent is None:
+        check_model(recipe.model)
+    _, manifest = load_prepared(data, STAGES[stage].rows)
+    if log:
+        log.params(
+            {
+                "stage": stage.value,
+                "recipe": recipe.stage(stage).model_dump(mode="json"),
+                "model": recipe.model.model_dump(mode="json"),
+                "seed": recipe.seed,
+                "data_fingerprint": manifest.fingerprint,
+                "data_rows": manifest.rows,
+                "parent_checkpoint": parent.hash if parent else "none",
+            }
+        )
+    launch(_train, StageInputs(stage, recipe, data, checkpoint, output, log), recipe.distributed)
+    return read_card(output, expected=stage)
+
+
+def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | None:
+    expected = STAGES[stage].parent
+    if expected is None:
+        if checkpoint is not None:
+            raise UserError(f"stage `{stage}` assembles the model itself and takes no checkpoint")
+        return None
+    if checkpoint is None:
+        raise UserError(f"stage `{stage}` continues from a `{expected}` checkpoint; none was given")
+    return read_card(checkpoint, expected=expected)
+
+
+def _train(inputs: StageInputs) -> None:
+    """The body of a stage, run by every training process; rank 0 writes."""
+    from transformers import set_seed
+
+    set_seed(inputs.recipe.seed)
+    parent = _check_parent(inputs.stage, inputs.checkpoint)
+    dataset, manifest = load_prepared(inputs.data, STAGES[inputs.stage].rows)
+    model, processor = _load_model(inputs.recipe, inputs.checkpoint)
+    counts = freeze(model, inputs.recipe.stage(inputs.stage).trainable)
+    work_dir = _work_dir(inputs, parent, manifest)
+    trainer = _build_trainer(inputs, model, processor, dataset, work_dir)
+    result = trainer.train(resume_from_checkpoint=_last_checkpoint(work_dir))
+
+    if trainer.is_world_process_zero():
+        metrics = {
+            key: float(value)
+            for key, value in result.metrics.items()
+            if key in {"train_loss", "train_runtime", "train_samples_per_second"}
+        }
+        metrics |= {f"trainable_{part}": float(count) for part, count in counts.items()}
+        write_checkpoint(
+            inputs.output,
+            trainer.accelerator.unwrap_model(trainer.model),
+            processor,
+            stage=inputs.stage,
+            parent=parent,
+            recipe=inputs.recipe,
+            data_fingerprint=manifest.fingerprint,
+            code_version=code_version(),
+            mlflow_run=inputs.log.run_id if inputs.log else None,
+            metrics=metrics,
+        )
+        shutil.rmtree(work_dir, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _load_model(
+    recipe: Recipe, checkpoint: Path | None
+) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
+    """The parent checkpoint, or the parts assembled; float32 weights, autocast does the rest."""
+    from siqvl.model.assemble import load_checkpoint
+
+    spec = recipe.model
+    try:
+        if checkpoint is not None:
+            return load_checkpoint(checkpoint, attn_implementation=spec.attention)
+        return _assemble(spec)
+    except (ValueError, OSError) as error:  # what transformers raises for a wrong or missing part
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def _assemble(spec: Model) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
+    from siqvl.model.assemble import assemble
+
+    return assemble(
+        spec.vision,
+        spec.language,
+        pixel_shuffle_factor=spec.pixel_shuffle_factor,
+        max_image_tokens=spec.max_image_tokens,
+        init=spec.init,
+        attn_implementation=spec.attention,
+        system_prompt=spec.system_prompt,
+        trust_remote_code=spec.trust_remote_code,
+        vision_revision=spec.vision_revision,
+        language_revision=spec.language_revision,
+    )
+
+
+def _build_trainer(
+    inputs: StageInputs,
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    dataset: Dataset,
+    work_dir: Path,
+) -> Trainer:
+    from siqvl.data.encode import encode_dataset
+    from siqvl.tracking.callback import MetricLogger
+    from siqvl.training.dpo import dpo_trainer
+    from siqvl.training.sft import sft_trainer
+
+    stage = inputs.recipe.stage(inputs.stage)
+    encoded = encode_dataset(
+        dataset, processor, kind=STAGES[inputs.stage].rows, max_length=stage.max_length
+    )
+    common: dict[str, Any] = {
+        "stage": stage,
+        "recipe": inputs.recipe,
+        "work_dir": work_dir,
+        "callbacks": [MetricLogger(inputs.log)] if inputs.log else [],
+    }
+    if isinstance(stage, DPOStage):
+        reference, _ = _load_model(inputs.recipe, inputs.checkpoint)
+        reference.requires_grad_(False)
+        return dpo_trainer(model, reference, processor, encoded, **common)
+    return sft_trainer(model, processor, encoded, **common)
+
+
+def _work_dir(inputs: StageInputs, parent: CheckpointCard | None, manifest: Manifest) -> Path:
+    """Where resumable states are kept; named by what they depend on, so a stale one is never used."""
+    import hashlib
+
+    key = "-".join(
+        [inputs.recipe.hash(), parent.hash if parent else "none", manifest.fingerprint]
+    )
+    name = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return inputs.output.with_name(f".{inputs.output.name}.training-{name}")
+
+
+def _last_checkpoint(work_dir: Path) -> str | None:
+    """The newest complete state of an interrupted run, if there is one."""
+    if not work_dir.is_dir():
+        return None
+    states = sorted(
+        (path for path in work_dir.glob("checkpoint-*") if (path / "trainer_state.json").is_file()),
+        key=lambda path: int(path.name.rpartition("-")[2]),
+    )
+    if states:
+        logger.warning("continuing from %s", os.fspath(states[-1]))
+    return os.fspath(states[-1]) if states else None

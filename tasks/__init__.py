@@ -1,0 +1,1 @@
+"""Flyte tasks: one a file, thin typed shells around `siqvl`."""

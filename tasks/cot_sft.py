@@ -1,0 +1,21 @@
+"""Stage 3, chain-of-thought SFT: answers after written reasoning.
+
+    pyflyte run tasks/cot_sft.py cot_sft --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
+"""
+
+from __future__ import annotations
+
+from flytekit import task
+
+from siqvl.recipe import Recipe, Stage
+from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
+from tasks.resources import heavy
+from tasks.training import train
+
+
+@task(**heavy())
+def cot_sft(
+    checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
+) -> Checkpoint:
+    """Train on prepared `cot_sft` rows, continuing from the stage before."""
+    return train(Stage.COT_SFT, recipe, run, data, checkpoint)

@@ -1,0 +1,21 @@
+"""Stage 4, DPO: preferred answers over rejected ones.
+
+    pyflyte run tasks/dpo.py dpo --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
+"""
+
+from __future__ import annotations
+
+from flytekit import task
+
+from siqvl.recipe import Recipe, Stage
+from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
+from tasks.resources import heavy
+from tasks.training import train
+
+
+@task(**heavy())
+def dpo(
+    checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
+) -> Checkpoint:
+    """Train on prepared `dpo` rows, continuing from the stage before."""
+    return train(Stage.DPO, recipe, run, data, checkpoint)

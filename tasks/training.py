@@ -1,0 +1,34 @@
+"""What the four training tasks share: a tracked child run around `siqvl.training.run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.runs import stage_run
+from siqvl.training.run import train_stage
+from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
+
+
+def train(
+    stage: Stage,
+    recipe: Recipe,
+    run: PipelineRun,
+    data: PreparedData,
+    checkpoint: Checkpoint | None = None,
+) -> Checkpoint:
+    """Train one stage inside its MLflow run and hand its checkpoint on."""
+    out = workspace(recipe, run) / "checkpoints" / stage.value
+    with stage_run(recipe, stage.value, run.parent, {"siqvl.stage": stage.value}) as log:
+        card = train_stage(
+            stage,
+            recipe,
+            data=local(data),
+            checkpoint=local(checkpoint) if checkpoint is not None else None,
+            output=out,
+            log=log,
+        )
+        log.metrics(card.metrics)
+        log.artifact(out, "checkpoint")
+        log.artifact(Path(local(data)) / "manifest.json", "data")
+    return Checkpoint(str(out))

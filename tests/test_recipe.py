@@ -1,0 +1,108 @@
+"""Recipes: every shipped one loads, and a wrong key is one clear line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from siqvl.errors import UserError
+from siqvl.recipe import Recipe, Stage
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+SHIPPED = sorted(RECIPES.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_load_and_round_trip(path: Path) -> None:
+    recipe = Recipe.load(path)
+    again = Recipe.model_validate_json(recipe.model_dump_json())
+    assert again == recipe
+    assert again.hash() == recipe.hash()
+
+
+def tiny(**changes: object) -> dict:
+    """The tiny recipe as a mapping, with dotted keys changed."""
+    content = yaml.safe_load((RECIPES / "tiny.yaml").read_text())
+    for key, value in changes.items():
+        *sections, last = key.split("__")
+        target = content
+        for section in sections:
+            target = target[section]
+        target[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sedd": 1}, "recipe: unknown key `sedd`, did you mean `seed`?"),
+        (
+            {"stages__vqa_sft__learning_rat": 1e-5},
+            "recipe: unknown key `stages.vqa_sft.learning_rat`, did you mean `learning_rate`?",
+        ),
+        (
+            {"evaluation__batchsize": 3},
+            "recipe: unknown key `evaluation.batchsize`, did you mean `batch_size`?",
+        ),
+        (
+            {"stages__dpo__max_steps": 0},
+            "recipe: `stages.dpo.max_steps`: Input should be greater than 0 (got 0)",
+        ),
+        (
+            {"stages__dpo__trainable": ["projektor"]},
+            "recipe: `stages.dpo.trainable.0`: Input should be 'vision_tower', 'projector' or "
+            "'language_model' (got 'projektor')",
+        ),
+    ],
+)
+def test_a_wrong_key_is_named_in_one_line(change: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(tiny(**change))
+    assert caught.value.message == message
+    assert "\n" not in caught.value.message
+
+
+def test_a_misspelt_key_inside_a_list_is_named() -> None:
+    content = tiny()
+    content["stages"]["vqa_sft"]["sources"][0]["max_sample"] = 5
+    with pytest.raises(UserError, match=r"`stages.vqa_sft.sources.0.max_sample`, did you mean `max_samples`"):
+        Recipe.model_validate(content)
+
+
+def test_files_that_are_no_recipe_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.yaml does not exist"):
+        Recipe.load(tmp_path / "missing.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [1")
+    with pytest.raises(UserError, match=r"broken\.yaml is not valid YAML"):
+        Recipe.load(broken)
+    broken.write_text("- just\n- a list\n")
+    with pytest.raises(UserError, match="holds no recipe"):
+        Recipe.load(broken)
+
+
+def test_two_benchmarks_of_one_name_are_refused() -> None:
+    content = tiny()
+    content["evaluation"]["benchmarks"][1]["name"] = content["evaluation"]["benchmarks"][0]["name"]
+    with pytest.raises(UserError, match="share a name"):
+        Recipe.model_validate(content)
+
+
+def test_hash_ignores_order_but_not_values() -> None:
+    recipe = Recipe.model_validate(tiny())
+    reordered = dict(reversed(tiny().items()))
+    assert Recipe.model_validate(reordered).hash() == recipe.hash()
+    assert Recipe.model_validate(tiny(seed=1)).hash() != recipe.hash()
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "qwen2.5-1.5b"])
+def test_full_size_recipes_hold_the_published_figures(name: str) -> None:
+    recipe = Recipe.load(RECIPES / f"{name}.yaml")
+    align = recipe.stage(Stage.PROJECTOR_ALIGNMENT)
+    assert align.trainable == ["projector"]
+    assert (align.learning_rate, align.max_steps) == (1e-3, 1000)
+    assert (align.batch_size, align.accumulation, align.precision) == (8, 4, "bf16")
+    assert len(align.sources[0].subsets) == 10
+    for stage in (Stage.VQA_SFT, Stage.COT_SFT):
+        assert 1e-5 <= recipe.stage(stage).learning_rate <= 2e-5
+        assert recipe.stage(stage).trainable == ["projector", "language_model"]

@@ -1,0 +1,90 @@
+"""MLflow runs on a sqlite store of the test's own."""
+
+from pathlib import Path
+
+import pytest
+
+from siqvl.errors import UserError
+from siqvl.recipe import Recipe
+from siqvl.tracking.runs import (
+    DEFAULT_STORE,
+    _without_password,
+    client,
+    end_run,
+    flatten,
+    stage_run,
+    start_run,
+    tracking_uri,
+)
+
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    store = tmp_path_factory.mktemp("mlflow")
+    content = Recipe.load(RECIPES / "tiny.yaml").model_dump()
+    content["tracking"] = {"experiment": "test", "uri": f"sqlite:///{store}/mlflow.db"}
+    return Recipe.model_validate(content)
+
+
+def test_children_end_in_the_true_state_and_know_their_parent(recipe: Recipe) -> None:
+    parent = start_run(recipe, "parent")
+    parent.params(recipe.model_dump(mode="json"))
+    with stage_run(recipe, "good", parent.run_id, {"siqvl.stage": "vqa_sft"}) as good:
+        good.metrics({"train/loss": 2.0}, step=1)
+        good.metrics({"train/loss": 1.0}, step=2)
+        good.text("hello", "note.txt")
+    with pytest.raises(RuntimeError), stage_run(recipe, "bad", parent.run_id, {}) as bad:
+        raise RuntimeError("broken")
+
+    store = client(parent.uri)
+    assert store.get_run(parent.run_id).info.status == "FAILED"
+    end_run(parent, "FINISHED")  # what the pipeline's last task does after a retry
+    assert store.get_run(parent.run_id).info.status == "FINISHED"
+
+    child = store.get_run(good.run_id)
+    assert child.info.status == "FINISHED"
+    assert child.data.tags["mlflow.parentRunId"] == parent.run_id
+    assert child.data.tags["siqvl.recipe_hash"] == recipe.hash()
+    history = store.get_metric_history(good.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 2.0), (2, 1.0)]
+    assert [file.path for file in store.list_artifacts(good.run_id)] == ["note.txt"]
+    assert store.get_run(bad.run_id).info.status == "FAILED"
+    params = store.get_run(parent.run_id).data.params
+    assert params["stages.dpo.beta"] == "0.1"
+    assert params["stages.vqa_sft.sources.0.kind"] == "shapes"
+
+
+def test_an_interrupted_stage_is_killed(recipe: Recipe) -> None:
+    with pytest.raises(KeyboardInterrupt), stage_run(recipe, "stopped", None, {}) as log:
+        raise KeyboardInterrupt
+    assert client(log.uri).get_run(log.run_id).info.status == "KILLED"
+
+
+def test_the_store_is_the_recipes_then_the_environments_then_a_file(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Recipe.load(RECIPES / "tiny.yaml")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(plain) == DEFAULT_STORE
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert tracking_uri(plain) == "http://mlflow:5000"
+    assert tracking_uri(recipe) == recipe.tracking.uri
+
+
+def test_an_unusable_store_is_one_line(recipe: Recipe) -> None:
+    content = recipe.model_dump()
+    content["tracking"]["uri"] = "sqlite:////dev/null/mlflow.db"
+    with pytest.raises(UserError, match="MLflow store sqlite:////dev/null/mlflow.db cannot be used"):
+        start_run(Recipe.model_validate(content), "never")
+
+
+def test_flatten_and_passwords() -> None:
+    assert flatten({"a": {"b": 1}, "c": [2, {"d": 3}], "e": []}) == {
+        "a.b": 1,
+        "c.0": 2,
+        "c.1.d": 3,
+        "e": {},
+    }
+    assert _without_password("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
