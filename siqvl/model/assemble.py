@@ -5,13 +5,14 @@ Weights are only ever read from safetensors; a pickle can run code when it is op
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoTokenizer,
+    BaseImageProcessor,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
@@ -84,7 +85,7 @@ def assemble(
         text_config=text_config,
         pixel_shuffle_factor=pixel_shuffle_factor,
         max_image_tokens=max_image_tokens,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
     )
     if init == "pretrained":
         model = _join_pretrained(
@@ -122,15 +123,13 @@ def load_checkpoint(
         raise ValueError(f"{path} holds model_type '{found}', expected '{SiQVLConfig.model_type}'.")
     if not any(path.glob("*.safetensors")):
         raise ValueError(f"{path} holds no *.safetensors file; other weight formats are refused.")
-    model, report = SiQVLForConditionalGeneration.from_pretrained(
+    model = _load_weights(
+        SiQVLForConditionalGeneration,
         path,
         dtype=_as_dtype(dtype),
         attn_implementation=attn_implementation,
-        use_safetensors=True,
         local_files_only=True,
-        output_loading_info=True,
     )
-    _require_all_weights(report, path)
     processor = SiQVLProcessor.from_pretrained(path, local_files_only=True)
     if processor.num_image_tokens != model.config.tokens_per_image:
         raise ValueError(
@@ -153,8 +152,9 @@ def init_projector(model: SiQVLForConditionalGeneration) -> None:
     Everything else about the projector's start, and why, is in
     `SiQVLPreTrainedModel._init_weights`.
     """
-    embeddings = model.get_input_embeddings().weight
-    model.model.multi_modal_projector.norm.weight.fill_(embeddings.float().pow(2).mean().sqrt())
+    embeddings = model.model.language_model.embed_tokens.weight
+    root_mean_square = embeddings.float().pow(2).mean().sqrt().item()
+    model.model.multi_modal_projector.norm.weight.fill_(root_mean_square)
 
 
 def chat_template(system_prompt: str | None = None) -> str:
@@ -176,31 +176,36 @@ def chat_template(system_prompt: str | None = None) -> str:
 
 
 def _join_pretrained(
-    config, vision, language, dtype, attn_implementation, vision_revision, language_revision
-):
+    config: SiQVLConfig,
+    vision: str | Path,
+    language: str | Path,
+    dtype: torch.dtype,
+    attn_implementation: str,
+    vision_revision: str | None,
+    language_revision: str | None,
+) -> SiQVLForConditionalGeneration:
     """Reads both parts and joins them around a new projector; no weight is ever held twice."""
-    options = {
-        "dtype": dtype,
-        "attn_implementation": attn_implementation,
-        "use_safetensors": True,
-        "output_loading_info": True,
-    }
-    tower, report = _VisionHalf.from_pretrained(
-        vision, config=config.vision_config, revision=vision_revision or "main", **options
+    options = {"dtype": dtype, "attn_implementation": attn_implementation}
+    tower = _load_weights(
+        _VisionHalf,
+        vision,
+        config=config.vision_config,
+        revision=vision_revision or "main",
+        **options,
     )
     tower.__class__ = SiglipVisionModel  # the subclass matters only while loading
-    _require_all_weights(report, vision)
-    decoder, report = Qwen2ForCausalLM.from_pretrained(
-        language, config=config.text_config, revision=language_revision or "main", **options
+    decoder = _load_weights(
+        Qwen2ForCausalLM,
+        language,
+        config=config.text_config,
+        revision=language_revision or "main",
+        **options,
     )
-    _require_all_weights(report, language)
-
     config.vision_config, config.text_config = tower.config, decoder.config
     for part in (config.vision_config, config.text_config):
+        # A local path means nothing elsewhere, and equal models shall save equal files.
         if Path(part.name_or_path).is_dir():
-            part.name_or_path = (
-                ""  # a local path means nothing elsewhere, and equal models shall save equal files
-            )
+            part.name_or_path = ""
     with torch.device("meta"):
         model = SiQVLForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=attn_implementation
@@ -217,24 +222,36 @@ def _join_pretrained(
 class _VisionHalf(SiglipVisionModel):
     """Reads the vision half of a full SigLIP without reporting each weight of the other half."""
 
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [
+    _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
         r"^text_model\.",
         r"^head\.",
         r"^logit_(scale|bias)$",
     ]
 
 
-def _require_all_weights(report: dict, source: str | Path) -> None:
-    """Raises ValueError for weights a checkpoint lacks: transformers would fill them at random."""
-    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
+    """`from_pretrained` from safetensors only.
+
+    Raises:
+        ValueError: weights are missing; transformers would fill them at random and only log it.
+    """
+    model, report = cls.from_pretrained(
+        source, use_safetensors=True, output_loading_info=True, **options
+    )
+    missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(
             f"{source} lacks {len(missing)} of the model's weights, first: {missing[0]}."
         )
+    return model
 
 
-def _read_config(source, part, expected, **options) -> PreTrainedConfig:
+def _read_config(
+    source: str | Path, part: str, expected: tuple[str, ...], **options: Any
+) -> PreTrainedConfig:
     folder = Path(source)
+    if not folder.is_dir() and (isinstance(source, Path) or source.startswith((".", "/", "~"))):
+        raise ValueError(f"{source} is no {part} model: there is no such folder.")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{source} is no {part} model: it has no config.json.")
     config = AutoConfig.from_pretrained(source, **_drop_none(options))
@@ -246,7 +263,9 @@ def _read_config(source, part, expected, **options) -> PreTrainedConfig:
     return config
 
 
-def _read_tokenizer(source, text_config, **options) -> PreTrainedTokenizerBase:
+def _read_tokenizer(
+    source: str | Path, text_config: PreTrainedConfig, **options: Any
+) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(source, **_drop_none(options))
     vocabulary = tokenizer.get_vocab()
     for token in (IMAGE_TOKEN, "<|vision_start|>", "<|vision_end|>", END_OF_TURN, END_OF_TEXT):
@@ -266,7 +285,9 @@ def _read_tokenizer(source, text_config, **options) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _read_image_processor(source, vision_config, **options):
+def _read_image_processor(
+    source: str | Path, vision_config: PreTrainedConfig, **options: Any
+) -> BaseImageProcessor:
     folder = Path(source)
     if folder.is_dir() and not any(
         (folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
@@ -275,22 +296,22 @@ def _read_image_processor(source, vision_config, **options):
             f"{source} has no preprocessor_config.json: copy it from the vision model's repository."
         )
     image_processor = AutoImageProcessor.from_pretrained(source, **_drop_none(options))
-    size = (image_processor.size["height"], image_processor.size["width"])
-    if size != (vision_config.image_size, vision_config.image_size):
+    size, side = image_processor.size, vision_config.image_size
+    if (size.get("height"), size.get("width")) != (side, side):
         raise ValueError(
-            f"{source}: the image processor makes {size[0]}x{size[1]} pixels, the tower reads "
-            f"{vision_config.image_size}x{vision_config.image_size}."
+            f"{source}: the image processor makes pictures of size {dict(size)}, the tower reads "
+            f"{side}x{side}."
         )
     return image_processor
 
 
-def _generation_config(tokenizer) -> GenerationConfig:
+def _generation_config(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
     """Greedy; stops at the end of a turn or text, and never draws an image placeholder."""
-    ids = tokenizer.convert_tokens_to_ids
+    ids = tokenizer.get_vocab()
     return GenerationConfig(
-        eos_token_id=[ids(END_OF_TURN), ids(END_OF_TEXT)],
-        pad_token_id=ids(END_OF_TEXT),
-        suppress_tokens=[ids(IMAGE_TOKEN)],
+        eos_token_id=[ids[END_OF_TURN], ids[END_OF_TEXT]],
+        pad_token_id=ids[END_OF_TEXT],
+        suppress_tokens=[ids[IMAGE_TOKEN]],
     )
 
 
@@ -303,5 +324,5 @@ def _as_dtype(dtype: str | torch.dtype) -> torch.dtype:
     return resolved
 
 
-def _drop_none(options: dict) -> dict:
+def _drop_none(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}

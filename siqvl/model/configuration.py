@@ -55,8 +55,8 @@ class SiQVLConfig(PreTrainedConfig):
         "text_config": SubConfigSpec(config_class=AutoConfig, model_type="qwen2"),
     }
 
-    vision_config: dict | PreTrainedConfig | None = None
-    text_config: dict | PreTrainedConfig | None = None
+    vision_config: Any = None
+    text_config: Any = None
     pixel_shuffle_factor: int | None = None
     max_image_tokens: int = 256
     image_token_id: int = 151655
@@ -108,12 +108,17 @@ class SiQVLConfig(PreTrainedConfig):
     @property
     def tokens_per_image(self) -> int:
         """Placeholders an image takes in the language model's sequence."""
-        return (self.patch_grid // self.pixel_shuffle_factor) ** 2
+        return (self.patch_grid // self._factor) ** 2
 
     @property
     def projector_input_size(self) -> int:
         """Channels of one token after the pixel shuffle."""
-        return self.vision_config.hidden_size * self.pixel_shuffle_factor**2
+        return self.vision_config.hidden_size * self._factor**2
+
+    @property
+    def _factor(self) -> int:
+        assert self.pixel_shuffle_factor is not None  # resolved when the config was made
+        return self.pixel_shuffle_factor
 
 
 __all__ = ["SiQVLConfig"]

@@ -11,7 +11,7 @@ two neighbours. Attribute names follow transformers' LLaVA, which vLLM, TRL and 
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -56,15 +56,15 @@ class SiQVLPreTrainedModel(PreTrainedModel):
     config: SiQVLConfig
     config_class = SiQVLConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
-    _no_split_modules: ClassVar[list[str]] = [
+    _no_split_modules = [  # noqa: RUF012
         "SiglipVisionEmbeddings",
         "SiglipEncoderLayer",
         "SiQVLProjector",
         "Qwen2DecoderLayer",
     ]
-    _skip_keys_device_placement: ClassVar[list[str]] = ["past_key_values"]
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -243,10 +243,9 @@ class SiQVLModel(SiQVLPreTrainedModel):
         images = self._encode_images(pixel_values, vision_features, mm_encoder_outputs)
         image_features = None
         if images is not None:
-            # A list when `generate` has expanded it for beams, otherwise [images, tokens, hidden].
-            image_features = torch.cat(list(images.pooler_output)).to(
-                inputs_embeds.device, inputs_embeds.dtype
-            )
+            # [images, tokens, hidden], or a list of [tokens, hidden] when `generate` chunks it.
+            rows: Any = images.pooler_output
+            image_features = torch.cat(list(rows)).to(inputs_embeds.device, inputs_embeds.dtype)
         starts_a_sequence = past_key_values is None or past_key_values.get_seq_length() == 0
         # Decoding steps carry no images, and a sampled placeholder is just a token there.
         if image_features is not None or (starts_a_sequence and input_ids is not None):
@@ -317,8 +316,12 @@ class SiQVLModel(SiQVLPreTrainedModel):
                 )
             return False if use_cache is None else use_cache
         # Looking costs a device synchronisation: only training, where packing happens, pays it.
-        flat_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
-        if self.training and flat_mask and _restarts(position_ids, attention_mask):
+        if (
+            self.training
+            and isinstance(attention_mask, torch.Tensor)
+            and attention_mask.ndim == 2
+            and _restarts(position_ids, attention_mask)
+        ):
             raise ValueError(
                 "Packed rows (restarting position_ids) need attention_mask=None, got a mask of "
                 f"shape {list(attention_mask.shape)}: with it packed samples see each other."
@@ -337,7 +340,7 @@ def _restarts(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -
 class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
     """The backbone with a language head: what gets trained, saved, and generates."""
 
-    _tied_weights_keys: ClassVar[dict[str, str]] = {
+    _tied_weights_keys = {  # noqa: RUF012
         "lm_head.weight": "model.language_model.embed_tokens.weight"
     }
 
@@ -416,7 +419,7 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             image_hidden_states=outputs.image_hidden_states,
         )
 
-    def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> dict:
+    def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> Any:
         """Lets `generate` take `vision_features`: projected once, before beams expand."""
         vision_features = model_kwargs.pop("vision_features", None)
         if vision_features is not None:
@@ -427,7 +430,8 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
                 )
             encoded["image"] = self.model.project_vision_features(vision_features)
             model_kwargs["mm_encoder_outputs"] = encoded
-        return super()._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
+        parent: Any = super()
+        return parent._prepare_multimodal_encoder_kwargs_for_generation(model_kwargs)
 
 
 __all__ = ["SiQVLForConditionalGeneration", "SiQVLModel", "SiQVLPreTrainedModel"]

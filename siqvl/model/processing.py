@@ -5,6 +5,7 @@ siqvl.
 """
 
 import re
+from typing import Any
 
 from transformers.processing_utils import MultiModalData, ProcessorMixin
 
@@ -55,8 +56,8 @@ class SiQVLProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor=None,
-        tokenizer=None,
+        image_processor: Any = None,
+        tokenizer: Any = None,
         num_image_tokens: int | None = None,
         chat_template: str | None = None,
         image_token: str = IMAGE_TOKEN,
@@ -74,12 +75,12 @@ class SiQVLProcessor(ProcessorMixin):
         self.image_token_id = ids[0]
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
-    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs) -> str:
+    def replace_image_token(self, image_inputs: dict, image_idx: int, **kwargs: Any) -> str:
         """The text that takes the place of one image's placeholder."""
         return self.image_token * self.num_image_tokens
 
     def _get_num_multimodal_tokens(
-        self, image_sizes: list[list[int]] | None = None, **kwargs
+        self, image_sizes: list[list[int]] | None = None, **kwargs: Any
     ) -> MultiModalData:
         """Tokens each image will take, before any is opened; vLLM plans its memory by this."""
         if image_sizes is None:

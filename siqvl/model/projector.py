@@ -49,7 +49,7 @@ class SiQVLProjector(nn.Module):
 
     def __init__(self, config: SiQVLConfig):
         super().__init__()
-        self.factor = config.pixel_shuffle_factor
+        self.factor: int = config.pixel_shuffle_factor  # type: ignore[assignment]
         self.linear = nn.Linear(config.projector_input_size, config.text_config.hidden_size)
         self.norm = nn.LayerNorm(config.text_config.hidden_size)
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_siqvl import encode, picture
+from tiny_siqvl import batch_of, encode, picture
 from transformers import Qwen2ForCausalLM, SiglipModel, SiglipVisionModel
 from transformers.models.idefics3.modeling_idefics3 import Idefics3Connector
 
@@ -22,24 +22,6 @@ def composed_by_hand(parts, model, inputs) -> torch.Tensor:
                 embeds[row, column] = next(tokens)
     assert next(tokens, None) is None
     return language(inputs_embeds=embeds, attention_mask=inputs["attention_mask"]).logits
-
-
-def batch_of(processor, rows) -> dict:
-    """Rows of (question, images), left-padded together."""
-    texts = [
-        processor.apply_chat_template(
-            [
-                {
-                    "role": "user",
-                    "content": [{"type": "image"}] * len(images) + [{"type": "text", "text": q}],
-                }
-            ],
-            add_generation_prompt=True,
-        )
-        for q, images in rows
-    ]
-    images = [image for _, group in rows for image in group]
-    return processor(text=texts, images=images or None, padding=True, return_tensors="pt")
 
 
 @torch.no_grad()

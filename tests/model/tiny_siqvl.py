@@ -8,11 +8,12 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, SiglipVisionConfi
 from siqvl.model import SiQVLConfig
 
 # Qwen's special tokens, in Qwen's order.
-SPECIAL_TOKENS = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> "
-    "<|box_end|> <|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> "
-    "<|image_pad|> <|video_pad|>"
-).split()
+SPECIAL_TOKENS = [
+    "<|endoftext|>",
+    *("<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
+    *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
+    *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
+]
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -85,3 +86,15 @@ def encode(processor, question: str, images=(), answer: str | None = None) -> di
         conversation(question, len(images), answer), add_generation_prompt=answer is None
     )
     return processor(text=text, images=list(images) or None, return_tensors="pt")
+
+
+def batch_of(processor, rows) -> dict:
+    """Rows of (question, images) as one left-padded batch."""
+    texts = [
+        processor.apply_chat_template(
+            conversation(question, len(images)), add_generation_prompt=True
+        )
+        for question, images in rows
+    ]
+    images = [image for _, group in rows for image in group]
+    return processor(text=texts, images=images or None, padding=True, return_tensors="pt")
