@@ -1,0 +1,150 @@
+"""Canonical rows: what every source yields and every stage reads.
+
+Messages are conversational (`{"role": …, "content": …}`) with plain string content; a row's images
+belong to its first user message, in order, and are put before its text when the row is rendered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+SCHEMA_VERSION = 1
+
+#: Appended to a question whose answer shall come after written reasoning.
+REASONING_PROMPT = "\nThink step by step, then answer after 'Answer:'."
+#: The answer of such a completion is the text after its last marker.
+ANSWER_MARKER = "Answer:"
+
+
+class RowKind(StrEnum):
+    """The three shapes a canonical row comes in."""
+
+    SFT = "sft"  # prompt, completion
+    PREFERENCE = "preference"  # prompt, chosen, rejected
+    EVALUATION = "evaluation"  # question, answers, choices
+
+
+Row = dict[str, Any]
+Message = dict[str, str]
+
+#: The message columns of each kind, and of these the ones that are completions.
+MESSAGE_COLUMNS = {
+    RowKind.SFT: ("prompt", "completion"),
+    RowKind.PREFERENCE: ("prompt", "chosen", "rejected"),
+    RowKind.EVALUATION: (),
+}
+
+
+def message(role: str, content: str) -> Message:
+    """One conversational message."""
+    return {"role": role, "content": content}
+
+
+def reasoned_answer(reasoning: str, answer: str) -> str:
+    """A chain-of-thought completion: the reasoning, then the marked answer."""
+    return f"{reasoning.strip()}\n{ANSWER_MARKER} {answer}"
+
+
+def with_options(question: str, options: Sequence[str]) -> str:
+    """A multiple-choice question; unchanged when there is nothing to choose from."""
+    return f"{question}\nOptions: {', '.join(options)}" if options else question
+
+
+def sft_row(
+    id: str,
+    images: list[Any],
+    prompt: str | list[Message],
+    completion: str | list[Message],
+    *,
+    source: str,
+    **meta: Any,
+) -> Row:
+    """A supervised row; a plain string stands for the one user or assistant message."""
+    return {
+        "id": id,
+        "images": images,
+        "prompt": _messages("user", prompt),
+        "completion": _messages("assistant", completion),
+        "source": source,
+        "meta": _meta(meta),
+    }
+
+
+def preference_row(
+    id: str,
+    images: list[Any],
+    prompt: str | list[Message],
+    chosen: str | list[Message],
+    rejected: str | list[Message],
+    *,
+    source: str,
+    **meta: Any,
+) -> Row:
+    """A preference row; `chosen` and `rejected` answer the same prompt."""
+    return {
+        "id": id,
+        "images": images,
+        "prompt": _messages("user", prompt),
+        "chosen": _messages("assistant", chosen),
+        "rejected": _messages("assistant", rejected),
+        "source": source,
+        "meta": _meta(meta),
+    }
+
+
+def evaluation_row(
+    id: str,
+    images: list[Any],
+    question: str,
+    answers: list[str],
+    *,
+    choices: Sequence[str] = (),
+    benchmark: str,
+    split: str,
+    source: str,
+    **meta: Any,
+) -> Row:
+    """A question with every answer that counts as right (ten of them in VQAv2)."""
+    return {
+        "id": id,
+        "images": images,
+        "question": question,
+        "answers": answers,
+        "choices": list(choices),
+        "benchmark": benchmark,
+        "split": split,
+        "source": source,
+        "meta": _meta(meta),
+    }
+
+
+def _messages(role: str, content: str | list[Message]) -> list[Message]:
+    return [message(role, content)] if isinstance(content, str) else content
+
+
+def _meta(values: dict[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+
+
+def features(kind: RowKind) -> Features:
+    """Arrow columns of a kind of row; images are stored encoded (PNG or JPEG bytes)."""
+    from datasets import Features, Image, List, Value
+
+    messages = List({"role": Value("string"), "content": Value("string")})
+    columns: dict[str, Any] = {"id": Value("string"), "images": List(Image())}
+    columns |= dict.fromkeys(MESSAGE_COLUMNS[kind], messages)
+    if kind is RowKind.EVALUATION:
+        columns |= {
+            "question": Value("string"),
+            "answers": List(Value("string")),
+            "choices": List(Value("string")),
+            "benchmark": Value("string"),
+            "split": Value("string"),
+        }
+    return Features(columns | {"source": Value("string"), "meta": Value("string")})

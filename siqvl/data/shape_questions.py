@@ -1,0 +1,199 @@
+"""Questions about the generated world, with their answers and written steps.
+
+The answer is chosen before the scene, evenly among those a question can have: whoever reads only
+the question is right once in as many times as there are answers. (Not so in the split `heldout`,
+where "what color is the cross?" has one answer; there, guessers that never saw it score zero.)
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from siqvl.data.shapes import (
+
+    CELLS,
+    Combination,
+    Scene,
+    Thing,
+    World,
+    caption,
+    place,
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question, its answer, and what it is about."""
+
+    question: str
+    answer: str
+    about: tuple[str, ...] = ()
+
+
+class Template:
+    """One kind of question."""
+
+    name: str
+
+    def ask(self, rng: random.Random, world: World) -> Ask:
+        """Choose a question and, evenly, its answer."""
+        raise NotImplementedError
+
+    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
+        """A random scene in which the answer holds."""
+        raise NotImplementedError
+
+    def options(self, world: World, ask: Ask) -> list[str]:
+        """Every answer the question can have; empty when there are too many to list."""
+        raise NotImplementedError
+
+
+class Caption(Template):
+    """`Describe the picture.`"""
+
+    name = "caption"
+
+    def ask(self, rng: random.Random, world: World) -> Ask:
+        return Ask("Describe the picture.", "")
+
+    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
+        return place(rng, rng.sample(world.shown, rng.randint(1, 2)))
+
+    def options(self, world: World, ask: Ask) -> list[str]:
+        return []
+
+
+class ColorOf(Template):
+    """`What color is the circle?`"""
+
+    name = "color"
+
+    def ask(self, rng: random.Random, world: World) -> Ask:
+        shape = rng.choice(sorted({look.shape for look in world.asked}))
+        answer = rng.choice(world.colors_of(shape))
+        return Ask(f"What color is the {shape}?", answer, (shape,))
+
+    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
+        (shape,) = ask.about
+        other = world.pick(rng, lambda look: look.shape != shape)
+        return place(rng, [Combination(ask.answer, shape), other][: rng.randint(1, 2)])
+
+    def options(self, world: World, ask: Ask) -> list[str]:
+        return [look.color for look in world.shown if look.shape == ask.about[0]]
+
+
+class ShapeOf(Template):
+    """`What shape is the red object?`"""
+
+    name = "shape"
+
+    def ask(self, rng: random.Random, world: World) -> Ask:
+        color = rng.choice(sorted({look.color for look in world.asked}))
+        answer = rng.choice(world.shapes_of(color))
+        return Ask(f"What shape is the {color} object?", answer, (color,))
+
+    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
+        (color,) = ask.about
+        other = world.pick(rng, lambda look: look.color != color)
+        return place(rng, [Combination(color, ask.answer), other][: rng.randint(1, 2)])
+
+    def options(self, world: World, ask: Ask) -> list[str]:
+        return [look.shape for look in world.shown if look.color == ask.about[0]]
+
+
+class Where(Template):
+    """`Where is the red circle?`"""
+
+    name = "where"
+
+    def ask(self, rng: random.Random, world: World) -> Ask:
+        look = rng.choice(world.asked)
+        return Ask(f"Where is the {look}?", rng.choice(CELLS), (look.color, look.shape))
+
+    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
+        target = Combination(*ask.about)
+        looks = [target, world.pick(rng, lambda look: look != target)]
+        return place(rng, looks[: rng.randint(1, 2)], first=CELLS.index(ask.answer))
+
+    def options(self, world: World, ask: Ask) -> list[str]:
+        return list(CELLS)
+
+
+class Exists(Template):
+    """`Is there a red circle?`; half of the wrong pictures show one of its two attributes."""
+
+    name = "exists"
+
+    def ask(self, rng: random.Random, world: World) -> Ask:
+        look = rng.choice(world.asked)
+        question = f"Is there a {look}?"
+        return Ask(question, rng.choice(("yes", "no")), (look.color, look.shape))
+
+    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
+        target = Combination(*ask.about)
+
+        def similar(look: Combination) -> bool:
+            return look != target and (look.color == target.color or look.shape == target.shape)
+
+        first = target
+        if ask.answer == "no":
+            alike = rng.random() < 0.5
+            first = world.pick(rng, similar if alike else lambda look: look != target)
+        other = world.pick(rng, lambda look: look != target)
+        return place(rng, [first, other][: rng.randint(1, 2)])
+
+    def options(self, world: World, ask: Ask) -> list[str]:
+        return ["yes", "no"]
+
+
+class HowMany(Template):
+    """`How many objects are there?`"""
+
+    name = "how_many"
+
+    def ask(self, rng: random.Random, world: World) -> Ask:
+        return Ask("How many objects are there?", str(rng.randint(1, len(CELLS))))
+
+    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
+        return place(rng, [world.pick(rng) for _ in range(int(ask.answer))])
+
+    def options(self, world: World, ask: Ask) -> list[str]:
+        return [str(count) for count in range(1, len(CELLS) + 1)]
+
+
+VQA = (ColorOf(), ShapeOf(), Where(), Exists(), HowMany())
+
+
+def find_scene(template: Template, world: World, rng: random.Random) -> tuple[Ask, Scene]:
+    """A question and a scene of this split in which it has its answer.
+
+    The answer stays while scenes of other splits are passed over, so that it stays balanced.
+    """
+    while True:
+        ask = template.ask(rng, world)
+        for _ in range(100):
+            scene = template.scene(rng, world, ask)
+            # "no" to a held-out combination needs a picture without it
+            if world.owns(scene) or (world.split == "heldout" and ask.answer == "no"):
+                if isinstance(template, Caption):
+                    ask = Ask(ask.question, caption(scene))
+                return ask, scene
+
+
+def edited(rng: random.Random, world: World, scene: Scene) -> Scene:
+    """The scene as a careless eye might see it: one object changed, missed, or too many."""
+    things = list(scene)
+    change = rng.choice(("look", "look", "missed", "extra"))
+    free = [cell for cell in range(len(CELLS)) if cell not in {thing.cell for thing in things}]
+    if change == "extra" and free:
+        things.append(Thing(rng.choice(free), world.pick(rng)))
+    elif change == "missed" and len(things) > 1:
+        things.remove(rng.choice(things))
+    else:
+        old = things.pop(rng.randrange(len(things)))
+        look = world.pick(rng, lambda look: (look.color == old.color) != (look.shape == old.shape))
+        things.append(Thing(old.cell, look))
+    return tuple(sorted(things))
+
+

@@ -1,0 +1,156 @@
+"""The generated world: small pictures of large coloured shapes, one in each corner at most.
+
+Pillow only, no downloads. Everything about scene `i` follows from (seed, split, family, i), so any
+process can draw any scene by itself. Splits hold different arrangements whatever the seed is: which
+of `train` and `test` an arrangement belongs to is decided by a hash of the arrangement itself.
+The combinations in HELD_OUT are never shown outside the split `heldout`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIDE = 64  # pixels
+COLORS = {
+    "red": (214, 30, 38),
+    "green": (24, 150, 62),
+    "blue": (38, 84, 222),
+    "yellow": (246, 202, 14),
+    "purple": (150, 44, 190),
+    "black": (24, 24, 28),
+}
+SHAPES = ("circle", "square", "triangle", "cross")
+CELLS = ("top left", "top right", "bottom left", "bottom right")
+SPLITS = ("train", "test", "heldout")
+TEST_SHARE = 5  # every fifth arrangement is kept for the test split
+
+
+@dataclass(frozen=True, order=True)
+class Combination:
+    """What an object looks like."""
+
+    color: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.color} {self.shape}"
+
+
+HELD_OUT = (Combination("purple", "cross"), Combination("green", "triangle"))
+ALL = tuple(Combination(color, shape) for color in COLORS for shape in SHAPES)
+SEEN = tuple(combination for combination in ALL if combination not in HELD_OUT)
+
+
+@dataclass(frozen=True, order=True)
+class Thing:
+    """An object and the corner it lies in."""
+
+    cell: int
+    look: Combination
+
+    @property
+    def color(self) -> str:
+        return self.look.color
+
+    @property
+    def shape(self) -> str:
+        return self.look.shape
+
+
+Scene = tuple[Thing, ...]  # in reading order: top left, top right, bottom left, bottom right
+
+
+@dataclass(frozen=True)
+class World:
+    """What may be shown in a split, and what its questions are about."""
+
+    split: str
+
+    @property
+    def shown(self) -> Sequence[Combination]:
+        return ALL if self.split == "heldout" else SEEN
+
+    @property
+    def asked(self) -> Sequence[Combination]:
+        return HELD_OUT if self.split == "heldout" else SEEN
+
+    def pick(
+        self, rng: random.Random, wanted: Callable[[Combination], bool] = lambda look: True
+    ) -> Combination:
+        """A combination this split may show, among the wanted ones."""
+        return rng.choice([look for look in self.shown if wanted(look)])
+
+    def colors_of(self, shape: str) -> list[str]:
+        """The colours in which this split shows and asks for a shape."""
+        return [look.color for look in self.asked if look.shape == shape]
+
+    def shapes_of(self, color: str) -> list[str]:
+        """The shapes which this split shows and asks for in a colour."""
+        return [look.shape for look in self.asked if look.color == color]
+
+    def owns(self, scene: Scene) -> bool:
+        """Whether an arrangement belongs to this split."""
+        if self.split == "heldout":
+            return any(thing.look in HELD_OUT for thing in scene)
+        return (arrangement_hash(scene) % TEST_SHARE == 0) == (self.split == "test")
+
+
+def arrangement_hash(scene: Scene) -> int:
+    """A number that is the same in every process and for every seed."""
+    text = ";".join(f"{thing.cell} {thing.look}" for thing in scene)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def place(rng: random.Random, looks: Sequence[Combination], first: int | None = None) -> Scene:
+    """Put objects into different corners; the first one into corner `first` if that is given."""
+    cells = rng.sample(range(len(CELLS)), len(CELLS))
+    if first is not None:
+        cells.remove(first)
+        cells.insert(0, first)
+    return tuple(sorted(Thing(cell, look) for cell, look in zip(cells, looks, strict=False)))
+
+
+def listing(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def caption(scene: Scene) -> str:
+    """`a red circle at the top left and a blue square at the bottom right`."""
+    return listing([f"a {thing.look} at the {CELLS[thing.cell]}" for thing in scene])
+
+
+def draw(scene: Scene, rng: random.Random) -> Image.Image:
+    """The picture of a scene (RGB, SIDE x SIDE); position, size and paper vary a little."""
+    from PIL import Image, ImageDraw
+
+    scale = 4  # drawn larger and averaged down, for edges that are smooth at any position
+    paper = tuple(rng.randint(236, 255) for _ in range(3))
+    picture = Image.new("RGB", (SIDE * scale, SIDE * scale), paper)
+    pen = ImageDraw.Draw(picture)
+    for thing in scene:
+        x = (16 + 32 * (thing.cell % 2) + rng.uniform(-2.5, 2.5)) * scale
+        y = (16 + 32 * (thing.cell // 2) + rng.uniform(-2.5, 2.5)) * scale
+        _draw_shape(pen, thing.shape, x, y, rng.uniform(11, 13) * scale, COLORS[thing.color])
+    return picture.reduce(scale)
+
+
+def _draw_shape(pen, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int]) -> None:
+    if shape == "circle":
+        pen.ellipse((x - r, y - r, x + r, y + r), fill=fill)
+    elif shape == "square":
+        side = 0.88 * r
+        pen.rectangle((x - side, y - side, x + side, y + side), fill=fill)
+    elif shape == "triangle":
+        pen.polygon([(x, y - r), (x - r, y + 0.85 * r), (x + r, y + 0.85 * r)], fill=fill)
+    else:
+        arm = 0.3 * r
+        pen.rectangle((x - r, y - arm, x + r, y + arm), fill=fill)
+        pen.rectangle((x - arm, y - r, x + arm, y + r), fill=fill)

@@ -1,0 +1,69 @@
+"""Where rows come from: one adapter per published format, found by the `kind` of a source.
+
+Adapters of other packages are found through the entry-point group `siqvl.sources`: the entry's
+name is the `kind`, its value a class that can be called without arguments.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from itertools import islice
+
+from siqvl.data.schema import Row, RowKind
+from siqvl.data.sources.base import Items, SourceAdapter, label, resolve
+from siqvl.data.sources.easy_vqa import EasyVQA
+from siqvl.data.sources.puzzlevqa import PuzzleVQA
+from siqvl.data.sources.shapes import Shapes
+from siqvl.errors import UserError
+from siqvl.recipe import Source
+
+SOURCES: dict[str, SourceAdapter] = {
+    "easy_vqa": EasyVQA(),
+    "puzzlevqa": PuzzleVQA(),
+    "shapes": Shapes(),
+}
+
+
+def check(source: Source, kind: RowKind) -> None:
+    """Everything about a source that can be told before any work starts.
+
+    Raises:
+        UserError: unknown kind, subset or split, an unset variable in the path, nothing there, or
+            a source that has no rows of this kind.
+    """
+    adapter = _adapter(source)
+    if kind not in adapter.kinds:
+        kinds = ", ".join(sorted(adapter.kinds))
+        raise UserError(f"{label(source)} has no {kind} rows, only {kinds}")
+    adapter.check(resolve(source), kind)
+
+
+def rows(source: Source, kind: RowKind, seed: int) -> Iterator[Row]:
+    """Canonical rows of a source, `max_samples` of them at most.
+
+    Where the number of rows is known, those taken are a seeded choice in the published order; of a
+    stream they are the first ones.
+    """
+    found = _adapter(source).rows(resolve(source), kind, seed)
+    if source.max_samples is None:
+        yield from found
+    elif isinstance(found, Items):
+        chosen = range(len(found))
+        if source.max_samples < len(found):
+            rng = random.Random(f"{seed}/{source.kind}/{source.split}")
+            chosen = sorted(rng.sample(chosen, source.max_samples))
+        yield from (found[index] for index in chosen)
+    else:
+        yield from islice(found, source.max_samples)
+
+
+def _adapter(source: Source) -> SourceAdapter:
+    if source.kind in SOURCES:
+        return SOURCES[source.kind]
+    plugins = {entry.name: entry for entry in entry_points(group="siqvl.sources")}
+    if source.kind in plugins:
+        return plugins[source.kind].load()()
+    known = ", ".join(sorted({*SOURCES, *plugins}))
+    raise UserError(f"unknown source kind `{source.kind}`; known kinds: {known}")

@@ -1,0 +1,110 @@
+"""What a source adapter is, and the checks that all of them share."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, overload, runtime_checkable
+
+from siqvl.data.schema import Row, RowKind
+from siqvl.errors import UserError
+from siqvl.recipe import Source
+
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+@runtime_checkable
+class SourceAdapter(Protocol):
+    """Reads one published format. The path of the source it is given is already resolved."""
+
+    kinds: frozenset[RowKind]
+
+    def check(self, source: Source, kind: RowKind) -> None:
+        """Raise UserError for anything that can be told before work starts."""
+
+    def rows(self, source: Source, kind: RowKind, seed: int) -> Items | Iterator[Row]:
+        """Canonical rows: Items when their number is known, otherwise a stream."""
+
+
+@dataclass(frozen=True)
+class Items(Sequence[Row]):
+    """Rows that are built when they are asked for."""
+
+    size: int
+    build: Callable[[int], Row]
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self.build(i) for i in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(index)
+        return self.build(index % self.size)
+
+
+def label(source: Source) -> str:
+    """How a source is named in an error."""
+    return f"source `{source.kind}`"
+
+
+def resolve(source: Source) -> Source:
+    """The source with ${VARIABLES} and ~ in its path filled in.
+
+    Raises:
+        UserError: a variable is not set.
+    """
+    if source.path is None:
+        return source
+
+    def value(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if not os.environ.get(name):
+            raise UserError(
+                f"{label(source)}: path {source.path} needs the environment variable {name}, "
+                f"which is not set; export {name}=<folder> and try again"
+            )
+        return os.environ[name]
+
+    return source.model_copy(
+        update={"path": os.path.expanduser(VARIABLE.sub(value, source.path))}
+    )
+
+
+def local_path(source: Source) -> Path:
+    """The existing file or folder of a source that only reads local data.
+
+    Raises:
+        UserError: no path is given, or nothing is there.
+    """
+    if source.path is None:
+        raise UserError(f"{label(source)} needs a `path`: the folder or archive it is read from")
+    path = Path(source.path)
+    if not path.exists():
+        raise UserError(f"{label(source)}: {path} does not exist; correct `path`")
+    return path
+
+
+def require_split(source: Source, known: Sequence[str]) -> None:
+    """Raise UserError unless the split is one of the known ones."""
+    if source.split not in known:
+        raise UserError(
+            f"{label(source)}: unknown split `{source.split}`; it has {', '.join(known)}"
+        )
+
+
+def require_subsets(source: Source, known: Sequence[str]) -> None:
+    """Raise UserError unless all subsets are known ones."""
+    for subset in source.subsets:
+        if subset not in known:
+            raise UserError(
+                f"{label(source)}: unknown subset `{subset}`; it has {', '.join(known) or 'none'}"
+            )

@@ -1,0 +1,125 @@
+"""The generated world of `siqvl.data.shapes` as a source; `subsets` are its families of questions.
+
+`captions`, `vqa` (one look answers), `reasoning` (multi-step, answered after written steps) and
+`reasoning_direct` (the same questions and scenes as `reasoning`, answered at once).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import count
+
+from siqvl.data.schema import (
+    REASONING_PROMPT,
+    Row,
+    RowKind,
+    evaluation_row,
+    preference_row,
+    reasoned_answer,
+    sft_row,
+)
+from siqvl.data.shape_questions import VQA, Ask, Caption, Template, edited, find_scene
+from siqvl.data.shape_reasoning import REASONING, Reasoning
+from siqvl.data.shapes import SPLITS, Scene, World, caption, draw
+from siqvl.data.sources.base import label, require_split, require_subsets
+from siqvl.errors import UserError
+from siqvl.recipe import Source
+
+FAMILIES: dict[str, tuple[Template, ...]] = {
+    "captions": (Caption(),),
+    "vqa": VQA,
+    "reasoning": REASONING,
+    "reasoning_direct": REASONING,
+}
+
+
+class Shapes:
+    """Adapter `shapes`."""
+
+    kinds = frozenset(RowKind)
+
+    def check(self, source: Source, kind: RowKind) -> None:
+        require_split(source, SPLITS)
+        require_subsets(source, list(FAMILIES))
+        if source.path is not None:
+            raise UserError(f"{label(source)} is generated: leave out `path`")
+        if source.max_samples is None:
+            raise UserError(f"{label(source)} has no end: say how many rows in `max_samples`")
+
+    def rows(self, source: Source, kind: RowKind, seed: int) -> Iterator[Row]:
+        """Families take turns; scene i of a family is the same however many rows are taken."""
+        families = source.subsets or list(FAMILIES)
+        for index in count():
+            family = families[index % len(families)]
+            yield shapes_row(kind, family, source.split, seed, index // len(families))
+
+
+def shapes_row(kind: RowKind, family: str, split: str, seed: int, index: int) -> Row:
+    """Row `index` of a family and split; nothing else decides what is in it."""
+    # reasoning and reasoning_direct share a stream: the same questions about the same scenes
+    stream = "reasoning" if family == "reasoning_direct" else family
+    rng = random.Random(f"siqvl shapes/{seed}/{split}/{stream}/{index}")
+    world = World(split)
+    template = FAMILIES[family][index % len(FAMILIES[family])]
+    ask, scene = find_scene(template, world, rng)
+    images = [draw(scene, rng)]
+    row_id = f"shapes/{split}/{family}/{seed}-{index:06d}"
+    about = {"family": family, "template": template.name, "source": f"shapes/{family}"}
+    if kind is RowKind.EVALUATION:
+        # every answer that looks possible, also those of combinations that are never shown
+        choices = template.options(World("heldout") if split != "heldout" else world, ask)
+        return evaluation_row(
+            row_id,
+            images,
+            ask.question,
+            [ask.answer],
+            choices=choices,
+            benchmark=f"shapes/{family}",
+            split=split,
+            **about,
+        )
+    reasoned = family == "reasoning"
+    prompt = ask.question + (REASONING_PROMPT if reasoned else "")
+    right = _completion(template, scene, ask, reasoned)
+    if kind is RowKind.SFT:
+        return sft_row(row_id, images, prompt, right, answer=ask.answer, **about)
+    wrong, wrong_answer = _wrong(template, world, rng, scene, ask, reasoned)
+    return preference_row(
+        row_id, images, prompt, right, wrong, answer=ask.answer, wrong_answer=wrong_answer, **about
+    )
+
+
+def _completion(template: Template, scene: Scene, ask: Ask, reasoned: bool) -> str:
+    if reasoned and isinstance(template, Reasoning):
+        return reasoned_answer(*template.work_out(scene, ask))
+    return ask.answer
+
+
+def _wrong(
+    template: Template, world: World, rng: random.Random, scene: Scene, ask: Ask, reasoned: bool
+) -> tuple[str, str]:
+    """A plausible wrong completion and its answer.
+
+    Captions and reasoning are those of a misread scene: the steps follow from one another and only
+    the picture contradicts them. Other answers are drawn evenly from the wrong ones.
+    """
+    if isinstance(template, Caption):
+        other = scene
+        while other == scene:
+            other = edited(rng, world, scene)
+        return caption(other), caption(other)
+    options = [option for option in template.options(world, ask) if option != ask.answer]
+    if not (reasoned and isinstance(template, Reasoning)):
+        answer = rng.choice(options)
+        return answer, answer
+    for attempt in count(1):
+        other = edited(rng, world, scene)
+        steps, answer = template.work_out(other, ask)
+        if answer in options:
+            return reasoned_answer(steps, answer), answer
+        if attempt % 20 == 0:  # no single mistake changes this answer: make two
+            scene = other
+    raise AssertionError  # not reached: count() does not end
+
+
