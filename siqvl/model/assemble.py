@@ -224,7 +224,7 @@ class _VisionHalf(SiglipVisionModel):
 
     _keys_to_ignore_on_load_unexpected = [  # noqa: RUF012
         r"^text_model\.",
-        r"^head\.",
+        r"^(vision_model\.)?head\.",
         r"^logit_(scale|bias)$",
     ]
 
@@ -266,7 +266,9 @@ def _read_config(
 def _read_tokenizer(
     source: str | Path, text_config: PreTrainedConfig, **options: Any
 ) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(source, **_drop_none(options))
+    # Left padding, because batched generation continues at the right end. It is given here, not set
+    # afterwards: only what the tokenizer was made with is saved with it.
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **_drop_none(options))
     vocabulary = tokenizer.get_vocab()
     for token in (IMAGE_TOKEN, "<|vision_start|>", "<|vision_end|>", END_OF_TURN, END_OF_TEXT):
         if token not in vocabulary:
@@ -281,7 +283,6 @@ def _read_tokenizer(
             f"{text_config.vocab_size} embeddings."
         )
     tokenizer.eos_token, tokenizer.pad_token = END_OF_TURN, END_OF_TEXT
-    tokenizer.padding_side = "left"  # batched generation continues at the right end
     return tokenizer
 
 

@@ -108,7 +108,7 @@ def as_lists(messages) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("name", "tools", "prompt"), product(CONVERSATIONS, [None, TOOLS], [True, False])
+    ("name", "tools", "prompt"), list(product(CONVERSATIONS, [None, TOOLS], [True, False]))
 )
 def test_text_renders_as_qwens(qwen, name, tools, prompt):
     messages = CONVERSATIONS[name]
@@ -137,7 +137,7 @@ def test_pictures_stand_where_they_were_put():
 
 
 def test_pictures_render_as_in_qwen2_5_vl(real_data):
-    """Qwen2.5-VL's own template is the published wording for pictures; its default system differs."""
+    """Qwen2.5-VL's template is the published wording for pictures; its default system differs."""
     path = real_data / "model_configs" / "Qwen2.5-VL.chat_template.json"
     reference = json.loads(path.read_text())["chat_template"]
     messages = [

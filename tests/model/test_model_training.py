@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tiny_siqvl import encode, picture
+from trl.trainer.utils import add_fused_lm_head
 
 
 def freeze(module, frozen: bool = True) -> None:
@@ -166,3 +167,17 @@ def test_a_bf16_tower_feeds_an_fp32_projector(model, inputs):
     logits = model(**inputs).logits
     assert logits.dtype == torch.float32
     assert (logits - reference).abs().mean() < 0.1 * reference.abs().mean()
+
+
+def test_trls_fused_head_sees_the_whole_model(model, inputs):
+    """TRL trains base_model + lm_head.weight, bypassing our forward: same loss, same gradients."""
+    native = model.train()(**inputs).loss
+    native.backward()
+    reference = {n: p.grad.clone() for n, p in model.named_parameters()}
+    model.zero_grad()
+    add_fused_lm_head(model)
+    output = model(**inputs, fused_lm_head=True)
+    torch.testing.assert_close(output.loss, native)
+    output.loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, reference[name], atol=1e-5, rtol=1e-4, msg=name)
