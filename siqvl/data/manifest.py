@@ -108,5 +108,3 @@ def explain_manifest(error: ValidationError) -> str:
     item = error.errors()[0]
     key = ".".join(str(part) for part in item["loc"])
     return f"{key}: {item['msg']}" if key else str(item["msg"])
-
-

@@ -11,7 +11,6 @@ import random
 from dataclasses import dataclass
 
 from siqvl.data.shapes import (
-
     CELLS,
     Combination,
     Scene,
@@ -195,5 +194,3 @@ def edited(rng: random.Random, world: World, scene: Scene) -> Scene:
         look = world.pick(rng, lambda look: (look.color == old.color) != (look.shape == old.shape))
         things.append(Thing(old.cell, look))
     return tuple(sorted(things))
-
-

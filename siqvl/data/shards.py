@@ -85,7 +85,9 @@ def load_prepared(
     manifest = Manifest.read(path)
     if manifest.kind is not kind:
         raise UserError(f"{path} holds {manifest.kind} rows, but {kind} rows are needed here")
-    files = [_checked_shard(path / "shards" / shard.name, shard, verify) for shard in manifest.shards]
+    files = [
+        _checked_shard(path / "shards" / shard.name, shard, verify) for shard in manifest.shards
+    ]
     columns = features(kind)
     if sum(shard.bytes for shard in manifest.shards) > IN_MEMORY_BYTES:
         names = [str(file) for file in files]

@@ -74,9 +74,7 @@ def resolve(source: Source) -> Source:
             )
         return os.environ[name]
 
-    return source.model_copy(
-        update={"path": os.path.expanduser(VARIABLE.sub(value, source.path))}
-    )
+    return source.model_copy(update={"path": os.path.expanduser(VARIABLE.sub(value, source.path))})
 
 
 def local_path(source: Source) -> Path:

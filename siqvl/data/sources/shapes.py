@@ -121,5 +121,3 @@ def _wrong(
         if attempt % 20 == 0:  # no single mistake changes this answer: make two
             scene = other
     raise AssertionError  # not reached: count() does not end
-
-

@@ -1,0 +1,160 @@
+"""Batches against TRL's own collators, and against expectations written by hand."""
+
+import copy
+
+import pytest
+import torch
+from PIL import Image
+
+from siqvl.data.collate import GenerationCollator, PreferenceCollator, SFTCollator
+from siqvl.data.encode import encode_preference, encode_prompt, encode_sft
+from siqvl.data.schema import RowKind, message
+
+
+@pytest.fixture
+def rows(make_row):
+    """Rows of different length, and with none, one and two images."""
+
+    def build(kind: RowKind, images: bool = True):
+        texts = ["Hi", "What color is the circle at the left?", "Where?"]
+        made = []
+        for number, text in enumerate(texts):
+            pictures = [Image.new("RGB", (8, 8), (90 * number, 9, i)) for i in range(number)]
+            prompt = [message("user", text)]
+            made.append(make_row(kind, number, images=pictures if images else [], prompt=prompt))
+        made[1][{RowKind.SFT: "completion", RowKind.PREFERENCE: "chosen"}[kind]] = [
+            message("assistant", "a much longer answer")
+        ]
+        return made
+
+    return build
+
+
+def sft_items(rows, processor):
+    items = []
+    for row in rows:
+        one = encode_sft(row, processor)
+        items.append({"input_ids": one.input_ids, "labels": one.labels, "images": row["images"]})
+    return items
+
+
+def preference_items(rows, processor):
+    items = []
+    for row in rows:
+        item = {"images": row["images"]}
+        for side, one in zip(("chosen", "rejected"), encode_preference(row, processor), strict=True):
+            item |= {f"{side}_input_ids": one.input_ids, f"{side}_labels": one.labels}
+        items.append(item)
+    return items
+
+
+def without_newline(ids: torch.Tensor, mask: torch.Tensor, processor):
+    """TRL trains on the newline after <|im_end|>; drop it from its batch, row by row."""
+    newline = processor.tokenizer("\n")["input_ids"][0]
+    kept = []
+    for row, valid in zip(ids, mask, strict=True):
+        row = row[valid.bool()].tolist()
+        assert row[-1] == newline
+        kept.append(row[:-1])
+    return kept
+
+
+def unpadded(batch):
+    return [
+        row[valid.bool()].tolist()
+        for row, valid in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+    ]
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_sft_batches_equal_trl(processor, rows, images):
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    made = rows(RowKind.SFT, images)
+    ours = SFTCollator(processor)(sft_items(made, processor))
+    collator = DataCollatorForVisionLanguageModeling(processor, completion_only_loss=True)
+    theirs = collator(copy.deepcopy(made))
+    assert unpadded(ours) == without_newline(
+        theirs["input_ids"], theirs["attention_mask"], processor
+    )
+    for ours_row, theirs_row in zip(ours["labels"], theirs["labels"], strict=True):
+        assert ours_row[ours_row != -100].tolist() == theirs_row[theirs_row != -100].tolist()[:-1]
+    assert ("pixel_values" in ours) == ("pixel_values" in theirs) == images
+    if images:
+        assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_preference_batches_equal_trl(processor, rows, images):
+    from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
+
+    made = rows(RowKind.PREFERENCE, images)
+    ours = PreferenceCollator(processor)(preference_items(made, processor))
+    theirs = DataCollatorForVisionPreference(processor)(copy.deepcopy(made))
+    assert set(ours) == set(theirs)
+    assert unpadded(ours) == without_newline(
+        theirs["input_ids"], theirs["attention_mask"], processor
+    )
+    for key in ours:
+        assert ours[key].dtype == theirs[key].dtype
+    for side in range(6):
+        ours_answer = ours["input_ids"][side][ours["completion_mask"][side].bool()]
+        theirs_answer = theirs["input_ids"][side][theirs["completion_mask"][side].bool()]
+        assert ours_answer.tolist() == theirs_answer.tolist()[:-1]
+    if images:
+        assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
+        assert len(ours["pixel_values"]) == 2 * 3
+
+
+def test_images_of_a_pair_can_be_kept_once(processor, rows):
+    items = preference_items(rows(RowKind.PREFERENCE), processor)
+    twice = PreferenceCollator(processor)(items)["pixel_values"]
+    once = PreferenceCollator(processor, repeat_images=False)(items)["pixel_values"]
+    assert torch.equal(torch.cat([once, once]), twice)
+
+
+def test_reference_log_probabilities_pass_through(processor, rows):
+    items = preference_items(rows(RowKind.PREFERENCE), processor)
+    for number, item in enumerate(items):
+        item |= {"ref_chosen_logps": -1.0 * number, "ref_rejected_logps": -2.0 * number}
+    batch = PreferenceCollator(processor)(items)
+    assert batch["ref_chosen_logps"].tolist() == [0.0, -1.0, -2.0]
+    assert batch["ref_rejected_logps"].tolist() == [0.0, -2.0, -4.0]
+
+
+def test_padding_by_hand(processor):
+    pad = processor.tokenizer.pad_token_id
+    items = [
+        {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "images": []},
+        {"input_ids": [8], "labels": [8], "images": []},
+    ]
+    batch = SFTCollator(processor)(items)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, pad, pad]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["labels"].tolist() == [[-100, 6, 7], [8, -100, -100]]
+    batch = GenerationCollator(processor)(items)
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [pad, pad, 8]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert set(batch) == {"input_ids", "attention_mask"}
+
+
+def test_generation_starts_where_training_answers(processor, rows):
+    made = rows(RowKind.SFT)
+    prompts = [
+        {"input_ids": encode_prompt(row, processor).input_ids, "images": row["images"]}
+        for row in made
+    ]
+    batch = GenerationCollator(processor)(prompts)
+    for ids, row in zip(unpadded(batch), made, strict=True):
+        one = encode_sft(row, processor)
+        assert one.input_ids[: len(ids)] == ids
+        assert one.labels[len(ids)] != -100
+    assert batch["attention_mask"][:, -1].tolist() == [1, 1, 1]
+    assert len(batch["pixel_values"]) == 3
+
+
+def test_collators_leave_items_as_they_are(processor, rows):
+    items = preference_items(rows(RowKind.PREFERENCE), processor)
+    before = copy.deepcopy(items)
+    PreferenceCollator(processor)(items)
+    assert items == before

@@ -1,0 +1,137 @@
+"""Loss lies on the answer and its end token, and on nothing else."""
+
+import pytest
+
+from siqvl.data.encode import encode_dataset, encode_preference, encode_prompt, encode_sft
+from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.schema import REASONING_PROMPT, RowKind, message, reasoned_answer, sft_row
+from siqvl.errors import UserError
+from siqvl.recipe import DataPrep, Source
+
+MULTI_TURN = [
+    message("user", "What shape?"),
+    message("assistant", "a circle"),
+    message("user", "What color?"),
+]
+TRAILING = "\n\nanswer with a leading newline"
+
+
+def learned(encoded, processor) -> str:
+    """The text that carries loss."""
+    ids = [i for i, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != -100]
+    assert ids == [label for label in encoded.labels if label != -100]
+    return processor.tokenizer.decode(ids)
+
+
+COT = reasoned_answer("red circle: 1; blue square: 1.", "1")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "expected"),
+    [
+        ("What color?", "blue", "blue<|im_end|>"),
+        ("How many?" + REASONING_PROMPT, COT, COT + "<|im_end|>"),
+        (MULTI_TURN, "blue", "blue<|im_end|>"),
+        ([message("system", "Be brief."), message("user", "Hi")], "yes", "yes<|im_end|>"),
+        (
+            "Hi",
+            [message("assistant", "one"), message("user", "more"), message("assistant", "two")],
+            "one<|im_end|>two<|im_end|>",
+        ),
+    ],
+)
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_loss_is_on_the_answer_and_its_end_token(processor, prompt, completion, expected, images):
+    row = sft_row("r", [b""] * images, prompt, completion, source="s")
+    encoded = encode_sft(row, processor)
+    assert learned(encoded, processor) == expected
+    assert encoded.input_ids.count(processor.image_token_id) == images * processor.num_image_tokens
+    assert processor.image_token_id not in encoded.labels
+    assert encoded.labels[-1] == processor.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert encoded.num_images == images
+
+
+@pytest.mark.parametrize("images", [0, 1, 2])
+@pytest.mark.parametrize("name", ["processor", "real_processor"])
+def test_ids_are_those_of_the_processor_itself(request, name, images):
+    """The oracle: transformers' own path from messages to ids, which inference takes."""
+    processor = request.getfixturevalue(name)
+    from PIL import Image
+
+    row = sft_row("r", [b""] * images, MULTI_TURN, "a blue\n\n one", source="s")
+    items = [{"type": "image"}] * images + [{"type": "text", "text": "What shape?"}]
+    messages = [{"role": "user", "content": items}, *MULTI_TURN[1:]]
+    pictures = [Image.new("RGB", (16, 16))] * images or None
+    text = processor.apply_chat_template(messages, add_generation_prompt=True)
+    prompt = processor(text=text, images=pictures)["input_ids"][0]
+    full = processor.apply_chat_template([*messages, *row["completion"]]).removesuffix("\n")
+    whole = processor(text=full, images=pictures)["input_ids"][0]
+
+    assert encode_prompt(row, processor).input_ids == prompt
+    assert encode_sft(row, processor).input_ids == whole
+    assert encode_sft(row, processor).input_ids[: len(prompt)] == prompt
+
+
+def test_a_preference_pair_shares_its_prompt(processor, make_row):
+    row = make_row(RowKind.PREFERENCE)
+    chosen, rejected = encode_preference(row, processor)
+    prompt = encode_prompt(row, processor).input_ids
+    assert learned(chosen, processor) == "blue<|im_end|>"
+    assert learned(rejected, processor) == "red<|im_end|>"
+    assert chosen.input_ids[: len(prompt)] == rejected.input_ids[: len(prompt)] == prompt
+
+
+def test_a_question_becomes_a_prompt_with_its_suffix(processor, make_row):
+    encoded = encode_prompt(make_row(RowKind.EVALUATION), processor, suffix=" Be brief.")
+    text = processor.tokenizer.decode(encoded.input_ids)
+    assert text.endswith("What color? Be brief.<|im_end|>\n<|im_start|>assistant\n")
+    assert encoded.labels == []
+
+
+def test_a_placeholder_without_an_image_is_refused(processor, make_row):
+    row = make_row(prompt=[message("user", "what is <|image_pad|>?")])
+    with pytest.raises(ValueError, match="row made/0 has 1 images but 2 image placeholders"):
+        encode_sft(row, processor)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared")
+    sources = [Source(kind="shapes", max_samples=24)]
+    for kind in RowKind:
+        prepare(sources, kind, out / kind, data=DataPrep(), seed=0)
+    return out
+
+
+@pytest.mark.parametrize("kind", list(RowKind))
+def test_the_data_set_holds_what_the_rows_encode_to(prepared, processor, kind):
+    dataset, _ = load_prepared(prepared / kind, kind)
+    encoded = encode_dataset(dataset, processor, kind=kind, max_length=1000)
+    assert len(encoded) == 24 and encoded.left_out == 0 and encoded.num_images == [1] * 24
+    item, row = encoded[5], dataset[5]
+    assert item["images"][0].tobytes() == row["images"][0].tobytes()
+    if kind is RowKind.SFT:
+        one = encode_sft(row, processor)
+        assert (item["input_ids"], item["labels"]) == (one.input_ids, one.labels)
+        assert encoded.lengths[5] == len(one)
+    elif kind is RowKind.PREFERENCE:
+        pair = encode_preference(row, processor)
+        for side, one in zip(("chosen", "rejected"), pair, strict=True):
+            assert item[f"{side}_input_ids"] == one.input_ids
+            assert item[f"{side}_labels"] == one.labels
+        assert encoded.lengths[5] == max(map(len, pair))
+    else:
+        assert item["input_ids"] == encode_prompt(row, processor).input_ids
+        assert "labels" not in item
+
+
+def test_longer_rows_are_left_out_and_never_cut(prepared, processor):
+    dataset, _ = load_prepared(prepared / RowKind.SFT, RowKind.SFT)
+    lengths = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=1000).lengths
+    limit = sorted(lengths)[12]
+    encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=limit)
+    assert encoded.rows == [i for i, length in enumerate(lengths) if length <= limit]
+    assert encoded.left_out == 24 - len(encoded)
+    assert encoded[0]["images"][0] == dataset[encoded.rows[0]]["images"][0]
+    with pytest.raises(UserError, match=rf"none of 24 rows fits .* 5: the shortest takes {min(lengths)}"):
+        encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=5)
