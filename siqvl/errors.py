@@ -4,7 +4,7 @@ import click
 
 
 class UserError(click.ClickException):
-    """Something the user can put right: a wrong key, a missing file, a checkpoint of the wrong stage.
+    """Something the user can put right: a wrong key, a missing file, the wrong checkpoint.
 
     The message is one sentence that names the file, row or field and says what to do. It derives
     from click's exception because both `siqvl` and `pyflyte` are click programs: either prints the

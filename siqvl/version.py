@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def code_version() -> str:
-    """`0.1.0+<git sha>[.dirty]`; the sha comes from SIQVL_GIT_SHA (set in the image) or from git."""
+    """`0.1.0+<git sha>[.dirty]`; the sha is SIQVL_GIT_SHA (set in the image) or git's."""
     try:
         release = version("siqvl")
     except PackageNotFoundError:  # run from a plain checkout

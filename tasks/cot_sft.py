@@ -1,6 +1,6 @@
 """Stage 3, chain-of-thought SFT: answers after written reasoning.
 
-    pyflyte run tasks/cot_sft.py cot_sft --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
+pyflyte run tasks/cot_sft.py cot_sft --checkpoint DIR --data DIR
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Data preparation: published rows in, checked parquet shards out.
 
-    pyflyte run tasks/data_prep.py data_prep --stage vqa_sft --recipe recipes/tiny.yaml
+pyflyte run tasks/data_prep.py data_prep --stage vqa_sft --recipe recipes/tiny.yaml
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from tasks.resources import light
 
 
 @task(**light())
-def data_prep(
-    stage: Preparation, recipe: Recipe = TINY, run: PipelineRun = ALONE
-) -> PreparedData:
+def data_prep(stage: Preparation, recipe: Recipe = TINY, run: PipelineRun = ALONE) -> PreparedData:
     """Prepare the rows of one training stage, or with `evaluation` every benchmark."""
     out = workspace(recipe, run) / "data" / stage.value
     name = f"{stage.value} data"

@@ -1,6 +1,6 @@
 """Stage 4, DPO: preferred answers over rejected ones.
 
-    pyflyte run tasks/dpo.py dpo --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
+pyflyte run tasks/dpo.py dpo --checkpoint DIR --data DIR
 """
 
 from __future__ import annotations

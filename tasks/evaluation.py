@@ -1,6 +1,6 @@
 """Evaluation: exact match on the benchmarks of a checkpoint's stage, beside the floors.
 
-    pyflyte run tasks/evaluation.py evaluation --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
+pyflyte run tasks/evaluation.py evaluation --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class PipelineResult(NamedTuple):
 
 @task(**light())
 def open_run(recipe: Recipe) -> PipelineRun:
-    """Judge the whole recipe, then open the parent run; nothing else starts before this is through."""
+    """Judge the whole recipe, then open the parent run; nothing else starts before."""
     check_recipe(recipe)
     name = time.strftime("%Y%m%d-%H%M%S")
     log = start_run(recipe, f"{recipe.name} {name}", tags={"siqvl.kind": "pipeline"})

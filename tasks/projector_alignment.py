@@ -1,6 +1,6 @@
 """Stage 1, projector alignment: only the projector learns to speak to the language model.
 
-    pyflyte run tasks/projector_alignment.py projector_alignment --data DIR --recipe recipes/tiny.yaml
+pyflyte run tasks/projector_alignment.py projector_alignment --data DIR
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Stage 2, VQA SFT: projector and language model learn to answer questions about pictures.
 
-    pyflyte run tasks/vqa_sft.py vqa_sft --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
+pyflyte run tasks/vqa_sft.py vqa_sft --checkpoint DIR --data DIR
 """
 
 from __future__ import annotations

@@ -65,7 +65,9 @@ def test_a_wrong_key_is_named_in_one_line(change: dict, message: str) -> None:
 def test_a_misspelt_key_inside_a_list_is_named() -> None:
     content = tiny()
     content["stages"]["vqa_sft"]["sources"][0]["max_sample"] = 5
-    with pytest.raises(UserError, match=r"`stages.vqa_sft.sources.0.max_sample`, did you mean `max_samples`"):
+    with pytest.raises(
+        UserError, match=r"`stages.vqa_sft.sources.0.max_sample`, did you mean `max_samples`"
+    ):
         Recipe.model_validate(content)
 
 

@@ -1,7 +1,7 @@
 """The whole pipeline: data → align → VQA → chain of thought → DPO, scored after each stage.
 
-    pyflyte run workflows/full_pipeline.py full_pipeline
-    pyflyte run workflows/full_pipeline.py full_pipeline --recipe recipes/easyvqa.yaml
+pyflyte run workflows/full_pipeline.py full_pipeline
+pyflyte run workflows/full_pipeline.py full_pipeline --recipe recipes/easyvqa.yaml
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
 """Make the tiny base parts that `recipes/tiny.yaml` starts from, from nothing but this repository.
 
-    python -m siqvl.bootstrap --out recipes/tiny_base
+python -m siqvl.bootstrap --out recipes/tiny_base
 """

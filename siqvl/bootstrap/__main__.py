@@ -12,19 +12,26 @@ from siqvl.bootstrap.language import train_language
 from siqvl.bootstrap.tokenizer import train_tokenizer
 from siqvl.bootstrap.tower import image_processor, train_tower
 
+PARTS = ("vision", "language")
 TOKENIZER_ROWS = 4000
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default="recipes/tiny_base")
-@click.option("--part", type=click.Choice(["vision", "language"]), multiple=True, default=["vision", "language"])
+@click.option("--part", type=click.Choice(PARTS), multiple=True, default=PARTS)
 @click.option("--seed", default=0)
 @click.option("--vocabulary", default=640, help="tokens, special ones included")
-@click.option("--tower-steps", default=1500)
+@click.option("--tower-steps", default=600)
 @click.option("--language-steps", default=2500)
 @click.option("--batch-size", default=64)
 def main(
-    out: Path, part: tuple[str, ...], seed: int, vocabulary: int, tower_steps: int, language_steps: int, batch_size: int
+    out: Path,
+    part: tuple[str, ...],
+    seed: int,
+    vocabulary: int,
+    tower_steps: int,
+    language_steps: int,
+    batch_size: int,
 ) -> None:
     """Train the tiny base parts and save each as an ordinary Hugging Face directory."""
     if "vision" in part:
@@ -37,7 +44,9 @@ def main(
         from siqvl.model.processing import SiQVLProcessor
 
         rows = (text_row(index, seed) for index in range(TOKENIZER_ROWS))
-        texts = (message["content"] for row in rows for message in row["prompt"] + row["completion"])
+        texts = (
+            message["content"] for row in rows for message in row["prompt"] + row["completion"]
+        )
         tokenizer = train_tokenizer(texts, vocabulary)
         processor = SiQVLProcessor(
             image_processor=image_processor(),
@@ -45,7 +54,9 @@ def main(
             num_image_tokens=1,  # no picture is encoded here
             chat_template=chat_template(""),
         )
-        model, accuracy = train_language(processor, len(tokenizer), seed, language_steps, batch_size)
+        model, accuracy = train_language(
+            processor, len(tokenizer), seed, language_steps, batch_size
+        )
         model.save_pretrained(out / "language")
         tokenizer.save_pretrained(out / "language")
         _write_scores(out / "language", {"answer_token_accuracy": accuracy})
@@ -57,4 +68,5 @@ def _write_scores(directory: Path, scores: dict[str, float]) -> None:
     click.echo(f"{directory}: {content}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from itertools import count
 from typing import TYPE_CHECKING
 
 from siqvl.bootstrap.corpus import text_row
 from siqvl.bootstrap.loop import fit
-from siqvl.data.encode import encode_sft
+from siqvl.data.encode import Encoded, encode_sft
 
 if TYPE_CHECKING:
     import torch
@@ -14,7 +17,8 @@ if TYPE_CHECKING:
 
     from siqvl.model.processing import SiQVLProcessor
 
-PROBE_ROWS = 512
+PROBE_BATCHES = 16
+POOL = 16  # batches that are sorted together
 
 
 def language_config(vocabulary: int, eos: int, pad: int) -> dict:
@@ -44,23 +48,31 @@ def train_language(
     torch.manual_seed(seed)
     tokenizer = processor.tokenizer
     model = Qwen2ForCausalLM(
-        Qwen2Config(**language_config(vocabulary, tokenizer.eos_token_id, tokenizer.pad_token_id))
+        Qwen2Config(
+            **language_config(vocabulary, tokenizer.eos_token_id, tokenizer.pad_token_id),
+            attn_implementation="eager",
+        )
     )
 
-    def batch(first: int, of_seed: int) -> dict[str, torch.Tensor]:
-        rows = [encode_sft(text_row(first + i, of_seed), processor) for i in range(batch_size)]
+    def batch(rows: list[Encoded]) -> dict[str, torch.Tensor]:
         longest = max(len(row.input_ids) for row in rows)
-        ids = torch.full((batch_size, longest), tokenizer.pad_token_id)
-        labels = torch.full((batch_size, longest), -100)
+        ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
+        labels = torch.full((len(rows), longest), -100)
         for index, row in enumerate(rows):
             ids[index, : len(row.input_ids)] = torch.tensor(row.input_ids)
             labels[index, : len(row.labels)] = torch.tensor(row.labels)
         # Right padding needs no mask: causal attention never looks at what comes after.
         return {"input_ids": ids, "labels": labels}
 
+    batches = batches_of_like_length(processor, seed, batch_size)
+
+    def loss_of_step(step: int) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16):  # x1.6 on CPUs with eager attention
+            return model(**batch(next(batches))).loss
+
     fit(
         list(model.parameters()),
-        lambda step: model(**batch(step * batch_size, seed)).loss,
+        loss_of_step,
         steps=steps,
         learning_rate=2e-3,
         title="language model",
@@ -68,11 +80,28 @@ def train_language(
     )
     model.eval()
     right = total = 0
+    fresh = batches_of_like_length(processor, seed + 1, batch_size)
     with torch.inference_mode():
-        for first in range(0, PROBE_ROWS, batch_size):
-            inputs = batch(first, seed + 1)
+        for _ in range(PROBE_BATCHES):
+            inputs = batch(next(fresh))
             predicted = model(input_ids=inputs["input_ids"]).logits[:, :-1].argmax(-1)
             asked = inputs["labels"][:, 1:]
             right += (predicted == asked).sum().item()  # -100 is never predicted
             total += (asked != -100).sum().item()
     return model, right / total
+
+
+def batches_of_like_length(
+    processor: SiQVLProcessor, seed: int, batch_size: int
+) -> Iterator[list[Encoded]]:
+    """Endless batches; rows of similar length share one, which halves the padding."""
+    rng = random.Random(seed)
+    for first in count(step=batch_size * POOL):
+        rows = [
+            encode_sft(text_row(first + index, seed), processor)
+            for index in range(batch_size * POOL)
+        ]
+        rows.sort(key=lambda row: len(row.input_ids))
+        starts = list(range(0, len(rows), batch_size))
+        rng.shuffle(starts)
+        yield from (rows[start : start + batch_size] for start in starts)

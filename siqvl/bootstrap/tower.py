@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from transformers import SiglipImageProcessor, SiglipVisionModel
 
 PATCH = 8
-NOTHING = -1  # label of an empty corner, before it is moved to the last class
+NOTHING = -1  # label of an empty corner
+
+Labels = list[tuple[int, int]]  # (colour, shape) of each corner
 
 
 class TowerScores(NamedTuple):
@@ -36,7 +38,7 @@ def image_processor() -> SiglipImageProcessor:
     return SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
 
 
-def scene_batch(split: str, seed: int, step: int, size: int) -> tuple[list[Image], list[list[tuple[int, int]]]]:
+def scene_batch(split: str, seed: int, step: int, size: int) -> tuple[list[Image], list[Labels]]:
     """Pictures with one to four objects, and (colour, shape) labels of the four corners of each."""
     world = World(split)
     pictures, labels = [], []
@@ -71,9 +73,8 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
         vision_use_head=False,
     )
     tower = SiglipVisionModel(config)
-    heads = nn.ModuleList(
-        [nn.Linear(config.hidden_size, len(COLORS) + 1), nn.Linear(config.hidden_size, len(SHAPES) + 1)]
-    )
+    classes = (len(COLORS) + 1, len(SHAPES) + 1)  # the last class is an empty corner
+    heads = nn.ModuleList([nn.Linear(config.hidden_size, count) for count in classes])
     preprocess = image_processor()
 
     def logits_and_labels(split: str, step: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -82,7 +83,7 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
         corners = corner_features(tower(pixel_values=pixels).last_hidden_state)
         targets = torch.tensor(labels)  # [batch, corners, 2]
         return [
-            (head(corners), targets[..., part].where(targets[..., part] >= 0, torch.tensor(head.out_features - 1)))
+            (head(corners), targets[..., part] % classes[part])  # NOTHING wraps to the last class
             for part, head in enumerate(heads)
         ]
 

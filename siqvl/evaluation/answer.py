@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from siqvl.data.collate import GenerationCollator
 from siqvl.data.encode import encode_prompt
+from siqvl.data.encoded import Item
 from siqvl.data.schema import Row
 
 if TYPE_CHECKING:
@@ -44,41 +45,36 @@ def answer(
     with tqdm(total=len(dataset), desc=title, unit="question") as bar:
         for start in range(0, len(dataset), batch_size * BATCHES_AT_ONCE):
             stop = min(len(dataset), start + batch_size * BATCHES_AT_ONCE)
-            rows = [ask(dataset[index], suffix, blind) for index in range(start, stop)]
-            generations += _answer_rows(model, processor, rows, max_new_tokens, batch_size, bar)
+            rows = [dataset[index] for index in range(start, stop)]
+            items = [prompt_item(row, processor, suffix, blind) for row in rows]
+            generations += _answer_items(model, processor, items, max_new_tokens, batch_size, bar)
     return generations
 
 
-def ask(row: Row, suffix: str, blind: bool) -> Row:
-    """The row as it is put to the model."""
-    return {
-        **row,
-        "question": row["question"] + suffix,
-        "images": [] if blind else row["images"],
-    }
+def prompt_item(row: Row, processor: SiQVLProcessor, suffix: str, blind: bool) -> Item:
+    """The prompt as it is put to the model: `input_ids` and the `images` it speaks of."""
+    images = [] if blind else row["images"]
+    prompt = encode_prompt({**row, "images": images}, processor, suffix=suffix)
+    return {"input_ids": prompt.input_ids, "images": images}
 
 
-def _answer_rows(
+def _answer_items(
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
-    rows: list[Row],
+    items: list[Item],
     max_new_tokens: int,
     batch_size: int,
     bar: tqdm,
 ) -> list[str]:
-    """Rows of similar length share a batch, which saves padding and changes no answer."""
+    """Prompts of similar length share a batch, which saves padding and changes no answer."""
     import torch
 
     collate = GenerationCollator(processor)
-    encoded = [
-        {"input_ids": encode_prompt(row, processor).input_ids, "images": row["images"]}
-        for row in rows
-    ]
-    order = sorted(range(len(rows)), key=lambda index: len(encoded[index]["input_ids"]))
-    generations = [""] * len(rows)
+    order = sorted(range(len(items)), key=lambda index: len(items[index]["input_ids"]))
+    generations = [""] * len(items)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        batch = collate([encoded[index] for index in indices])
+        batch = collate([items[index] for index in indices])
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         with torch.inference_mode():
             tokens = model.generate(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from siqvl.data import sources
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.prepare import prepare
 from siqvl.data.schema import RowKind
+from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.floors import Floors, floors
 from siqvl.recipe import Benchmark, Recipe

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from siqvl.data.prepare import load_prepared
+from siqvl.data.encoded import Item
 from siqvl.data.schema import Row, RowKind
+from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.evaluation.answer import answer, ask
+from siqvl.evaluation.answer import answer, prompt_item
 from siqvl.evaluation.benchmarks import read_floors
 from siqvl.evaluation.metrics import SCORER, bootstrap_interval, exact_match, extract_answer
 from siqvl.evaluation.report import PICTURES, Sample, pick_samples, write_report
@@ -76,8 +77,7 @@ def _evaluate_one(
     )
     texts = dataset.select_columns(["id", "question", "answers"]).to_list()
     predictions = [
-        _prediction(benchmark, *answered)
-        for answered in zip(texts, sighted, blind, strict=True)
+        _prediction(benchmark, *answered) for answered in zip(texts, sighted, blind, strict=True)
     ]
     correct = np.array([row["correct"] for row in predictions])
     blind_correct = np.array([row["blind_correct"] for row in predictions])
@@ -89,7 +89,9 @@ def _evaluate_one(
         blind=float(blind_correct.mean()),
         blind_interval=bootstrap_interval(blind_correct, seed=recipe.seed),
         floors=read_floors(data, benchmark),
-        prompt=_prompt(ask(dataset[0], benchmark.prompt_suffix, blind=False), processor),
+        prompt=_shown(
+            prompt_item(dataset[0], processor, benchmark.prompt_suffix, blind=False), processor
+        ),
         decoding={"method": "greedy", **decoding},
         scorer=SCORER,
         data_fingerprint=manifest.fingerprint,
@@ -115,11 +117,9 @@ def _prediction(benchmark: Benchmark, row: Row, generation: str, blind_generatio
     }
 
 
-def _prompt(row: Row, processor: Any) -> str:
-    """The rendered prompt, one placeholder an image instead of its many tokens."""
-    from siqvl.data.encode import encode_prompt
-
-    text = processor.tokenizer.decode(encode_prompt(row, processor).input_ids)
+def _shown(item: Item, processor: Any) -> str:
+    """The prompt as text, one placeholder an image instead of its many tokens."""
+    text = processor.tokenizer.decode(item["input_ids"])
     return text.replace(processor.image_token * processor.num_image_tokens, processor.image_token)
 
 

@@ -38,7 +38,9 @@ def floors(rows: list[Row], training: Iterable[Row] | None) -> Floors:
         majority=_mean(exact_match(constant, row["answers"]) for row in rows),
         question_only=(
             _mean(
-                exact_match(_most_frequent(by_question.get(row["question"]) or learnt), row["answers"])
+                exact_match(
+                    _most_frequent(by_question.get(row["question"]) or learnt), row["answers"]
+                )
                 for row in rows
             )
             if learnt

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from siqvl.data.prepare import load_prepared
 from siqvl.data.schema import Row, RowKind
+from siqvl.data.shards import load_prepared
 from siqvl.evaluation.scores import Scores
 
 if TYPE_CHECKING:
@@ -26,15 +26,20 @@ class Sample(NamedTuple):
 
 
 STYLE = """
-body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#1b1f24}
-table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #d8dee4}
+body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;
+  color:#1b1f24}
+table{border-collapse:collapse;width:100%}
+td,th{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #d8dee4}
 td:first-child,th:first-child{text-align:left}
-.bar{background:#eaeef2;height:.9rem;position:relative;min-width:8rem}.bar i{background:#2a78d6;display:block;height:100%}
+.bar{background:#eaeef2;height:.9rem;position:relative;min-width:8rem}
+.bar i{background:#2a78d6;display:block;height:100%}
 .bar b{position:absolute;top:-.2rem;bottom:-.2rem;width:2px;background:#1b1f24}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:1rem}
 .card{border:1px solid #d8dee4;border-radius:.5rem;padding:.7rem;break-inside:avoid}
-.card img{width:100%;image-rendering:auto;background:#eaeef2}.card p{margin:.3rem 0;overflow-wrap:anywhere}
-.right{border-left:.35rem solid #1a7f4b}.wrong{border-left:.35rem solid #b3402a}
+.card img{width:100%;background:#eaeef2}
+.card p{margin:.3rem 0;overflow-wrap:anywhere}
+.right{border-left:.35rem solid #1a7f4b}
+.wrong{border-left:.35rem solid #b3402a}
 """
 
 

@@ -69,7 +69,17 @@ class Scores(BaseModel):
         return found
 
 
-COLUMNS = ("stage", "benchmark", "n", "accuracy", "95 % interval", "blind", "majority", "q-only", "random")
+COLUMNS = (
+    "stage",
+    "benchmark",
+    "n",
+    "accuracy",
+    "95 % interval",
+    "blind",
+    "majority",
+    "q-only",
+    "random",
+)
 
 
 def stage_table(reports: list[Scores]) -> str:

@@ -47,7 +47,8 @@ class RunLog:
         from mlflow.entities import Param
 
         flat = [
-            Param(_key(name), str(value)[:MAX_PARAM_LENGTH]) for name, value in flatten(values).items()
+            Param(_key(name), str(value)[:MAX_PARAM_LENGTH])
+            for name, value in flatten(values).items()
         ]
         for start in range(0, len(flat), MAX_BATCH):
             client(self.uri).log_batch(self.run_id, params=flat[start : start + MAX_BATCH])
@@ -122,10 +123,12 @@ def end_run(log: RunLog, status: str) -> None:
 
 
 @contextmanager
-def stage_run(recipe: Recipe, name: str, parent: str | None, tags: dict[str, str]) -> Iterator[RunLog]:
+def stage_run(
+    recipe: Recipe, name: str, parent: str | None, tags: dict[str, str]
+) -> Iterator[RunLog]:
     """A child run that ends in the true state, and its parent with it when that is a failure.
 
-    A retry that succeeds lets the pipeline reach its last task, which closes the parent as FINISHED.
+    A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
     """
     log = start_run(recipe, name, parent=parent, tags=tags)
     try:

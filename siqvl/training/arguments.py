@@ -43,7 +43,7 @@ def trainer_arguments(stage: SFTStage, recipe: Recipe, work_dir: Path) -> dict[s
         "remove_unused_columns": False,  # the collators read the image column themselves
         "label_names": ["labels"],
         "report_to": "none",  # siqvl.tracking logs, into runs whose ids survive processes
-        "ddp_find_unused_parameters": True,  # a text-only batch leaves the projector without gradient
+        "ddp_find_unused_parameters": True,  # a text-only batch gives the projector no gradient
     }
 
 

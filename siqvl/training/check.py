@@ -42,5 +42,5 @@ def check_model(model: Model) -> None:
                 raise UserError(f"model.{key}: folder {name} has no config.json")
         elif not HUB_ID.fullmatch(name):
             raise UserError(
-                f"model.{key}: {name} is neither a folder here nor a hub id like `organisation/name`"
+                f"model.{key}: {name} is neither a folder here nor a hub id like `owner/name`"
             )

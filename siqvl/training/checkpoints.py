@@ -1,4 +1,4 @@
-"""A checkpoint: a Hugging Face model directory plus `siqvl.json`, the card that says where it is from."""
+"""A checkpoint: a Hugging Face model directory plus `siqvl.json`, which says where it is from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CheckpointCard(BaseModel):
 
 
 def content_hash(directory: Path) -> str:
-    """sha256 over the names and bytes of every file but the card, so that equal weights are equal."""
+    """sha256 over names and bytes of every file but the card: equal for equal models."""
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
         if path.is_file() and path.name != CARD and "__pycache__" not in path.parts:
@@ -70,7 +70,9 @@ def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
     if not (directory / "model.safetensors").is_file() and not any(
         directory.glob("model-*.safetensors")
     ):
-        raise UserError(f"{directory} has a {CARD} but no model.safetensors: the copy is incomplete")
+        raise UserError(
+            f"{directory} has a {CARD} but no model.safetensors: the copy is incomplete"
+        )
     if expected is not None and card.stage is not expected:
         raise UserError(
             f"checkpoint {directory} is of stage `{card.stage}`, but this stage continues from "
@@ -117,7 +119,7 @@ def write_checkpoint(
 
 
 def replace_directory(partial: Path, directory: Path) -> None:
-    """Move a finished directory to its place; an older one there goes only after the new one is in."""
+    """Move a finished directory to its place; an older one goes only after the new one is in."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     old = directory.with_name(f".{directory.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siqvl.data.collate import PreferenceCollator
-from siqvl.data.encode import EncodedDataset
+from siqvl.data.encoded import EncodedDataset
 from siqvl.recipe import DPOStage, Recipe
 from siqvl.training.arguments import trainer_arguments
 

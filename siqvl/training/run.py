@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siqvl.data.manifest import Manifest
-from siqvl.data.prepare import load_prepared
+from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.recipe import DPOStage, Model, Recipe, Stage
 from siqvl.tracking.runs import RunLog
@@ -185,12 +185,10 @@ def _build_trainer(
 
 
 def _work_dir(inputs: StageInputs, parent: CheckpointCard | None, manifest: Manifest) -> Path:
-    """Where resumable states are kept; named by what they depend on, so a stale one is never used."""
+    """Where resumable states are kept, named by what they depend on: stale ones are never used."""
     import hashlib
 
-    key = "-".join(
-        [inputs.recipe.hash(), parent.hash if parent else "none", manifest.fingerprint]
-    )
+    key = "-".join([inputs.recipe.hash(), parent.hash if parent else "none", manifest.fingerprint])
     name = hashlib.sha256(key.encode()).hexdigest()[:12]
     return inputs.output.with_name(f".{inputs.output.name}.training-{name}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siqvl.data.collate import SFTCollator
-from siqvl.data.encode import EncodedDataset
+from siqvl.data.encoded import EncodedDataset
 from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.arguments import trainer_arguments
 

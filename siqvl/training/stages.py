@@ -62,6 +62,8 @@ def freeze(model: SiQVLForConditionalGeneration, trainable: list[Part]) -> dict[
         counts[part] += parameter.numel() if parameter.requires_grad else 0
     logger.info(
         "trainable: %s",
-        ", ".join(f"{part} {count:,}" if count else f"{part} frozen" for part, count in counts.items()),
+        ", ".join(
+            f"{part} {count:,}" if count else f"{part} frozen" for part, count in counts.items()
+        ),
     )
     return counts

@@ -20,6 +20,11 @@ from siqvl.tracking.runs import (
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 
 
+@pytest.fixture(autouse=True)
+def _away_from_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # a sqlite store keeps its artifacts in ./mlruns
+
+
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     store = tmp_path_factory.mktemp("mlflow")
@@ -76,7 +81,7 @@ def test_the_store_is_the_recipes_then_the_environments_then_a_file(
 def test_an_unusable_store_is_one_line(recipe: Recipe) -> None:
     content = recipe.model_dump()
     content["tracking"]["uri"] = "sqlite:////dev/null/mlflow.db"
-    with pytest.raises(UserError, match="MLflow store sqlite:////dev/null/mlflow.db cannot be used"):
+    with pytest.raises(UserError, match=r"MLflow store sqlite:////dev/null/mlflow\.db cannot be"):
         start_run(Recipe.model_validate(content), "never")
 
 

@@ -1,0 +1,144 @@
+"""Every task as a plain function, one after the other, as the workflow chains them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from siqvl.errors import UserError
+from siqvl.evaluation.scores import Scores
+from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.runs import client
+from siqvl.training.checkpoints import read_card
+from tasks.contracts import Checkpoint, Preparation, PreparedData
+from tasks.cot_sft import cot_sft
+from tasks.data_prep import data_prep
+from tasks.dpo import dpo
+from tasks.evaluation import evaluation
+from tasks.pipeline_run import close_run, open_run
+from tasks.projector_alignment import projector_alignment
+from tasks.vqa_sft import vqa_sft
+
+TRAINING = {
+    Stage.PROJECTOR_ALIGNMENT: projector_alignment,
+    Stage.VQA_SFT: vqa_sft,
+    Stage.COT_SFT: cot_sft,
+    Stage.DPO: dpo,
+}
+
+
+@pytest.fixture
+def recipe(
+    tmp_path: Path, small_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> Recipe:
+    monkeypatch.chdir(tmp_path)  # MLflow's artifacts go to ./mlruns
+    return small_recipe(tmp_path)
+
+
+@pytest.mark.integration
+def test_all_tasks_in_a_row(recipe: Recipe) -> None:
+    run = open_run(recipe=recipe)
+    benchmarks = data_prep(stage=Preparation.EVALUATION, recipe=recipe, run=run)
+    checkpoint, reports = None, []
+    for stage, task in TRAINING.items():
+        data = data_prep(stage=Preparation(stage.value), recipe=recipe, run=run)
+        inputs = {"data": data, "recipe": recipe, "run": run}
+        if checkpoint is not None:
+            inputs["checkpoint"] = checkpoint
+        checkpoint = task(**inputs)
+        assert read_card(Path(checkpoint.path)).stage is stage
+        reports.append(evaluation(checkpoint=checkpoint, data=benchmarks, recipe=recipe, run=run))
+    result = close_run(recipe=recipe, run=run, checkpoint=checkpoint, reports=reports)
+
+    assert result.table.count("\n") == 1 + len(Stage)  # header, rule, one benchmark a stage
+    scores = Scores.read(Path(reports[-1].path))
+    assert scores.stage is Stage.DPO
+    assert scores.scores[0].questions == 12
+    assert scores.scores[0].prompt.startswith("<|im_start|>user\n<|vision_start|><|image_pad|>")
+    assert {path.name for path in Path(reports[-1].path).iterdir()} == {
+        "scores.json",
+        "predictions.parquet",
+        "report.html",
+    }
+    _check_tracking(recipe, run.run_id)
+
+
+def _check_tracking(recipe: Recipe, parent_id: str) -> None:
+    store = client(recipe.tracking.uri or "")
+    parent = store.get_run(parent_id)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["stages.dpo.beta"] == "0.1"
+    assert "vqa/accuracy" in parent.data.metrics
+    children = {
+        child.info.run_name: child
+        for child in store.search_runs(
+            [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{parent_id}'"
+        )
+    }
+    expected = {"evaluation data"}
+    for stage in Stage:
+        expected |= {f"{stage} data", str(stage), f"{stage} evaluation"}
+    assert set(children) == expected
+    assert {child.info.status for child in children.values()} == {"FINISHED"}
+    for stage in Stage:
+        run = children[str(stage)]
+        curve = store.get_metric_history(run.info.run_id, "train/loss")
+        assert [point.step for point in curve] == [1, 2]
+        assert run.data.params["recipe.learning_rate"] == str(recipe.stage(stage).learning_rate)
+        files = [file.path for file in store.list_artifacts(run.info.run_id, "checkpoint")]
+        assert "checkpoint/model.safetensors" in files
+        assert "checkpoint/siqvl.json" in files
+        scored = children[f"{stage} evaluation"].data.metrics
+        assert 0 <= scored["vqa/accuracy"] <= 1
+
+
+def test_a_failed_stage_leaves_failed_runs(recipe: Recipe, tmp_path: Path) -> None:
+    run = open_run(recipe=recipe)
+    with pytest.raises(UserError, match=r"is no SiQ-VL checkpoint"):
+        vqa_sft(
+            checkpoint=Checkpoint(str(tmp_path)),
+            data=PreparedData(str(tmp_path)),
+            recipe=recipe,
+            run=run,
+        )
+    store = client(recipe.tracking.uri or "")
+    parent = store.get_run(run.run_id)
+    assert parent.info.status == "FAILED"
+    (child,) = store.search_runs(
+        [parent.info.experiment_id], f"tags.mlflow.parentRunId = '{run.run_id}'"
+    )
+    assert child.info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("model", "vision"), "nowhere/at/all", "model.vision: nowhere/at/all is neither a folder"),
+        (
+            ("stages", "vqa_sft", "sources"),
+            [{"kind": "easy_vqa", "path": "missing_folder"}],
+            "missing_folder",
+        ),
+        (
+            ("stages", "dpo", "sources"),
+            [{"kind": "easy_vqa", "path": "${SIQVL_NOT_SET}/easy_vqa"}],
+            "SIQVL_NOT_SET",
+        ),
+        (("stages", "cot_sft", "sources"), [{"kind": "shape", "max_samples": 1}], "shape"),
+    ],
+    ids=["model folder", "data folder", "variable", "source kind"],
+)
+def test_what_is_missing_is_one_line_before_any_work(
+    recipe: Recipe, path: tuple[str, ...], value: object, message: str
+) -> None:
+    content = recipe.model_dump(mode="json")
+    target = content
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    with pytest.raises(UserError) as caught:
+        open_run(recipe=Recipe.model_validate(content))
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+    assert not Path(recipe.output_dir).exists()
+    assert not Path("mlflow.db").exists()

@@ -1,0 +1,187 @@
+"""The loops themselves: losses that are what they should be, and a run that can be interrupted."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from siqvl.data.encode import encode_dataset
+from siqvl.data.schema import RowKind
+from siqvl.data.shards import load_prepared
+from siqvl.errors import UserError
+from siqvl.model.assemble import load_checkpoint
+from siqvl.recipe import Recipe, Stage
+from siqvl.training.arguments import trainer_arguments
+from siqvl.training.dpo import dpo_trainer
+from siqvl.training.run import train_stage
+from siqvl.training.sft import sft_trainer
+from siqvl.training.stages import freeze
+
+
+def changed(recipe: Recipe, stage: Stage, **values: object) -> Recipe:
+    content = recipe.model_dump(mode="json")
+    content["stages"][stage.value] |= values
+    return Recipe.model_validate(content)
+
+
+def sft(trained, recipe: Recipe, work_dir: Path):
+    dataset, _ = load_prepared(trained.data(Stage.VQA_SFT), RowKind.SFT)
+    model, processor = load_checkpoint(
+        trained.checkpoint(Stage.PROJECTOR_ALIGNMENT), attn_implementation="eager"
+    )
+    freeze(model, ["projector", "language_model"])
+    stage = recipe.stage(Stage.VQA_SFT)
+    encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=stage.max_length)
+    return sft_trainer(
+        model, processor, encoded, stage=stage, recipe=recipe, work_dir=work_dir, callbacks=[]
+    )
+
+
+def losses(trainer) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def test_first_loss_is_plain_cross_entropy_over_answers(trained, tmp_path: Path) -> None:
+    """Against a sum over answer tokens by hand, in float64."""
+    recipe = changed(trained.recipe, Stage.VQA_SFT, max_steps=1, batch_size=24, learning_rate=1e-9)
+    trainer = sft(trained, recipe, tmp_path)
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(24)])
+    model = trainer.model.eval()
+    with torch.no_grad():
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        scores = model(**inputs).logits[:, :-1].double().log_softmax(-1)
+    targets = batch["labels"][:, 1:]
+    picked = scores.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    expected = -(picked * (targets != -100)).sum() / (targets != -100).sum()
+    trainer.train()
+    assert losses(trainer)[0] == pytest.approx(expected.item(), abs=1e-4)
+
+
+def test_accumulated_batches_learn_like_one_large_batch(trained, tmp_path: Path) -> None:
+    large = changed(trained.recipe, Stage.VQA_SFT, batch_size=8, accumulation=1, max_steps=3)
+    small = changed(trained.recipe, Stage.VQA_SFT, batch_size=1, accumulation=8, max_steps=3)
+    first, second = sft(trained, large, tmp_path / "a"), sft(trained, small, tmp_path / "b")
+    first.train()
+    second.train()
+    assert losses(second) == pytest.approx(losses(first), abs=2e-4)
+
+
+def test_one_batch_can_be_learnt_by_heart(trained, tmp_path: Path) -> None:
+    recipe = changed(trained.recipe, Stage.VQA_SFT, max_steps=40, batch_size=24, learning_rate=2e-3)
+    trainer = sft(trained, recipe, tmp_path)
+    trainer.train()
+    assert losses(trainer)[-1] < 0.2 < losses(trainer)[0]
+
+
+def test_dpo_starts_at_ln_2_and_a_swapped_pair_flips_the_margin(trained, tmp_path: Path) -> None:
+    dataset, _ = load_prepared(trained.data(Stage.DPO), RowKind.PREFERENCE)
+    checkpoint = trained.checkpoint(Stage.COT_SFT)
+    model, processor = load_checkpoint(checkpoint, attn_implementation="eager")
+    reference, _ = load_checkpoint(checkpoint, attn_implementation="eager")
+    reference.requires_grad_(False)
+    before = {name: value.clone() for name, value in reference.state_dict().items()}
+    freeze(model, ["projector", "language_model"])
+    recipe = changed(trained.recipe, Stage.DPO, max_steps=8, batch_size=8, learning_rate=1e-4)
+    stage = recipe.stage(Stage.DPO)
+    encoded = encode_dataset(
+        dataset, processor, kind=RowKind.PREFERENCE, max_length=stage.max_length
+    )
+    trainer = dpo_trainer(
+        model,
+        reference,
+        processor,
+        encoded,
+        stage=stage,
+        recipe=recipe,
+        work_dir=tmp_path,
+        callbacks=[],
+    )
+    trainer.train()
+    assert losses(trainer)[0] == pytest.approx(math.log(2), abs=1e-5)
+    for name, value in reference.state_dict().items():
+        assert torch.equal(value, before[name]), f"the reference's {name} moved"
+
+    batch = trainer.data_collator([encoded[i] for i in range(8)])
+    half = len(batch["input_ids"]) // 2
+    swapped = {
+        name: torch.cat([value[half:], value[:half]]) if len(value) == 2 * half else value
+        for name, value in batch.items()
+    }
+    margins = []
+    for inputs in (batch, swapped):
+        with torch.no_grad():
+            trainer.compute_loss(trainer.model, inputs)
+        margins.append(trainer._metrics["train"]["rewards/margins"][-1])
+    assert margins[0] == pytest.approx(-margins[1], abs=1e-5)
+
+
+class StopAfter(TrainerCallback):
+    """Stands in for a kill: raises once a number of steps is done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.global_step == self.step:
+            raise RuntimeError("killed")
+
+
+@pytest.mark.parametrize("stage", [Stage.VQA_SFT, Stage.DPO], ids=str)
+def test_an_interrupted_stage_continues_to_the_same_weights(
+    trained, tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = changed(trained.recipe, stage, max_steps=6, saving_steps=2)
+    common = {"data": trained.data(stage), "checkpoint": trained.parent(stage)}
+    train_stage(stage, recipe, **common, output=tmp_path / "straight")
+
+    from siqvl.training import run
+
+    build = run._build_trainer
+
+    def build_and_stop(*arguments):
+        trainer = build(*arguments)
+        trainer.add_callback(StopAfter(5))
+        return trainer
+
+    monkeypatch.setattr(run, "_build_trainer", build_and_stop)
+    with pytest.raises(RuntimeError, match="killed"):
+        train_stage(stage, recipe, **common, output=tmp_path / "resumed")
+    assert not (tmp_path / "resumed").exists()
+    assert list(tmp_path.glob(".resumed.training-*/checkpoint-4"))
+
+    monkeypatch.setattr(run, "_build_trainer", build)
+    train_stage(stage, recipe, **common, output=tmp_path / "resumed")
+    straight = load_file(tmp_path / "straight" / "model.safetensors")
+    for name, value in load_file(tmp_path / "resumed" / "model.safetensors").items():
+        assert torch.equal(value, straight[name]), name
+
+
+def test_fp16_without_a_gpu_is_refused(trained, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    recipe = changed(trained.recipe, Stage.VQA_SFT, precision="fp16")
+    with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
+        trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path)
+
+
+def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
+    recipe = changed(
+        trained.recipe,
+        Stage.VQA_SFT,
+        max_steps=200,
+        warmup_ratio=0.03,
+        weight_decay=0.1,
+        precision="bf16",
+        gradient_checkpointing=True,
+        loader_workers=3,
+    )
+    arguments = trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path)
+    assert arguments["warmup_steps"] == 6
+    assert arguments["weight_decay"] == 0.1
+    assert arguments["bf16"]
+    assert not arguments["fp16"]
+    assert arguments["gradient_checkpointing"]
+    assert arguments["dataloader_num_workers"] == 3
