@@ -22,7 +22,8 @@ class Checked:
     id: str
     source: str
     row: Row | None = None
-    digest: str = ""  # sha256 of everything but the id
+    content: str = ""  # sha256 of texts and images: rows that share it are duplicates
+    about: str = ""  # sha256 of source and meta
     sizes: list[tuple[int, int]] = field(default_factory=list)  # width, height
     prompt_characters: int = 0
     answer_characters: int = 0
@@ -55,16 +56,17 @@ def _fill(checked: Checked, row: Row, kind: RowKind, max_image_pixels: int) -> N
         raise BadRow("wrong type", f"images is {type(images).__name__}, expected a list")
     stored = [stored_image(image, max_image_pixels) for image in images]
     checked.sizes = [(width, height) for _, width, height in stored]
-    good: dict[str, Any] = {"source": row["source"], "meta": row["meta"]}
+    good: dict[str, Any] = {}
     if kind is RowKind.EVALUATION:
         _fill_evaluation(checked, good, row)
     else:
         _fill_messages(checked, good, row, kind)
-    hashed = json.dumps(good, sort_keys=True, ensure_ascii=False).encode()
-    digest = hashlib.sha256(hashed)
+    content = hashlib.sha256(json.dumps(good, sort_keys=True, ensure_ascii=False).encode())
     for data, _, _ in stored:
-        digest.update(hashlib.sha256(data).digest())
-    checked.digest = digest.hexdigest()
+        content.update(hashlib.sha256(data).digest())
+    checked.content = content.hexdigest()
+    checked.about = hashlib.sha256(f"{row['source']}\n{row['meta']}".encode()).hexdigest()
+    good |= {"source": row["source"], "meta": row["meta"]}
     good["images"] = [{"bytes": data, "path": None} for data, _, _ in stored]
     checked.row = {"id": row["id"], **good}
 

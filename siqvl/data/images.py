@@ -35,7 +35,8 @@ def stored_image(value: Any, max_pixels: int) -> tuple[bytes, int, int]:
     if isinstance(value, Image.Image):
         return _encoded(value, "PNG", max_pixels)
     if not isinstance(value, bytes | bytearray | memoryview) or not value:
-        raise BadRow("no image data", f"got {type(value).__name__} instead of encoded bytes")
+        what = f"no file {value}" if isinstance(value, str) else f"got {type(value).__name__}"
+        raise BadRow("no image data", f"{what}, expected encoded bytes"[:300])
     data = bytes(value)
     image = _opened(data, max_pixels)
     if getattr(image, "is_animated", False) and image.format != "MPO":

@@ -117,9 +117,9 @@ def _refuse_bad(tally: Tally, allowed: float, out: Path) -> None:
         example = tally.examples[reason]
         detail = f": {example['detail']}" if example["detail"] else ""
         raise UserError(
-            f"{bad} of {tally.seen} rows are bad ({bad / tally.seen:.1%}, at most {allowed:.1%} are "
-            f"allowed), most often `{reason}` ({count} times, for example {example['id']}{detail}); "
-            "repair the source or raise `data.max_quarantined`"
+            f"{bad} of {tally.seen} rows are bad ({bad / tally.seen:.1%}, allowed are "
+            f"{allowed:.1%}), most often `{reason}` ({count} times, for example "
+            f"{example['id']}{detail}); repair the source or raise `data.max_quarantined`"
         )
 
 

@@ -38,7 +38,7 @@ class Tally:
         if checked.row is None:
             return self._refuse(checked)
         row_id = hashlib.sha256(checked.id.encode()).digest()[:16]
-        content = bytes.fromhex(checked.digest)[:16]
+        content = bytes.fromhex(checked.content)[:16]
         if row_id in self._ids:
             checked.reason, checked.detail = "id used twice", ""
             return self._refuse(checked)
@@ -65,7 +65,7 @@ class Tally:
         self._sizes += checked.sizes
         self._prompt_characters.append(checked.prompt_characters)
         self._answer_characters.append(checked.answer_characters)
-        self._fingerprint.update(f"{checked.id}\n{checked.digest}\n".encode())
+        self._fingerprint.update(f"{checked.id}\n{checked.content}{checked.about}\n".encode())
 
     def manifest(self, sources: list[Source], seed: int, shards: list[Shard]) -> Manifest:
         """The manifest of all rows counted."""

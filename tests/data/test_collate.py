@@ -42,7 +42,9 @@ def preference_items(rows, processor):
     items = []
     for row in rows:
         item = {"images": row["images"]}
-        for side, one in zip(("chosen", "rejected"), encode_preference(row, processor), strict=True):
+        for side, one in zip(
+            ("chosen", "rejected"), encode_preference(row, processor), strict=True
+        ):
             item |= {f"{side}_input_ids": one.input_ids, f"{side}_labels": one.labels}
         items.append(item)
     return items

@@ -133,5 +133,7 @@ def test_longer_rows_are_left_out_and_never_cut(prepared, processor):
     assert encoded.rows == [i for i, length in enumerate(lengths) if length <= limit]
     assert encoded.left_out == 24 - len(encoded)
     assert encoded[0]["images"][0] == dataset[encoded.rows[0]]["images"][0]
-    with pytest.raises(UserError, match=rf"none of 24 rows fits .* 5: the shortest takes {min(lengths)}"):
+    with pytest.raises(
+        UserError, match=rf"none of 24 rows fits .* 5: the shortest takes {min(lengths)}"
+    ):
         encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=5)

@@ -14,15 +14,19 @@ from itertools import islice
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import Items, SourceAdapter, label, resolve
 from siqvl.data.sources.easy_vqa import EasyVQA
+from siqvl.data.sources.finevision import FineVision
 from siqvl.data.sources.puzzlevqa import PuzzleVQA
 from siqvl.data.sources.shapes import Shapes
+from siqvl.data.sources.table import Table
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 SOURCES: dict[str, SourceAdapter] = {
     "easy_vqa": EasyVQA(),
+    "finevision": FineVision(),
     "puzzlevqa": PuzzleVQA(),
     "shapes": Shapes(),
+    "table": Table(),
 }
 
 

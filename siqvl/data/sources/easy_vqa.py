@@ -69,7 +69,7 @@ def find(path: Path, source: Source) -> tuple[Tree, str]:
         if name == ending or name.endswith(f"/{ending}"):
             return tree, name.removesuffix(ending)
     raise UserError(
-        f"{label(source)}: {path} has no {ending}; expected the `data` folder of easy-VQA or its zip"
+        f"{label(source)}: {path} has no {ending}; expected easy-VQA's `data` or its zip"
     )
 
 

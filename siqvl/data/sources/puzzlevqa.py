@@ -1,8 +1,9 @@
 """PuzzleVQA (github.com/declare-lab/LLM-PuzzleTest, MIT): abstract patterns with written reasoning.
 
-`path` is the folder with `<template>.json` (JSON lines, 100 items each) and either `images/<template>/…png` or
-a zip archive of images. Items whose image is not there are left out. `subsets` are the templates,
-so that whole templates can be held out: items of one template resemble one another.
+`path` is the folder with `<template>.json` (JSON lines, 100 items each) and either
+`images/<template>/…png` or a zip archive of images. Items without an image there are left out.
+`subsets` are the templates, so that whole templates can be held out: items of one template
+resemble one another.
 """
 
 from __future__ import annotations

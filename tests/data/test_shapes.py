@@ -1,0 +1,204 @@
+"""The generated world: balanced, split cleanly, and the same everywhere."""
+
+import hashlib
+import random
+import subprocess
+import sys
+from collections import Counter, defaultdict
+
+import pytest
+
+from siqvl.data import sources
+from siqvl.data.schema import RowKind
+from siqvl.data.shape_questions import VQA, Caption, find_scene
+from siqvl.data.shape_reasoning import REASONING
+from siqvl.data.shapes import ALL, COLORS, HELD_OUT, SEEN, SIDE, World, draw, place
+from siqvl.errors import UserError
+from siqvl.recipe import Source
+
+TEMPLATES = (Caption(), *VQA, *REASONING)
+BY_NAME = {template.name: template for template in TEMPLATES}
+
+
+def stage(template, split, count, seed=0):
+    world = World(split)
+    return [find_scene(template, world, random.Random(f"{seed}/{index}")) for index in range(count)]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name != "caption"])
+def test_reading_only_the_question_does_not_help(name, split):
+    """The best guesser per question gets hardly more than one over the number of answers."""
+    answers = defaultdict(Counter)
+    chance = {}
+    asked = stage(BY_NAME[name], split, 4000)
+    for ask, _ in asked:
+        answers[ask.question][ask.answer] += 1
+        chance[ask.question] = 1 / len(BY_NAME[name].options(World(split), ask))
+    right = sum(max(counts.values()) for counts in answers.values()) / len(asked)
+    expected = sum(sum(answers[q].values()) * chance[q] for q in answers) / len(asked)
+    # a finite sample has a majority of its own; this is two to three of its standard deviations
+    assert expected - 0.02 < right < expected + 0.08
+
+
+@pytest.mark.parametrize("name", ["how_many", "corners", "compare", "count"])
+def test_answers_are_even_over_all_questions(name):
+    counts = Counter(ask.answer for ask, _ in stage(BY_NAME[name], "train", 8000))
+    assert max(counts.values()) < 1.2 * min(counts.values())
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
+def test_splits_share_no_arrangement(template):
+    scenes = {split: {s for _, s in stage(template, split, 600)} for split in ("train", "test")}
+    # also under another seed
+    scenes["test"] |= {s for _, s in stage(template, "test", 600, seed=1)}
+    assert not scenes["train"] & scenes["test"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
+def test_held_out_combinations_are_shown_in_their_split_only(template):
+    for split in ("train", "test"):
+        for _, scene in stage(template, split, 300):
+            assert not {thing.look for thing in scene} & set(HELD_OUT)
+    for ask, scene in stage(template, "heldout", 300):
+        assert {thing.look for thing in scene} & set(HELD_OUT) or ask.answer == "no"
+    assert len(ALL) == 24 and len(SEEN) == 22
+
+
+@pytest.mark.parametrize("kind", [RowKind.SFT, RowKind.PREFERENCE])
+def test_held_out_combinations_are_never_named_in_training(kind):
+    source = Source(kind="shapes", max_samples=2000)
+    for row in sources.rows(source, kind, 0):
+        text = str({name: value for name, value in row.items() if name != "images"})
+        assert "purple cross" not in text and "green triangle" not in text
+
+
+@pytest.mark.parametrize("split", ["train", "test", "heldout"])
+def test_answers_are_true_of_the_scene(split):
+    """Worked out here once more, from the scene alone."""
+    for ask, scene in stage(BY_NAME["color"], split, 200):
+        assert [t.color for t in scene if t.shape == ask.about[0]] == [ask.answer]
+    for ask, scene in stage(BY_NAME["shape"], split, 200):
+        assert [t.shape for t in scene if t.color == ask.about[0]] == [ask.answer]
+    cells = {"top left": 0, "top right": 1, "bottom left": 2, "bottom right": 3}
+    for ask, scene in stage(BY_NAME["where"], split, 200):
+        assert [t.cell for t in scene if (t.color, t.shape) == ask.about] == [cells[ask.answer]]
+    for ask, scene in stage(BY_NAME["exists"], split, 200):
+        assert (ask.answer == "yes") == any((t.color, t.shape) == ask.about for t in scene)
+    for ask, scene in stage(BY_NAME["how_many"], split, 200):
+        assert ask.answer == str(len(scene))
+    for ask, scene in stage(BY_NAME["count"], split, 200):
+        assert ask.answer == str(sum(ask.about[0] in (t.color, t.shape) for t in scene))
+    corners = {"circle": 0, "triangle": 3, "square": 4}
+    for ask, scene in stage(BY_NAME["corners"], split, 200):
+        assert ask.answer == str(sum(corners[t.shape] for t in scene))
+    for ask, scene in stage(BY_NAME["compare"], split, 200):
+        a, b = (sum(kind in (t.color, t.shape) for t in scene) for kind in ask.about)
+        assert ask.answer == ("more" if a > b else "fewer" if a < b else "same")
+
+
+@pytest.mark.parametrize("template", REASONING, ids=lambda template: template.name)
+def test_steps_lead_to_the_answer_and_are_short(template):
+    for ask, scene in stage(template, "train", 300):
+        steps, answer = template.work_out(scene, ask)
+        assert answer == ask.answer
+        assert len(steps.split()) < 60
+        assert all(str(thing.look) in steps for thing in scene)
+
+
+def test_rejected_completions_are_wrong_in_the_same_form():
+    source = Source(kind="shapes", max_samples=1200)
+    for row in sources.rows(source, RowKind.PREFERENCE, 0):
+        chosen, rejected = (row[side][0]["content"] for side in ("chosen", "rejected"))
+        assert chosen != rejected
+        assert ("Answer:" in chosen) == ("Answer:" in rejected) == ("/reasoning/" in row["id"])
+        assert chosen.rpartition("Answer:")[2] != rejected.rpartition("Answer:")[2]
+
+
+def test_direct_and_reasoned_rows_ask_the_same_about_the_same_picture():
+    found = {}
+    for family in ("reasoning", "reasoning_direct"):
+        source = Source(kind="shapes", subsets=[family], max_samples=50)
+        found[family] = list(sources.rows(source, RowKind.SFT, 3))
+    for reasoned, direct in zip(*found.values(), strict=True):
+        question = direct["prompt"][0]["content"]
+        assert reasoned["prompt"][0]["content"].startswith(question + "\nThink")
+        answer = direct["completion"][0]["content"]
+        assert reasoned["completion"][0]["content"].endswith(f"\nAnswer: {answer}")
+        assert reasoned["images"][0].tobytes() == direct["images"][0].tobytes()
+
+
+def test_pictures_show_the_colours_where_the_scene_says():
+    rng = random.Random(0)
+    for _ in range(50):
+        scene = place(rng, rng.sample(ALL, 4))
+        picture = draw(scene, rng)
+        assert picture.size == (SIDE, SIDE) and picture.mode == "RGB"
+        for thing in scene:
+            x, y = 16 + 32 * (thing.cell % 2), 16 + 32 * (thing.cell // 2)
+            near = zip(picture.getpixel((x, y)), COLORS[thing.color], strict=True)
+            assert max(abs(a - b) for a, b in near) < 8
+        assert min(picture.getpixel((32, 0))) > 230
+
+
+FINGERPRINT = """
+import hashlib
+from siqvl.data import sources
+from siqvl.data.schema import RowKind
+from siqvl.recipe import Source
+digest = hashlib.sha256()
+for row in sources.rows(Source(kind="shapes", max_samples=40), RowKind.PREFERENCE, 7):
+    digest.update(row["images"][0].tobytes())
+    digest.update(repr(row["prompt"]).encode() + repr(row["rejected"]).encode())
+print(digest.hexdigest())
+"""
+
+
+def test_every_process_draws_the_same():
+    here = hashlib.sha256()
+    for row in sources.rows(Source(kind="shapes", max_samples=40), RowKind.PREFERENCE, 7):
+        here.update(row["images"][0].tobytes())
+        here.update(repr(row["prompt"]).encode() + repr(row["rejected"]).encode())
+    import os
+
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    there = subprocess.run(
+        [sys.executable, "-c", FINGERPRINT],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    assert there.stdout.strip() == here.hexdigest()
+
+
+def test_a_scene_does_not_depend_on_how_many_are_taken():
+    few, many = (
+        list(sources.rows(Source(kind="shapes", max_samples=n), RowKind.EVALUATION, 0))
+        for n in (10, 20)
+    )
+    for one, other in zip(few, many, strict=False):
+        assert one["images"][0].tobytes() == other["images"][0].tobytes()
+        assert one["answers"] == other["answers"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "source `shapes` has no end: say how many rows in `max_samples`"),
+        (
+            {"split": "dev", "max_samples": 1},
+            "source `shapes`: unknown split `dev`; it has train, test, heldout",
+        ),
+        (
+            {"subsets": ["cot"], "max_samples": 1},
+            "source `shapes`: unknown subset `cot`; "
+            "it has captions, vqa, reasoning, reasoning_direct",
+        ),
+        ({"path": "x", "max_samples": 1}, "source `shapes` is generated: leave out `path`"),
+    ],
+)
+def test_wrong_sources_are_refused(changes, message):
+    with pytest.raises(UserError) as error:
+        sources.check(Source(kind="shapes", **changes), RowKind.SFT)
+    assert error.value.message == message
