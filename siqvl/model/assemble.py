@@ -215,7 +215,6 @@ def _join_pretrained(
     model.lm_head = decoder.lm_head
     model.model.multi_modal_projector = SiQVLProjector(config).to(dtype)
     model.model.multi_modal_projector.apply(model._init_weights)
-    model.tie_weights()
     return model
 
 

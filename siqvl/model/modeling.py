@@ -71,6 +71,14 @@ class SiQVLPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     _can_compile_fullgraph = True
 
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
+        """transformers' own, which names only the saved class in `auto_map`; vLLM asks for
+        "AutoModel", the backbone, whichever class was saved."""
+        if self._auto_class is not None:
+            named = getattr(self.config, "auto_map", None) or {}
+            self.config.auto_map = {**named, "AutoModel": "modeling.SiQVLModel"}
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Starts the projector so that image tokens enter at the scale of text embeddings.
@@ -95,7 +103,11 @@ class SiQVLPreTrainedModel(PreTrainedModel):
 
 
 class SiQVLModel(SiQVLPreTrainedModel):
-    """The multimodal backbone without a language head."""
+    """The multimodal backbone without a language head.
+
+    The tower has no pooling head, because every patch is read: so400m has 412,987,248 parameters
+    here, not the published 428,225,600, and SigLIP2-base 85,797,120, not 92,884,224.
+    """
 
     def __init__(self, config: SiQVLConfig):
         super().__init__(config)
@@ -246,9 +258,7 @@ class SiQVLModel(SiQVLPreTrainedModel):
             # [images, tokens, hidden], or a list of [tokens, hidden] when `generate` chunks it.
             rows: Any = images.pooler_output
             image_features = torch.cat(list(rows)).to(inputs_embeds.device, inputs_embeds.dtype)
-        starts_a_sequence = past_key_values is None or past_key_values.get_seq_length() == 0
-        # Decoding steps carry no images, and a sampled placeholder is just a token there.
-        if image_features is not None or (starts_a_sequence and input_ids is not None):
+        if image_features is not None or _starts_a_sequence(input_ids, past_key_values):
             mask = self.get_placeholder_mask(input_ids, inputs_embeds, image_features)
             if image_features is not None:
                 inputs_embeds = inputs_embeds.masked_scatter(mask, image_features)
@@ -329,8 +339,18 @@ class SiQVLModel(SiQVLPreTrainedModel):
         return use_cache
 
 
+def _starts_a_sequence(input_ids: torch.Tensor | None, past_key_values: Cache | None) -> bool:
+    """Whether placeholders must have images: not in decoding steps, where a sampled one is just a
+    token. The length is asked first, because a compiled step must not look into its cache."""
+    if input_ids is None or (input_ids.shape[1] == 1 and past_key_values is not None):
+        return False
+    return past_key_values is None or bool(past_key_values.get_seq_length() == 0)
+
+
 def _restarts(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> bool:
     """Whether positions jump between two neighbouring tokens that are both real."""
+    if torch.compiler.is_compiling():
+        return False  # the answer depends on data, which would break the graph
     jumps = position_ids[:, 1:] - position_ids[:, :-1] != 1
     if attention_mask is not None:
         jumps = jumps & attention_mask[:, 1:].bool() & attention_mask[:, :-1].bool()

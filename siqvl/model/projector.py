@@ -34,9 +34,8 @@ def pixel_shuffle(features: torch.Tensor, factor: int) -> torch.Tensor:
         raise ValueError(f"Pixel shuffle factor {factor} does not divide the grid side {side}.")
     coarse = side // factor
     squares = features.reshape(batch, coarse, factor, coarse, factor, hidden)
-    squares = squares.permute(
-        0, 1, 3, 2, 4, 5
-    )  # [batch, row, column, row in square, column in square, hidden]
+    # -> [batch, coarse row, coarse column, row in square, column in square, hidden]
+    squares = squares.permute(0, 1, 3, 2, 4, 5)
     return squares.reshape(batch, coarse * coarse, factor * factor * hidden)
 
 

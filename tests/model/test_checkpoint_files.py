@@ -44,6 +44,7 @@ def test_the_auto_map_names_every_class(checkpoint):
     config = json.loads((checkpoint / "config.json").read_text())
     assert config["auto_map"] == {
         "AutoConfig": "configuration.SiQVLConfig",
+        "AutoModel": "modeling.SiQVLModel",
         "AutoModelForImageTextToText": "modeling.SiQVLForConditionalGeneration",
     }
     assert config["architectures"] == ["SiQVLForConditionalGeneration"]
@@ -65,6 +66,14 @@ def test_equal_models_save_equal_files(parts, tmp_path):
         processor.save_pretrained(tmp_path / name)
     for file in FILES:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_loading_and_saving_again_gives_the_same_files(checkpoint, tmp_path):
+    model, processor = load_checkpoint(checkpoint)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for file in FILES:
+        assert (tmp_path / file).read_bytes() == (checkpoint / file).read_bytes(), file
 
 
 def test_tied_weights_are_stored_once_and_stay_tied(checkpoint):
@@ -164,7 +173,7 @@ FRESH = """
         pass
     else:
         raise SystemExit(f"siqvl is importable here: {siqvl.__file__}")
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
     folder = sys.argv[1]
     model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
@@ -172,6 +181,8 @@ FRESH = """
     text = processor.apply_chat_template(json.loads(sys.argv[4]), add_generation_prompt=True)
     with torch.no_grad():
         logits = model(**inputs).logits
+        backbone = AutoModel.from_pretrained(folder, trust_remote_code=True)
+        assert torch.equal(model.lm_head(backbone(**inputs).last_hidden_state), logits)
     generated = model.generate(**inputs, max_new_tokens=4)
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert "siqvl" not in sys.modules

@@ -86,6 +86,13 @@ def test_precomputed_features_generate_the_same(model, processor, tower_batches,
 
 
 @torch.no_grad()
+def test_a_static_cache_generates_the_same(model, processor):
+    inputs = encode(processor, "what?", [picture(0)])
+    static = new_tokens(model, inputs, cache_implementation="static", disable_compile=True)
+    assert torch.equal(static, new_tokens(model, inputs))
+
+
+@torch.no_grad()
 def test_generation_continues_from_a_cache(model, processor):
     inputs = encode(processor, "what?", [picture(0)])
     whole = model.generate(**inputs, max_new_tokens=6, eos_token_id=None)

@@ -29,7 +29,7 @@ def samples(processor):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("attention", ["sdpa", "eager", "flex_attention"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("training", [True, False])
 def test_packed_equals_separate(model, samples, attention, training):
     model.set_attn_implementation(attention)
