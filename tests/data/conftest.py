@@ -1,12 +1,11 @@
 """Fixtures: a processor with Qwen's chat template, and rows of every shape."""
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from made_pictures import picture
 
 from siqvl.data.schema import Row, RowKind, evaluation_row, preference_row, sft_row
 from siqvl.recipe import Source
@@ -17,12 +16,6 @@ SPECIAL_TOKENS = [
     *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 ]
-
-
-def picture(color: str = "red", size: tuple[int, int] = (8, 8), format: str = "PNG") -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", size, color).save(stream, format)
-    return stream.getvalue()
 
 
 def small_tokenizer():

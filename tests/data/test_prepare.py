@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import picture
+from made_pictures import picture
 
 from siqvl.data import prepare as prepare_module
 from siqvl.data.manifest import Manifest
@@ -157,7 +157,8 @@ def test_a_failure_leaves_the_earlier_data_as_it_was(tmp_path, made_source, make
 
 def test_a_killed_process_leaves_no_prepared_folder(tmp_path):
     program = (
-        "from siqvl.data.prepare import prepare; from siqvl.recipe import *; from pathlib import Path\n"
+        "from pathlib import Path; from siqvl.recipe import DataPrep, Source\n"
+        "from siqvl.data.prepare import prepare\n"
         "prepare([Source(kind='shapes', max_samples=10**6)], 'sft', Path('out'),"
         " data=DataPrep(rows_per_shard=50), seed=0)"
     )

@@ -37,7 +37,8 @@ def check_table(source: Source) -> None:
     if not everything:
         endings = ", ".join(ENDINGS)
         raise UserError(f"{label(source)}: {source.path} holds no table ({endings})")
-    require_split(source, sorted({split_of(file) for file in everything}))
+    root = Path(source.path)
+    require_split(source, sorted({split_of(file, root) for file in everything}))
 
 
 def is_local(source: Source) -> bool:
@@ -78,13 +79,13 @@ def local_subsets(path: Path) -> list[str]:
     )
 
 
-def split_of(file: Path) -> str:
-    """The split that a file's name, or its folder's, says it belongs to."""
-    for name in (file.stem, file.parent.name):
-        word = re.match(r"[a-z]+", name)
-        if word and word.group() in SPLIT_NAMES:
-            return word.group()
-    return "train"
+def split_of(file: Path, root: Path) -> str:
+    """The split that a file's name, or its folder's below the root, says it belongs to."""
+    first = re.split(r"[-_.]", file.stem)[0]
+    if first in SPLIT_NAMES:
+        return first
+    inner = file.parent.name if file.parent != root else ""
+    return inner if inner in SPLIT_NAMES else "train"
 
 
 def records(source: Source, subset: str | None) -> Iterator[tuple[Record, Path | None]]:
@@ -93,7 +94,7 @@ def records(source: Source, subset: str | None) -> Iterator[tuple[Record, Path |
         yield from ((record, None) for record in _hub(source, subset))
         return
     for file in _tables(source, subset):
-        if split_of(file) == source.split:
+        if split_of(file, Path(str(source.path))) == source.split:
             for record in _read(file):
                 yield record, file.parent
 

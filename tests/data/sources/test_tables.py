@@ -1,0 +1,320 @@
+"""Tables with the columns that are published on the hub, as small local files."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from made_pictures import picture
+
+from siqvl.data import sources
+from siqvl.data.encode import encode_preference, encode_sft
+from siqvl.data.prepare import prepare
+from siqvl.data.schema import REASONING_PROMPT, RowKind
+from siqvl.errors import UserError
+from siqvl.recipe import DataPrep, Source
+
+RED, BLUE = picture("red"), picture("blue", format="JPEG")
+IMAGE = {"bytes": RED, "path": None}
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def finevision_record(number, turns=1):
+    return {
+        "images": [IMAGE],
+        "texts": [
+            {"user": f"question {number}.{t}", "assistant": f"answer {t}"} for t in range(turns)
+        ],
+        "source": "published",
+        "relevance_ratings": [5] * turns,
+        "relevance_min": 5,
+        "formatting_ratings": [4] * turns,
+        "formatting_min": 4,
+    }
+
+
+@pytest.fixture
+def finevision(tmp_path):
+    write(
+        tmp_path / "ai2d" / "train-00000-of-00001.parquet",
+        [finevision_record(n, 2) for n in range(3)],
+    )
+    text_only = finevision_record(9) | {"images": []}
+    write(tmp_path / "text" / "train-00000-of-00002.parquet", [text_only])
+    write(tmp_path / "text" / "train-00001-of-00002.parquet", [finevision_record(10)])
+    return Source(kind="finevision", path=str(tmp_path))
+
+
+def test_finevision_subsets_take_turns(finevision):
+    sources.check(finevision, RowKind.SFT)
+    rows = list(sources.rows(finevision, RowKind.SFT, 0))
+    assert [row["source"].split("/")[1] for row in rows] == ["ai2d", "text", "ai2d", "text", "ai2d"]
+    assert rows[1]["images"] == [] and rows[0]["images"] == [RED]
+    meta = json.loads(rows[0]["meta"])
+    assert meta["relevance_ratings"] == [5, 5] and meta["formatting_min"] == 4
+    assert meta["published_source"] == "published"
+    only = finevision.model_copy(update={"subsets": ["text"], "max_samples": 1})
+    assert [row["id"] for row in sources.rows(only, RowKind.SFT, 0)] == ["finevision/text/0000000"]
+
+
+def test_finevision_learns_the_last_turn(finevision, processor):
+    row = next(sources.rows(finevision, RowKind.SFT, 0))
+    assert [turn["content"] for turn in row["prompt"]] == [
+        "question 0.0",
+        "answer 0",
+        "question 0.1",
+    ]
+    encoded = encode_sft(row, processor)
+    learned = processor.tokenizer.decode([label for label in encoded.labels if label != -100])
+    assert learned == "answer 1<|im_end|>"
+
+
+def test_finevision_complaints(finevision, tmp_path):
+    for changes, message in {
+        ("subsets", ("docvqa",)): "source `finevision`: unknown subset `docvqa`; it has ai2d, text",
+        ("split", "test"): "source `finevision`: unknown split `test`; it has train",
+    }.items():
+        key, value = changes
+        source = finevision.model_copy(update={key: list(value) if key == "subsets" else value})
+        with pytest.raises(UserError) as error:
+            sources.check(source, RowKind.SFT)
+        assert error.value.message == message
+    write(tmp_path / "other" / "x.parquet", [{"image": IMAGE, "texts": []}])
+    source = Source(kind="finevision", path=str(tmp_path / "other"))
+    with pytest.raises(UserError, match="has no column `images`; it has image, texts"):
+        sources.check(source, RowKind.SFT)
+
+
+TEN = [
+    {"answer": a, "answer_confidence": "yes", "answer_id": i}
+    for i, a in enumerate(["net"] * 7 + ["netting", "mesh", "net"])
+]
+TABLES = {
+    "vqav2": (
+        {"image": IMAGE, "question": "What?", "answers": TEN, "multiple_choice_answer": "net"}
+        | {"question_id": 458752000, "question_type": "what"},
+        {"id": "question_id"},
+        ("What?", "net"),
+    ),
+    "textvqa": (
+        {"image": IMAGE, "image_id": "a1", "question_id": 34602, "question": "what brand?"}
+        | {"answers": ["nokia", "Nokia", "nokia"], "image_classes": ["Belt"]},
+        {},
+        ("what brand?", "nokia"),
+    ),
+    "gqa": (
+        {"image": IMAGE, "question": "Is it red?", "answer": "yes", "fullAnswer": "Yes, it is."},
+        {"answer": "fullAnswer"},
+        ("Is it red?", "Yes, it is."),
+    ),
+    "scienceqa": (
+        {"image": IMAGE, "question": "Which?", "choices": ["iron", "gold"], "answer": 1},
+        {},
+        ("Which?\nOptions: iron, gold", "gold"),
+    ),
+    "reasons": (
+        {"image": IMAGE, "q": "How many?", "a": "2", "why": "One and one."},
+        {"question": "q", "answer": "a", "reasoning": "why"},
+        ("How many?" + REASONING_PROMPT, "One and one.\nAnswer: 2"),
+    ),
+    "llava_cot": (
+        {
+            "image": IMAGE,
+            "conversations": [
+                {"from": "human", "value": "<image>\nHow many?"},
+                {
+                    "from": "gpt",
+                    "value": "<SUMMARY> I count. </SUMMARY>\n\n<CAPTION> Two dots. </CAPTION>\n\n"
+                    "<REASONING> One, two. </REASONING>\n\n<CONCLUSION> 2 </CONCLUSION>",
+                },
+            ],
+        },
+        {},
+        ("How many?" + REASONING_PROMPT, "I count.\nTwo dots.\nOne, two.\nAnswer: 2"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_supervised_rows(name, tmp_path, processor):
+    record, columns, (prompt, completion) = TABLES[name]
+    write(tmp_path / f"{name}.parquet", [record])
+    source = Source(kind="table", path=str(tmp_path / f"{name}.parquet"), columns=columns)
+    sources.check(source, RowKind.SFT)
+    (row,) = sources.rows(source, RowKind.SFT, 0)
+    assert (row["prompt"][-1]["content"], row["completion"][0]["content"]) == (prompt, completion)
+    assert row["images"] == [RED] and row["source"] == name
+    encoded = encode_sft(row, processor)
+    learned = processor.tokenizer.decode([label for label in encoded.labels if label != -100])
+    assert learned == completion + "<|im_end|>"
+    assert prepare([source], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0).rows == 1
+
+
+def test_all_ten_answers_are_kept(tmp_path):
+    record, columns, _ = TABLES["vqav2"]
+    write(tmp_path / "validation-00000-of-00001.parquet", [record])
+    source = Source(kind="table", path=str(tmp_path), split="validation", columns=columns)
+    (row,) = sources.rows(source, RowKind.EVALUATION, 0)
+    assert row["answers"] == [one["answer"] for one in TEN]
+    assert row["id"].endswith("/validation/458752000") and row["split"] == "validation"
+    (row,) = sources.rows(source, RowKind.SFT, 0)
+    assert json.loads(row["meta"])["answers"] == [one["answer"] for one in TEN]
+
+
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [
+        (  # openbmb/RLAIF-V-Dataset
+            {
+                "ds_name": "d",
+                "image": IMAGE,
+                "question": "What?",
+                "chosen": "a cat",
+                "rejected": "a dog",
+            },
+            {},
+        ),
+        (  # openbmb/RLHF-V-Dataset: one column of JSON
+            {
+                "image": IMAGE,
+                "text": json.dumps({"question": "What?", "chosen": "a cat", "rejected": "a dog"}),
+            },
+            {"question": "text.question", "chosen": "text.chosen", "rejected": "text.rejected"},
+        ),
+        (  # conversations on both sides
+            {
+                "images": [IMAGE],
+                "question": "What?",
+                "chosen": [
+                    {"role": "user", "content": "What?"},
+                    {"role": "assistant", "content": "a cat"},
+                ],
+                "rejected": [
+                    {"role": "user", "content": "What?"},
+                    {"role": "assistant", "content": "a dog"},
+                ],
+            },
+            {},
+        ),
+    ],
+)
+def test_preference_rows(record, columns, tmp_path, processor):
+    write(tmp_path / "t.parquet", [record])
+    source = Source(kind="table", path=str(tmp_path), columns=columns)
+    sources.check(source, RowKind.PREFERENCE)
+    (row,) = sources.rows(source, RowKind.PREFERENCE, 0)
+    texts = [row[side][0]["content"] for side in ("prompt", "chosen", "rejected")]
+    assert texts == ["What?", "a cat", "a dog"]
+    for side, text in zip(encode_preference(row, processor), texts[1:], strict=True):
+        learned = processor.tokenizer.decode([label for label in side.labels if label != -100])
+        assert learned == text + "<|im_end|>"
+
+
+def test_images_beside_json_lines_and_csv(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_bytes(BLUE)
+    record = {"image": "pictures/a.jpg", "question": "What?", "answer": "blue"}
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps(record) + "\n\n" + json.dumps(record | {"image": "no.jpg"})
+    )
+    (tmp_path / "rows.csv").write_text("image,question,answer\npictures/a.jpg,What?,blue\n")
+    lines = Source(kind="table", path=str(tmp_path / "rows.jsonl"))
+    good, bad = sources.rows(lines, RowKind.SFT, 0)
+    assert good["images"] == [BLUE] and bad["images"] == ["no.jpg"]
+    (row,) = sources.rows(Source(kind="table", path=str(tmp_path / "rows.csv")), RowKind.SFT, 0)
+    assert row["images"] == [BLUE]
+    with pytest.raises(UserError, match=r"`no image data` \(1 times, .*: no file no.jpg"):
+        prepare([lines], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind", "message"),
+    [
+        (
+            {"answer": "label"},
+            RowKind.SFT,
+            "no column `label` for `answer`; {path} has image, question, solution",
+        ),
+        (
+            {},
+            RowKind.SFT,
+            "sft rows need `answer` or `answers` or `conversations`: map it in `columns`; "
+            "{path} has image, question, solution",
+        ),
+        (
+            {"chosen": "solution"},
+            RowKind.PREFERENCE,
+            "preference rows need `rejected`: map it in `columns`; "
+            "{path} has image, question, solution",
+        ),
+        (
+            {"picture": "image"},
+            RowKind.SFT,
+            "unknown field `picture` in `columns`; known are id, image, images, question, answer, "
+            "answers, choices, reasoning, conversations, chosen, rejected",
+        ),
+    ],
+)
+def test_missing_columns_are_named_with_those_there_are(tmp_path, columns, kind, message):
+    path = tmp_path / "t.parquet"
+    write(path, [{"image": IMAGE, "question": "What?", "solution": "x"}])
+    with pytest.raises(UserError) as error:
+        sources.check(Source(kind="table", path=str(path), columns=columns), kind)
+    assert error.value.message == "source `table`: " + message.format(path=path)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UserError, match="t.parquet cannot be read"):
+        sources.check(Source(kind="table", path=str(tmp_path)), RowKind.SFT)
+
+
+def test_a_hub_data_set_is_streamed(monkeypatch):
+    """The hub is not reachable from tests: what is asked of `datasets` is written down instead."""
+    import datasets
+
+    record = {"image": IMAGE, "question": "What?", "answer": "red"}
+    asked = []
+
+    class Stream(list):
+        def decode(self, enable):
+            assert enable is False
+            return self
+
+    def load_dataset(path, subset, **options):
+        asked.append((path, subset, options))
+        return Stream([record] * 5)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda path, revision: ["a", "b"])
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda path, s, revision: ["train"])
+    source = Source(kind="table", path="org/set", subsets=["a"], revision="abc", max_samples=3)
+    sources.check(source, RowKind.SFT)
+    assert asked == []
+    rows = list(sources.rows(source, RowKind.SFT, 0))
+    assert [row["id"] for row in rows] == [f"set/a/train/{n:07d}" for n in range(3)]
+    assert asked[-1] == ("org/set", "a", {"split": "train", "streaming": True, "revision": "abc"})
+    with pytest.raises(UserError, match="unknown subset `c`; it has a, b"):
+        sources.check(source.model_copy(update={"subsets": ["c"]}), RowKind.SFT)
+    with pytest.raises(UserError, match="unknown split `dev`; it has train"):
+        sources.check(source.model_copy(update={"split": "dev"}), RowKind.SFT)
+
+
+def test_an_unreachable_hub_is_one_sentence(monkeypatch):
+    import datasets
+
+    def refuse(*args, **options):
+        raise ConnectionError("no\nnetwork")
+
+    monkeypatch.setattr(datasets, "get_dataset_config_names", refuse)
+    with pytest.raises(UserError) as error:
+        sources.check(Source(kind="finevision", path="HuggingFaceM4/FineVision"), RowKind.SFT)
+    assert error.value.message == (
+        "source `finevision`: hub data set HuggingFaceM4/FineVision cannot be reached "
+        "(ConnectionError: no network); correct `path`, log in with `hf auth login`, "
+        "or give a local folder"
+    )
