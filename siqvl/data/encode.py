@@ -80,7 +80,7 @@ def _encode(row: Row, completion: Sequence[Message], processor: SiQVLProcessor) 
 
 def _with_images(messages: Sequence[Message], count: int) -> list[dict[str, Any]]:
     """Content as lists of items, the images before the text of the first user message."""
-    turns = [
+    turns: list[dict[str, Any]] = [
         {"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]}
         for turn in messages
     ]
@@ -162,7 +162,7 @@ def _encoder(
     return lambda row: (encode_prompt(row, processor, suffix=prompt_suffix),)
 
 
-def _without_decoding(dataset: Dataset):
+def _without_decoding(dataset: Dataset) -> Dataset:
     """Rows whose images are encoded bytes: to count them no picture has to be decoded."""
     from datasets import Image, List
 

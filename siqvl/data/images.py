@@ -40,7 +40,7 @@ def stored_image(value: Any, max_pixels: int) -> tuple[bytes, int, int]:
     data = bytes(value)
     image = _opened(data, max_pixels)
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        raise BadRow("animated image", f"{image.format} with {image.n_frames} frames")
+        raise BadRow("animated image", f"{image.format} with several frames")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

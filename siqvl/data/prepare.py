@@ -21,9 +21,10 @@ from pathlib import Path
 from siqvl.data import sources as source_registry
 from siqvl.data.checks import Checked, check_rows
 from siqvl.data.manifest import FILE_NAME, Manifest
+from siqvl.data.report import EXAMPLES, render_report
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter, load_prepared
-from siqvl.data.tally import Tally
+from siqvl.data.tally import Examples, Tally
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 
@@ -31,6 +32,7 @@ __all__ = ["load_prepared", "prepare"]
 
 CHUNK = 64  # rows handed to a process at a time
 QUARANTINE = "quarantine.jsonl"
+REPORT = "report.html"
 
 
 def prepare(
@@ -52,7 +54,7 @@ def prepare(
         source_registry.check(source, kind)
     _refuse_foreign(out)
     with _atomic_folder(out) as folder:
-        tally = Tally(kind)
+        tally, examples = Tally(kind), Examples(EXAMPLES)
         raw = (row for source in sources for row in source_registry.rows(source, kind, seed))
         with (
             ShardWriter(folder / "shards", kind, data.rows_per_shard) as writer,
@@ -61,10 +63,12 @@ def prepare(
             for checked in _progress(_checked(raw, kind, data), sources):
                 if refusal := tally.add(checked):
                     quarantine.write(json.dumps(refusal, ensure_ascii=False) + "\n")
-                else:
+                elif checked.row:
                     writer.write(checked.row)
+                    examples.offer(checked.row)
         _refuse_bad(tally, data.max_quarantined, out)
         manifest = tally.manifest(sources, seed, writer.shards)
+        _write(folder / REPORT, render_report(manifest, examples.rows))
         _write(folder / FILE_NAME, manifest.model_dump_json(indent=2) + "\n")
     return manifest
 

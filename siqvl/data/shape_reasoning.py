@@ -91,25 +91,28 @@ class Compare(Reasoning):
         return f"{'; '.join(steps)}. {a} {sign} {b}.", answer
 
 
+#: Answers that are asked for, each with the corners of the objects that have any.
+CORNER_SUMS = {3: (3,), 4: (4,), 6: (3, 3), 7: (3, 4), 8: (4, 4), 9: (3, 3, 3), 10: (3, 3, 4)}
+
+
 class Corners(Reasoning):
     """`How many corners do the objects have together?`, of circles, triangles and squares."""
 
     name = "corners"
-    sums = {3: (3,), 4: (4,), 6: (3, 3), 7: (3, 4), 8: (4, 4), 9: (3, 3, 3), 10: (3, 3, 4)}
 
     def ask(self, rng: random.Random, world: World) -> Ask:
         question = "How many corners do the objects have together?"
-        return Ask(question, str(rng.choice(list(self.sums))))
+        return Ask(question, str(rng.choice(list(CORNER_SUMS))))
 
     def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
-        corners = self.sums[int(ask.answer)]
+        corners = CORNER_SUMS[int(ask.answer)]
         total = rng.randint(len(corners), len(CELLS))
         each = [*corners, *[0] * (total - len(corners))]
         shapes = [{0: "circle", 3: "triangle", 4: "square"}[count] for count in each]
         return place(rng, [world.pick(rng, is_a(shape)) for shape in shapes])
 
     def options(self, world: World, ask: Ask) -> list[str]:
-        return [str(total) for total in self.sums]
+        return [str(total) for total in CORNER_SUMS]
 
     def work_out(self, scene: Scene, ask: Ask) -> tuple[str, str]:
         total, steps = 0, []

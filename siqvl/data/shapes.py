@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
 SIDE = 64  # pixels
 COLORS = {
@@ -142,7 +142,9 @@ def draw(scene: Scene, rng: random.Random) -> Image.Image:
     return picture.reduce(scale)
 
 
-def _draw_shape(pen, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int]) -> None:
+def _draw_shape(
+    pen: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: float, fill: tuple[int, int, int]
+) -> None:
     if shape == "circle":
         pen.ellipse((x - r, y - r, x + r, y + r), fill=fill)
     elif shape == "square":

@@ -7,7 +7,7 @@ from collections import Counter
 
 from siqvl.data.checks import Checked
 from siqvl.data.manifest import Manifest, Shard, Spread
-from siqvl.data.schema import RowKind
+from siqvl.data.schema import Row, RowKind
 from siqvl.recipe import Source
 
 TOP_ANSWERS = 20
@@ -88,6 +88,31 @@ class Tally:
             top_answers=[(answer[:200], count) for answer, count in top[:TOP_ANSWERS]],
             shards=shards,
         )
+
+
+class Examples:
+    """A few rows spread over all of them, in one pass: every n-th, with n doubling as they come."""
+
+    def __init__(self, count: int) -> None:
+        self._limit = 2 * count
+        self._kept: list[Row] = []
+        self._step = 1
+        self._seen = 0
+
+    def offer(self, row: Row) -> None:
+        if self._seen % self._step == 0:
+            self._kept.append(row)
+            if len(self._kept) == self._limit:
+                self._kept = self._kept[::2]
+                self._step *= 2
+        self._seen += 1
+
+    @property
+    def rows(self) -> list[Row]:
+        count = self._limit // 2
+        if len(self._kept) <= count:
+            return self._kept
+        return [self._kept[index * len(self._kept) // count] for index in range(count)]
 
 
 def _line(checked: Checked, reason: str) -> dict[str, str]:

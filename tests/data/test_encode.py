@@ -107,7 +107,9 @@ def prepared(tmp_path_factory):
 def test_the_data_set_holds_what_the_rows_encode_to(prepared, processor, kind):
     dataset, _ = load_prepared(prepared / kind, kind)
     encoded = encode_dataset(dataset, processor, kind=kind, max_length=1000)
-    assert len(encoded) == 24 and encoded.left_out == 0 and encoded.num_images == [1] * 24
+    assert len(encoded) == 24
+    assert encoded.left_out == 0
+    assert encoded.num_images == [1] * 24
     item, row = encoded[5], dataset[5]
     assert item["images"][0].tobytes() == row["images"][0].tobytes()
     if kind is RowKind.SFT:

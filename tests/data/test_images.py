@@ -42,7 +42,8 @@ def test_other_modes_become_rgb(mode):
 @pytest.mark.parametrize("format", ["WEBP", "BMP", "GIF", "TIFF"])
 def test_other_formats_become_png(format):
     data, *_ = stored_image(encoded(noise(), format), LIMIT)
-    assert decoded(data).format == "PNG" and decoded(data).mode == "RGB"
+    assert decoded(data).format == "PNG"
+    assert decoded(data).mode == "RGB"
 
 
 def test_transparency_becomes_white():

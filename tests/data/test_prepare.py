@@ -26,7 +26,8 @@ def test_rows_come_back_as_they_were(tmp_path, made_source, make_row, kind):
     rows = [make_row(kind, number) for number in range(7)]
     manifest = prepare([made_source(rows)], kind, tmp_path / "out", data=DataPrep(), seed=0)
     dataset, read = load_prepared(tmp_path / "out", kind)
-    assert read == manifest and manifest.rows == len(dataset) == 7
+    assert read == manifest
+    assert manifest.rows == len(dataset) == 7
     for row, back in zip(rows, dataset, strict=True):
         assert back["images"][0].size == (8, 8)
         assert {**row, "images": None} == {**back, "images": None}
@@ -39,7 +40,8 @@ def test_the_manifest_counts(tmp_path, made_source, make_row):
     assert (manifest.rows, manifest.images, manifest.seed) == (6, 5, 4)
     assert manifest.rows_by_source == {"made": 6}
     assert manifest.top_answers == [("blue", 5), ("a red one", 1)]
-    assert manifest.image_width.mean == 8 and manifest.image_width.count == 5
+    assert manifest.image_width.mean == 8
+    assert manifest.image_width.count == 5
     assert (manifest.answer_characters.minimum, manifest.answer_characters.maximum) == (4, 9)
     assert (manifest.quarantined, manifest.duplicates, manifest.neutralised) == ({}, 0, 0)
 
@@ -60,7 +62,8 @@ def test_content_decides_the_fingerprint_and_nothing_else(tmp_path):
     }
     same = found["one"].fingerprint
     assert found["processes"] == found["one"]
-    assert found["shards"].fingerprint == same and len(found["shards"].shards) == 5
+    assert found["shards"].fingerprint == same
+    assert len(found["shards"].shards) == 5
     assert len({found[name].fingerprint for name in ("one", "seed", "kind", "fewer")}) == 4
     for file in ("manifest.json", "shards/part-00000.parquet", "quarantine.jsonl"):
         one, two = (tmp_path / name / file for name in ("one", "processes"))
@@ -129,7 +132,8 @@ def test_literal_image_tokens_are_neutralised_and_counted(tmp_path, made_source,
     manifest = prepare([made_source([row])], RowKind.SFT, out, data=DataPrep(), seed=0)
     assert manifest.neutralised == 2
     text = load_prepared(out, RowKind.SFT)[0][0]["prompt"][0]["content"]
-    assert "<|image_pad|>" not in text and "image_pad" in text
+    assert "<|image_pad|>" not in text
+    assert "image_pad" in text
 
 
 def test_an_exception_in_the_middle_leaves_nothing(tmp_path, monkeypatch, made_source, make_row):
@@ -146,8 +150,8 @@ def test_an_exception_in_the_middle_leaves_nothing(tmp_path, monkeypatch, made_s
 def test_a_failure_leaves_the_earlier_data_as_it_was(tmp_path, made_source, make_row):
     out = tmp_path / "out"
     before = prepare(SHAPES, RowKind.SFT, out, data=DataPrep(), seed=0)
+    bad = made_source([make_row(images=[b"x"])])
     with pytest.raises(UserError):
-        bad = made_source([make_row(images=[b"x"])])
         prepare([bad], RowKind.SFT, out, data=DataPrep(), seed=0)
     assert load_prepared(out, RowKind.SFT)[1] == before
     after = prepare(SHAPES, RowKind.SFT, out, data=DataPrep(), seed=1)

@@ -62,7 +62,8 @@ def test_held_out_combinations_are_shown_in_their_split_only(template):
             assert not {thing.look for thing in scene} & set(HELD_OUT)
     for ask, scene in stage(template, "heldout", 300):
         assert {thing.look for thing in scene} & set(HELD_OUT) or ask.answer == "no"
-    assert len(ALL) == 24 and len(SEEN) == 22
+    assert len(ALL) == 24
+    assert len(SEEN) == 22
 
 
 @pytest.mark.parametrize("kind", [RowKind.SFT, RowKind.PREFERENCE])
@@ -70,7 +71,8 @@ def test_held_out_combinations_are_never_named_in_training(kind):
     source = Source(kind="shapes", max_samples=2000)
     for row in sources.rows(source, kind, 0):
         text = str({name: value for name, value in row.items() if name != "images"})
-        assert "purple cross" not in text and "green triangle" not in text
+        assert "purple cross" not in text
+        assert "green triangle" not in text
 
 
 @pytest.mark.parametrize("split", ["train", "test", "heldout"])
@@ -133,7 +135,8 @@ def test_pictures_show_the_colours_where_the_scene_says():
     for _ in range(50):
         scene = place(rng, rng.sample(ALL, 4))
         picture = draw(scene, rng)
-        assert picture.size == (SIDE, SIDE) and picture.mode == "RGB"
+        assert picture.size == (SIDE, SIDE)
+        assert picture.mode == "RGB"
         for thing in scene:
             x, y = 16 + 32 * (thing.cell % 2), 16 + 32 * (thing.cell // 2)
             near = zip(picture.getpixel((x, y)), COLORS[thing.color], strict=True)

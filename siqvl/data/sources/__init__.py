@@ -7,7 +7,7 @@ name is the `kind`, its value a class that can be called without arguments.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
 from itertools import islice
 
@@ -54,7 +54,7 @@ def rows(source: Source, kind: RowKind, seed: int) -> Iterator[Row]:
     if source.max_samples is None:
         yield from found
     elif isinstance(found, Items):
-        chosen = range(len(found))
+        chosen: Sequence[int] = range(len(found))
         if source.max_samples < len(found):
             rng = random.Random(f"{seed}/{source.kind}/{source.split}")
             chosen = sorted(rng.sample(chosen, source.max_samples))

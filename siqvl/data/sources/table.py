@@ -136,7 +136,7 @@ def table_row(
     images = [image_value(image, folder) for image in _as_list(found) if image is not None]
     choices = [str(choice) for choice in _as_list(fields.get("choices"))]
     answers = _answers(fields, choices)
-    about = {"source": name, "choices": choices}
+    about: dict[str, Any] = {"source": name, "choices": choices}
     if kind is RowKind.EVALUATION:
         question = with_options(clean(fields.get("question")), choices)
         about |= {"benchmark": name, "split": split}

@@ -99,7 +99,8 @@ def test_puzzle_vqa_counts(puzzles, real_data):
 def test_puzzle_vqa_reasoning_ends_in_the_answer(puzzles):
     for row in sources.rows(puzzles(), RowKind.SFT, 0):
         prompt, completion = row["prompt"][0]["content"], row["completion"][0]["content"]
-        assert prompt.endswith(REASONING_PROMPT) and "\nOptions: " in prompt
+        assert prompt.endswith(REASONING_PROMPT)
+        assert "\nOptions: " in prompt
         answer = completion.rpartition(ANSWER_MARKER)[2].strip()
         options = prompt.partition("\nOptions: ")[2].partition("\n")[0].split(", ")
         assert answer in options
@@ -121,7 +122,8 @@ def test_puzzle_vqa_pairs_differ_in_what_they_conclude(puzzles):
 
 def test_puzzle_vqa_templates_can_be_held_out(puzzles):
     rows = list(sources.rows(puzzles(subsets=["venn", "triangle"]), RowKind.EVALUATION, 0))
-    assert len(rows) == 100 and {r["source"] for r in rows} == {
+    assert len(rows) == 100
+    assert {r["source"] for r in rows} == {
         "puzzlevqa/venn",
         "puzzlevqa/triangle",
     }
@@ -163,4 +165,5 @@ def test_published_data_is_prepared_without_a_bad_row(easy, puzzles, tmp_path):
         manifest = prepare(chosen, kind, tmp_path / kind, data=DataPrep(), seed=0)
         assert (manifest.rows, manifest.quarantined, manifest.images) == (360, {}, 360)
         rows, _ = load_prepared(tmp_path / kind, kind)
-        assert rows[0]["images"][0].size == (64, 64) and rows[359]["images"][0].size == (512, 512)
+        assert rows[0]["images"][0].size == (64, 64)
+        assert rows[359]["images"][0].size == (512, 512)

@@ -89,14 +89,16 @@ def test_samples_of_a_known_number_are_a_seeded_choice_in_order(monkeypatch):
         return [row["id"] for row in found]
 
     assert chosen(0, 10) == chosen(0, 10) == sorted(set(chosen(0, 10)))
-    assert chosen(0, 10) != chosen(1, 10) and len(chosen(1, 10)) == 10
+    assert chosen(0, 10) != chosen(1, 10)
+    assert len(chosen(1, 10)) == 10
     assert chosen(0, 100) == chosen(0, 1000) == list(range(100))
 
 
 def test_items_are_a_sequence():
     items = Items(5, lambda index: {"id": index})
     assert [row["id"] for row in items] == [0, 1, 2, 3, 4]
-    assert items[-1] == {"id": 4} and items[1:3] == [{"id": 1}, {"id": 2}]
+    assert items[-1] == {"id": 4}
+    assert items[1:3] == [{"id": 1}, {"id": 2}]
     with pytest.raises(IndexError):
         items[5]
 
