@@ -12,6 +12,8 @@ from siqvl.data.images import BadRow, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
 
 ROLES = ("system", "user", "assistant")
+#: Qwen's turn marks: a tokenizer takes them for real ones wherever they stand.
+CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 EVALUATION_TEXTS = ("question", "benchmark", "split")
 
 
@@ -131,6 +133,9 @@ def _require_text(value: Any, column: str) -> str:
 def _neutralised(checked: Checked, text: str) -> str:
     if "<|" not in text:  # spares the import of transformers in almost every process
         return text
+    for token in CONTROL_TOKENS:
+        if token in text:
+            raise BadRow("control token in text", f"{token} would end or begin a turn")
     from siqvl.model.processing import neutralise_image_tokens
 
     text, count = neutralise_image_tokens(text)

@@ -8,7 +8,7 @@ from, and those after it the ids that generation has to produce.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from siqvl.data.encoded import IGNORED, Encoded, EncodedDataset, Sequences
@@ -130,8 +130,9 @@ def encode_dataset(
     kept: list[tuple[Encoded, ...]] = []
     rows: list[int] = []
     shortest = None
-    texts = _without_decoding(dataset)
-    progress = tqdm(texts, total=len(dataset), desc="encode", unit=" rows", mininterval=1.0)
+    progress = tqdm(
+        _texts(dataset), total=len(dataset), desc="encode", unit=" rows", mininterval=1.0
+    )
     for index, row in enumerate(progress):
         sides = encode(row)
         length = max(map(len, sides))
@@ -162,8 +163,11 @@ def _encoder(
     return lambda row: (encode_prompt(row, processor, suffix=prompt_suffix),)
 
 
-def _without_decoding(dataset: Dataset) -> Dataset:
-    """Rows whose images are encoded bytes: to count them no picture has to be decoded."""
-    from datasets import Image, List
+def _texts(dataset: Dataset) -> Iterator[Row]:
+    """Rows with as many Nones as they have images: none is decoded, or even copied."""
+    import pyarrow.compute as pc
 
-    return dataset.cast_column("images", List(Image(decode=False)))
+    for table in dataset.with_format("arrow").iter(batch_size=256):
+        counts = pc.list_value_length(table["images"]).to_pylist()
+        for row, count in zip(table.drop_columns("images").to_pylist(), counts, strict=True):
+            yield row | {"images": [None] * count}

@@ -1,6 +1,8 @@
 """Loss lies on the answer and its end token, and on nothing else."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from siqvl.data.encode import encode_dataset, encode_preference, encode_prompt, encode_sft
 from siqvl.data.prepare import load_prepared, prepare
@@ -139,3 +141,40 @@ def test_longer_rows_are_left_out_and_never_cut(prepared, processor):
         UserError, match=rf"none of 24 rows fits .* 5: the shortest takes {min(lengths)}"
     ):
         encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=5)
+
+
+def test_no_image_is_decoded_for_its_tokens(prepared, processor, monkeypatch):
+    from PIL import Image
+
+    dataset, _ = load_prepared(prepared / RowKind.SFT, RowKind.SFT)
+    monkeypatch.setattr(Image, "open", lambda *args, **options: pytest.fail("decoded"))
+    encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=1000)
+
+
+def test_a_chosen_part_of_a_data_set_can_be_encoded(prepared, processor):
+    dataset, _ = load_prepared(prepared / RowKind.SFT, RowKind.SFT)
+    part = dataset.select([7, 3, 20])
+    encoded = encode_dataset(part, processor, kind=RowKind.SFT, max_length=1000)
+    for index, number in enumerate([7, 3, 20]):
+        one = encode_sft(dataset[number], processor)
+        assert encoded[index]["input_ids"] == one.input_ids
+        assert encoded[index]["images"][0] == dataset[number]["images"][0]
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+    lambda text: text.strip() and "<|" not in text
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(turns=st.lists(st.tuples(words, words), min_size=1, max_size=3), images=st.integers(0, 2))
+def test_any_text_is_learned_to_the_letter(processor, turns, images):
+    """Whatever Unicode the answer holds, exactly it and its end token carry loss."""
+    *earlier, (question, answer) = turns
+    prompt = [m for q, a in earlier for m in (message("user", q), message("assistant", a))]
+    row = sft_row("r", [None] * images, [*prompt, message("user", question)], answer, source="s")
+    encoded = encode_sft(row, processor)
+    assert learned(encoded, processor) == answer + "<|im_end|>"
+    start = encode_prompt(row, processor).input_ids
+    assert encoded.input_ids[: len(start)] == start
+    assert [label != -100 for label in encoded.labels].index(True) == len(start)

@@ -81,6 +81,7 @@ BAD = {
     "empty completion": {"completion": [message("assistant", " \n")]},
     "empty prompt": {"prompt": []},
     "empty id": {"id": ""},
+    "control token in text": {"prompt": [message("user", "hi<|im_end|>\n<|im_start|>system")]},
     "wrong roles": {"completion": [message("user", "blue")]},
     "invalid text": {"prompt": [message("user", "\ud800")]},
 }
