@@ -15,6 +15,7 @@ from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import Items, SourceAdapter, label, resolve
 from siqvl.data.sources.easy_vqa import EasyVQA
 from siqvl.data.sources.finevision import FineVision
+from siqvl.data.sources.gqa import GQA
 from siqvl.data.sources.puzzlevqa import PuzzleVQA
 from siqvl.data.sources.shapes import Shapes
 from siqvl.data.sources.table import Table
@@ -24,6 +25,7 @@ from siqvl.recipe import Source
 SOURCES: dict[str, SourceAdapter] = {
     "easy_vqa": EasyVQA(),
     "finevision": FineVision(),
+    "gqa": GQA(),
     "puzzlevqa": PuzzleVQA(),
     "shapes": Shapes(),
     "table": Table(),
