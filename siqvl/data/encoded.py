@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
     from PIL import Image
+    from pyarrow import LargeListArray
 
 IGNORED = -100  # label of a token without loss
 
@@ -69,6 +70,9 @@ class EncodedDataset:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Item:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        index %= len(self)
         item: Item = {}
         for side, sequences in self._sequences.items():
             prefix = f"{side}_" if side else ""
@@ -80,6 +84,25 @@ class EncodedDataset:
     def images(self, index: int) -> list[Image.Image]:
         """The decoded images of an item."""
         return self._images[self.rows[index]]["images"]
+
+    def to_dataset(self) -> Dataset:
+        """The same items as a `datasets.Dataset`, which TRL's DPOTrainer insists on.
+
+        Images are not copied, and are decoded when an item is asked for, as here.
+        """
+        import pyarrow as pa
+        from datasets import Dataset, concatenate_datasets
+
+        columns = {}
+        for side, sequences in self._sequences.items():
+            prefix = f"{side}_" if side else ""
+            ids, labels = sequences.columns(self.rows, len(self._images))
+            columns[f"{prefix}input_ids"] = ids
+            if self.kind is not RowKind.EVALUATION:
+                columns[f"{prefix}labels"] = labels
+        # all rows, then a selection: joining columns to a selection would copy the images
+        joined = concatenate_datasets([self._images, Dataset(pa.table(columns))], axis=1)
+        return joined.select(self.rows)
 
 
 class Sequences:
@@ -105,3 +128,17 @@ class Sequences:
 
     def lengths(self) -> list[int]:
         return (self._ends[1:] - self._ends[:-1]).tolist()
+
+    def columns(self, rows: list[int], total: int) -> tuple[LargeListArray, LargeListArray]:
+        """Ids and labels as Arrow lists, empty in those of `total` rows that are not in `rows`."""
+        import numpy as np
+        import pyarrow as pa
+
+        lengths = np.zeros(total, np.int64)
+        lengths[rows] = self._ends[1:] - self._ends[:-1]
+        ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
+        labels = np.where(self._learned, self._ids, np.int32(IGNORED))
+        return (
+            pa.LargeListArray.from_arrays(ends, pa.array(self._ids)),
+            pa.LargeListArray.from_arrays(ends, pa.array(labels)),
+        )

@@ -178,3 +178,24 @@ def test_any_text_is_learned_to_the_letter(processor, turns, images):
     start = encode_prompt(row, processor).input_ids
     assert encoded.input_ids[: len(start)] == start
     assert [label != -100 for label in encoded.labels].index(True) == len(start)
+
+
+@pytest.mark.parametrize("kind", list(RowKind))
+def test_items_are_the_same_as_a_hugging_face_data_set(prepared, processor, kind):
+    dataset, _ = load_prepared(prepared / kind, kind)
+    lengths = encode_dataset(dataset, processor, kind=kind, max_length=1000).lengths
+    encoded = encode_dataset(dataset, processor, kind=kind, max_length=sorted(lengths)[12])
+    assert 0 < encoded.left_out < 24
+    converted = encoded.to_dataset()
+    assert len(converted) == len(encoded)
+    for ours, theirs in zip(encoded, converted, strict=True):
+        assert ours == theirs
+
+
+def test_items_are_found_from_the_end_and_nowhere_beyond(prepared, processor):
+    dataset, _ = load_prepared(prepared / RowKind.SFT, RowKind.SFT)
+    encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=1000)
+    assert encoded[-1] == encoded[23]
+    for index in (24, -25):
+        with pytest.raises(IndexError):
+            encoded[index]

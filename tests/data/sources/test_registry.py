@@ -10,7 +10,7 @@ from siqvl.recipe import Source
 
 
 def test_every_adapter_fits_the_protocol():
-    assert set(sources.SOURCES) == {"easy_vqa", "finevision", "puzzlevqa", "shapes", "table"}
+    assert {"easy_vqa", "finevision", "puzzlevqa", "shapes", "table"} <= set(sources.SOURCES)
     for adapter in sources.SOURCES.values():
         assert isinstance(adapter, SourceAdapter)
 
@@ -18,9 +18,8 @@ def test_every_adapter_fits_the_protocol():
 def test_an_unknown_kind_lists_the_known_ones():
     with pytest.raises(UserError) as error:
         sources.check(Source(kind="coco"), RowKind.SFT)
-    assert error.value.message == (
-        "unknown source kind `coco`; known kinds: easy_vqa, finevision, puzzlevqa, shapes, table"
-    )
+    known = ", ".join(sorted(sources.SOURCES))
+    assert error.value.message == f"unknown source kind `coco`; known kinds: {known}"
 
 
 def test_a_kind_of_row_the_source_does_not_have(tmp_path):
@@ -71,7 +70,7 @@ def test_an_adapter_of_another_package(monkeypatch):
     monkeypatch.setattr(sources, "entry_points", entry_points)
     sources.check(Source(kind="foreign"), RowKind.SFT)
     assert len(list(sources.rows(Source(kind="foreign"), RowKind.SFT, 0))) == 3
-    with pytest.raises(UserError, match="known kinds: easy_vqa, finevision, foreign, puzzlevqa"):
+    with pytest.raises(UserError, match="known kinds: .*, foreign, "):
         sources.check(Source(kind="coco"), RowKind.SFT)
 
 
