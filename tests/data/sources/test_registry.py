@@ -70,7 +70,7 @@ def test_an_adapter_of_another_package(monkeypatch):
     monkeypatch.setattr(sources, "entry_points", entry_points)
     sources.check(Source(kind="foreign"), RowKind.SFT)
     assert len(list(sources.rows(Source(kind="foreign"), RowKind.SFT, 0))) == 3
-    with pytest.raises(UserError, match="known kinds: .*, foreign, "):
+    with pytest.raises(UserError, match=r"known kinds: .*, foreign, "):
         sources.check(Source(kind="coco"), RowKind.SFT)
 
 
