@@ -16,6 +16,8 @@ def trainer_arguments(stage: SFTStage, recipe: Recipe, work_dir: Path) -> dict[s
     Raises:
         UserError: the precision is not to be had on this machine.
     """
+    import torch
+
     _check_precision(stage.precision)
     return {
         "output_dir": str(work_dir),
@@ -31,10 +33,13 @@ def trainer_arguments(stage: SFTStage, recipe: Recipe, work_dir: Path) -> dict[s
         "max_grad_norm": stage.max_grad_norm,
         "bf16": stage.precision == "bf16",
         "fp16": stage.precision == "fp16",
-        "gradient_checkpointing": stage.gradient_checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "activation_checkpointing": stage.gradient_checkpointing,
+        "activation_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_num_workers": stage.loader_workers,
         "dataloader_persistent_workers": stage.loader_workers > 0,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        # Asked for by name, or accelerate takes several CPU processes for single ones.
+        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         "logging_steps": stage.logging_steps,
         "logging_first_step": True,
         "save_strategy": "steps",

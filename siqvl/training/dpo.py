@@ -11,7 +11,6 @@ from siqvl.recipe import DPOStage, Recipe
 from siqvl.training.arguments import trainer_arguments
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import TrainerCallback
     from trl import DPOTrainer
 
@@ -46,22 +45,8 @@ def dpo_trainer(
         model=model,
         ref_model=reference,
         args=arguments,
-        train_dataset=as_hugging_face_dataset(dataset),
+        train_dataset=dataset.to_dataset(),  # the only class that TRL takes
         data_collator=PreferenceCollator(processor),
         processing_class=processor,
         callbacks=callbacks,
     )
-
-
-def as_hugging_face_dataset(encoded: EncodedDataset) -> Dataset:
-    """The same items from a `datasets.Dataset`, the only class that TRL takes.
-
-    The table holds no more than item numbers; ids and pictures come from `encoded` when asked for.
-    """
-    from datasets import Dataset
-
-    def items(batch: dict[str, list[int]]) -> dict[str, list]:
-        rows = [encoded[index] for index in batch["item"]]
-        return {column: [row[column] for row in rows] for column in rows[0]}
-
-    return Dataset.from_dict({"item": list(range(len(encoded)))}).with_transform(items)

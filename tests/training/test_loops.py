@@ -183,5 +183,5 @@ def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
     assert arguments["weight_decay"] == 0.1
     assert arguments["bf16"]
     assert not arguments["fp16"]
-    assert arguments["gradient_checkpointing"]
+    assert arguments["activation_checkpointing"]
     assert arguments["dataloader_num_workers"] == 3
