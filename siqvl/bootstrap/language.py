@@ -48,11 +48,9 @@ def train_language(
     torch.manual_seed(seed)
     tokenizer = processor.tokenizer
     model = Qwen2ForCausalLM(
-        Qwen2Config(
-            **language_config(vocabulary, tokenizer.eos_token_id, tokenizer.pad_token_id),
-            attn_implementation="eager",
-        )
+        Qwen2Config(**language_config(vocabulary, tokenizer.eos_token_id, tokenizer.pad_token_id))
     )
+    model.set_attn_implementation("eager")
 
     def batch(rows: list[Encoded]) -> dict[str, torch.Tensor]:
         longest = max(len(row.input_ids) for row in rows)
@@ -86,8 +84,8 @@ def train_language(
             inputs = batch(next(fresh))
             predicted = model(input_ids=inputs["input_ids"]).logits[:, :-1].argmax(-1)
             asked = inputs["labels"][:, 1:]
-            right += (predicted == asked).sum().item()  # -100 is never predicted
-            total += (asked != -100).sum().item()
+            right += int((predicted == asked).sum())  # -100 is never predicted
+            total += int((asked != -100).sum())
     return model, right / total
 
 

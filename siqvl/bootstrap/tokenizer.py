@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transformers import Qwen2TokenizerFast
+    from transformers import Qwen2Tokenizer
 
 #: Qwen2.5's control tokens, in the order of its vocabulary (ids 151643 … 151656 there).
 SPECIAL_TOKENS = (
@@ -27,11 +27,11 @@ SPECIAL_TOKENS = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2TokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
     """Learn merges from `texts`; any other text still encodes, byte by byte if need be."""
-    from transformers import Qwen2TokenizerFast
+    from transformers import Qwen2Tokenizer
 
-    tokenizer = Qwen2TokenizerFast().train_new_from_iterator(
+    tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         texts,
         vocab_size=vocabulary,
         new_special_tokens=list(SPECIAL_TOKENS),

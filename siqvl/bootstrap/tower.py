@@ -88,10 +88,11 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
         ]
 
     def loss_of_step(step: int) -> torch.Tensor:
-        return sum(
+        losses = [
             nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
             for logits, labels in logits_and_labels("train", step)
-        )
+        ]
+        return torch.stack(losses).sum()
 
     parameters = [*tower.parameters(), *heads.parameters()]
     fit(parameters, loss_of_step, steps=steps, learning_rate=1e-3, title="tower")

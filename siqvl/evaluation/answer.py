@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from siqvl.data.collate import GenerationCollator
 from siqvl.data.encode import encode_prompt
@@ -77,11 +77,11 @@ def _answer_items(
         batch = collate([items[index] for index in indices])
         batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
         with torch.inference_mode():
-            tokens = model.generate(
+            generated: Any = model.generate(  # type: ignore[misc]
                 **batch, do_sample=False, max_new_tokens=max_new_tokens, use_cache=True
             )
         texts = processor.batch_decode(
-            tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+            generated[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
         )
         for index, text in zip(indices, texts, strict=True):
             generations[index] = text.strip()

@@ -38,7 +38,7 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
     from siqvl.model.assemble import load_checkpoint
 
     model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
-    model.to(_device())
+    model.to(_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
     scores: list[Score] = []
     predictions: list[Row] = []
     samples: list[Sample] = []
