@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RECIPE ?= recipes/tiny.yaml
+IMAGE  ?= siqvl:latest
+TARGET ?= gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline test test-fast lint ui clean
+.PHONY: help setup pipeline test test-fast lint ui image clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +33,10 @@ test-fast: $(READY)  ## the unit tests alone
 
 ui: $(READY)  ## open the MLflow page of this folder's runs at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
+
+image:  ## build the task image IMAGE (default siqvl:latest), TARGET cpu or gpu
+	docker build -f docker/Dockerfile --target $(TARGET) \
+	  --build-arg GIT_SHA=$$(git rev-parse --short=12 HEAD) -t $(IMAGE) .
 
 clean:  ## remove caches and outputs (keeps .venv and the MLflow store)
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -54,9 +54,14 @@ class PipelineRun(BaseModel):
 ALONE = PipelineRun()
 
 
+def on_cluster() -> bool:
+    """Whether this process is a pod of a Flyte cluster."""
+    return bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+
+
 def workspace(recipe: Recipe, run: PipelineRun) -> Path:
     """Where a task writes: the recipe's output directory here, the pod's scratch on a cluster."""
-    if os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"):
+    if on_cluster():
         return Path(current_context().working_directory) / recipe.name
     return Path(recipe.output_dir) / recipe.name / run.name
 

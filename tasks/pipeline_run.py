@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from flytekit import task
 
+from siqvl.errors import UserError
 from siqvl.evaluation.scores import Scores, stage_table
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import RunLog, end_run, start_run, tracking_uri
+from siqvl.tracking.runs import DEFAULT_STORE, RunLog, end_run, start_run, tracking_uri
 from siqvl.training.check import check_recipe
-from tasks.contracts import Checkpoint, EvalReport, PipelineRun, local, workspace
+from tasks.contracts import Checkpoint, EvalReport, PipelineRun, local, on_cluster, workspace
 from tasks.resources import light
 
 
@@ -27,6 +28,11 @@ class PipelineResult(NamedTuple):
 @task(**light())
 def open_run(recipe: Recipe) -> PipelineRun:
     """Judge the whole recipe, then open the parent run; nothing else starts before."""
+    if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
+        raise UserError(
+            "no MLflow server is configured, and what a pod writes to its own disk is lost: set "
+            "tracking.uri in the recipe, or MLFLOW_TRACKING_URI where you run or register"
+        )
     check_recipe(recipe)
     name = time.strftime("%Y%m%d-%H%M%S")
     log = start_run(recipe, f"{recipe.name} {name}", tags={"siqvl.kind": "pipeline"})

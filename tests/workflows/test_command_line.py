@@ -1,8 +1,6 @@
 """The commands a user types, typed."""
 
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,36 +15,6 @@ from siqvl.training.checkpoints import read_card
 ROOT = Path(__file__).parent.parent.parent
 
 
-def pyflyte(*arguments: str, folder: Path, code: int = 0) -> str:
-    """Run pyflyte in a copy of the tree, as on a machine of its own; returns what it prints."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("FLYTE", "MLFLOW", "PYTEST"))
-    }
-    executable = shutil.which("pyflyte", path=str(Path(sys.executable).parent)) or "pyflyte"
-    done = subprocess.run(
-        [executable, *arguments],
-        cwd=folder,
-        env=environment | {"COLUMNS": "200", "NO_COLOR": "1", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code as a user has it, without this machine's outputs."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("siqvl", "tasks", "workflows", "recipes"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return folder
-
-
 @pytest.fixture(scope="session")
 def small_yaml(checkout: Path, small_recipe: Callable[..., Recipe]) -> Path:
     path = checkout / "recipes" / "small.yaml"
@@ -55,7 +23,7 @@ def small_yaml(checkout: Path, small_recipe: Callable[..., Recipe]) -> Path:
 
 
 @pytest.mark.integration
-def test_the_full_pipeline(checkout: Path, small_yaml: Path) -> None:
+def test_the_full_pipeline(pyflyte, checkout: Path, small_yaml: Path) -> None:
     printed = pyflyte(
         "run",
         "workflows/full_pipeline.py",
@@ -72,7 +40,7 @@ def test_the_full_pipeline(checkout: Path, small_yaml: Path) -> None:
 
 
 @pytest.mark.integration
-def test_each_stage_alone(checkout: Path, small_yaml: Path) -> None:
+def test_each_stage_alone(pyflyte, checkout: Path, small_yaml: Path) -> None:
     recipe = ["--recipe", "recipes/small.yaml"]
     single = checkout / "outputs" / "tiny" / "single"
 
@@ -96,7 +64,7 @@ def error_lines(printed: str) -> str:
     return " ".join(re.findall(r"│\s*(.*?)\s*│", printed))
 
 
-def test_a_misspelt_key_is_one_line(checkout: Path) -> None:
+def test_a_misspelt_key_is_one_line(pyflyte, checkout: Path) -> None:
     content = yaml.safe_load((checkout / "recipes" / "tiny.yaml").read_text())
     content["stages"]["vqa_sft"]["learning_rat"] = 1
     (checkout / "recipes" / "misspelt.yaml").write_text(yaml.safe_dump(content))
@@ -108,14 +76,14 @@ def test_a_misspelt_key_is_one_line(checkout: Path) -> None:
     assert "Traceback" not in printed
 
 
-def test_a_missing_recipe_is_a_usage_error(checkout: Path) -> None:
+def test_a_missing_recipe_is_a_usage_error(pyflyte, checkout: Path) -> None:
     arguments = ["workflows/full_pipeline.py", "full_pipeline", "--recipe", "recipes/none.yaml"]
     printed = pyflyte("run", *arguments, folder=checkout, code=2)
     assert "recipes/none.yaml" in printed
     assert "Traceback" not in printed
 
 
-def test_missing_data_is_one_line_before_any_work(checkout: Path) -> None:
+def test_missing_data_is_one_line_before_any_work(pyflyte, checkout: Path) -> None:
     content = yaml.safe_load((checkout / "recipes" / "tiny.yaml").read_text())
     content["stages"]["dpo"]["sources"] = [{"kind": "easy_vqa", "path": "no/such/folder"}]
     (checkout / "recipes" / "missing.yaml").write_text(yaml.safe_dump(content))
@@ -125,7 +93,7 @@ def test_missing_data_is_one_line_before_any_work(checkout: Path) -> None:
     assert "Traceback" not in printed
 
 
-def test_help_shows_the_recipe_option(checkout: Path) -> None:
+def test_help_shows_the_recipe_option(pyflyte, checkout: Path) -> None:
     arguments = ["run", "workflows/full_pipeline.py", "full_pipeline", "--help"]
     assert "--recipe" in pyflyte(*arguments, folder=checkout)
 

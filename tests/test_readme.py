@@ -1,0 +1,55 @@
+"""What the README says is there, and takes the options it is given."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """Every pyflyte command of the README, as words, without the options before `run`."""
+    joined = "\n".join(BLOCKS).replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if "pyflyte" in line]
+    return [shlex.split(line[line.index("pyflyte") :], comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_commands_name_tasks_and_options_that_exist(words: list[str]) -> None:
+    words = [word for word in words[words.index("run") + 1 :] if word != "--remote"]
+    file, name, *options = words
+    entity = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+    given = {option.removeprefix("--") for option in options if option.startswith("--")}
+    assert given <= set(entity.python_interface.inputs)
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        if option == "--recipe":
+            assert (ROOT / value).is_file()
+
+
+def test_every_recipe_is_listed() -> None:
+    listed = set(re.findall(r"^\| `([\w.-]+\.yaml)` \|", README, flags=re.MULTILINE))
+    assert listed == {path.name for path in (ROOT / "recipes").glob("*.yaml")}
+
+
+def test_the_tree_it_draws_is_there() -> None:
+    drawn = README.split("## Where everything lives")[1].split("```")[1]
+    folder = ROOT
+    for line in drawn.strip().splitlines():
+        name = line.split()[0]
+        if not line.startswith(" "):
+            folder = ROOT / name
+        path = folder / name if line.startswith(" ") else ROOT / name
+        assert path.exists(), line
+
+
+def test_links_and_make_targets_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`?make ([a-z-]+)`?", README):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

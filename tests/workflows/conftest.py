@@ -1,0 +1,54 @@
+"""A copy of the code as a user has it, and pyflyte as a user types it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+COPIED = ("siqvl", "tasks", "workflows", "recipes", "flyte.config")
+
+Pyflyte = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def pyflyte() -> Pyflyte:
+    return run_pyflyte
+
+
+def run_pyflyte(*arguments: str, folder: Path, code: int = 0) -> str:
+    """Run pyflyte in a copy of the tree, as on a machine of its own; returns what it prints."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FLYTE", "MLFLOW", "PYTEST"))
+    }
+    executable = shutil.which("pyflyte", path=str(Path(sys.executable).parent)) or "pyflyte"
+    done = subprocess.run(
+        [executable, *arguments],
+        cwd=folder,
+        env=environment | {"COLUMNS": "200", "NO_COLOR": "1", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code as a user has it, without this machine's outputs."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
