@@ -29,5 +29,7 @@ def data_prep(stage: Preparation, recipe: Recipe = TINY, run: PipelineRun = ALON
             sources, rows = recipe.stage(trained).sources, STAGES[trained].rows
             prepare(sources, rows, out, data=recipe.data, seed=recipe.seed)
         for manifest in sorted(out.rglob("manifest.json")):
-            log.artifact(manifest, str(manifest.parent.relative_to(out.parent)))
+            folder = manifest.parent
+            for name in ("manifest.json", "quarantine.jsonl", "report.html"):
+                log.artifact(folder / name, str(folder.relative_to(out.parent)))
     return PreparedData(str(out))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import stage_run
 from siqvl.training.run import train_stage
@@ -19,16 +17,10 @@ def train(
 ) -> Checkpoint:
     """Train one stage inside its MLflow run and hand its checkpoint on."""
     out = workspace(recipe, run) / "checkpoints" / stage.value
+    rows, parent = local(data), local(checkpoint) if checkpoint is not None else None
     with stage_run(recipe, stage.value, run.parent, {"siqvl.stage": stage.value}) as log:
-        card = train_stage(
-            stage,
-            recipe,
-            data=local(data),
-            checkpoint=local(checkpoint) if checkpoint is not None else None,
-            output=out,
-            log=log,
-        )
+        card = train_stage(stage, recipe, data=rows, checkpoint=parent, output=out, log=log)
         log.metrics(card.metrics)
         log.artifact(out, "checkpoint")
-        log.artifact(Path(local(data)) / "manifest.json", "data")
+        log.artifact(rows / "manifest.json", "data")
     return Checkpoint(str(out))

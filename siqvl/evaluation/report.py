@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.evaluation.scores import Scores
+from siqvl.training.stages import STAGES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,8 +60,8 @@ def write_report(report: Scores, samples: list[Sample], path: Path) -> None:
     path.write_text(
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width,initial-scale=1'>"
-        f"<title>{report.stage}</title><style>{STYLE}</style>"
-        f"<h1>After {escape(report.stage.value.replace('_', ' '))}</h1>"
+        f"<title>SiQ-VL after {report.stage}</title><style>{STYLE}</style>"
+        f"<h1>After {escape(STAGES[report.stage].title)}</h1>"
         "<table><tr><th>benchmark<th>questions<th>accuracy<th>(black mark: blind)<th>blind"
         f"<th>majority<th>question only</tr>{lines}</table>"
         f"<h2>Pictures</h2><div class=cards>{cards}</div>"

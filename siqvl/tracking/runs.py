@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
+#: Has MLflow's pages open an experiment on its runs; its own default is the page for LLM traces.
+TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 #: MLflow refuses longer parameter values and larger batches.
 MAX_PARAM_LENGTH = 6000
 MAX_BATCH = 100
@@ -107,7 +109,7 @@ def start_run(
         experiment_id = (
             experiment.experiment_id
             if experiment
-            else store.create_experiment(recipe.tracking.experiment)
+            else store.create_experiment(recipe.tracking.experiment, tags=TRAINING_VIEW)
         )
         run = store.create_run(experiment_id, tags=all_tags)
     except (MlflowException, OSError) as error:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
 
+    from siqvl.data.encoded import EncodedDataset
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
 
@@ -97,7 +98,8 @@ def _train(inputs: StageInputs) -> None:
     model, processor = _load_model(inputs.recipe, inputs.checkpoint)
     counts = freeze(model, inputs.recipe.stage(inputs.stage).trainable)
     work_dir = _work_dir(inputs, parent, manifest)
-    trainer = _build_trainer(inputs, model, processor, dataset, work_dir)
+    encoded = _encode(inputs, processor, dataset)
+    trainer = _build_trainer(inputs, model, processor, encoded, work_dir)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(work_dir))
 
     if trainer.is_world_process_zero():
@@ -106,6 +108,7 @@ def _train(inputs: StageInputs) -> None:
             for key, value in result.metrics.items()
             if key in {"train_loss", "train_runtime", "train_samples_per_second"}
         }
+        metrics |= {"rows": float(len(encoded)), "rows_left_out": float(encoded.left_out)}
         metrics |= {f"trainable_{part}": float(count) for part, count in counts.items()}
         write_checkpoint(
             inputs.output,
@@ -155,22 +158,35 @@ def _assemble(spec: Model) -> tuple[SiQVLForConditionalGeneration, SiQVLProcesso
     )
 
 
+def _encode(inputs: StageInputs, processor: SiQVLProcessor, dataset: Dataset) -> EncodedDataset:
+    from siqvl.data.encode import encode_dataset
+
+    max_length = inputs.recipe.stage(inputs.stage).max_length
+    encoded = encode_dataset(
+        dataset, processor, kind=STAGES[inputs.stage].rows, max_length=max_length
+    )
+    if encoded.left_out:
+        logger.warning(
+            "%d of %d rows are longer than max_length %d and were left out",
+            encoded.left_out,
+            len(dataset),
+            max_length,
+        )
+    return encoded
+
+
 def _build_trainer(
     inputs: StageInputs,
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
-    dataset: Dataset,
+    encoded: EncodedDataset,
     work_dir: Path,
 ) -> Trainer:
-    from siqvl.data.encode import encode_dataset
     from siqvl.tracking.callback import MetricLogger
     from siqvl.training.dpo import dpo_trainer
     from siqvl.training.sft import sft_trainer
 
     stage = inputs.recipe.stage(inputs.stage)
-    encoded = encode_dataset(
-        dataset, processor, kind=STAGES[inputs.stage].rows, max_length=stage.max_length
-    )
     common: dict[str, Any] = {
         "stage": stage,
         "recipe": inputs.recipe,

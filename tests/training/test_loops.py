@@ -185,3 +185,27 @@ def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
     assert not arguments["fp16"]
     assert arguments["activation_checkpointing"]
     assert arguments["dataloader_num_workers"] == 3
+
+
+def test_rows_that_are_too_long_are_counted(trained, tmp_path: Path, caplog) -> None:
+    stage = Stage.COT_SFT
+    recipe = changed(trained.recipe, stage, max_length=90, max_steps=1)
+    card = train_stage(
+        stage,
+        recipe,
+        data=trained.data(stage),
+        checkpoint=trained.parent(stage),
+        output=tmp_path / "out",
+    )
+    assert card.metrics["rows_left_out"] > 0
+    assert card.metrics["rows"] + card.metrics["rows_left_out"] == 48
+    assert "are longer than max_length 90 and were left out" in caplog.text
+    nothing = changed(trained.recipe, stage, max_length=10)
+    with pytest.raises(UserError, match="fits into max_length 10"):
+        train_stage(
+            stage,
+            nothing,
+            data=trained.data(stage),
+            checkpoint=trained.parent(stage),
+            output=tmp_path / "never",
+        )
