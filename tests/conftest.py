@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from siqvl.recipe import Recipe
+from siqvl.data.prepare import prepare
+from siqvl.recipe import Recipe, Stage
+from siqvl.training.run import train_stage
+from siqvl.training.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,3 +55,45 @@ def small_recipe() -> Callable[..., Recipe]:
         return Recipe.model_validate(content)
 
     return build
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Four stages trained once, at two steps each; where their data and checkpoints are."""
+
+    recipe: Recipe
+    folder: Path
+
+    def data(self, stage: Stage) -> Path:
+        return self.folder / "data" / stage.value
+
+    def checkpoint(self, stage: Stage) -> Path:
+        return self.folder / "checkpoints" / stage.value
+
+    def parent(self, stage: Stage) -> Path | None:
+        parent = STAGES[stage].parent
+        return self.checkpoint(parent) if parent else None
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe]
+) -> Trained:
+    folder = tmp_path_factory.mktemp("stages")
+    pipeline = Trained(small_recipe(folder), folder)
+    for stage in Stage:
+        prepare(
+            pipeline.recipe.stage(stage).sources,
+            STAGES[stage].rows,
+            pipeline.data(stage),
+            data=pipeline.recipe.data,
+            seed=0,
+        )
+        train_stage(
+            stage,
+            pipeline.recipe,
+            data=pipeline.data(stage),
+            checkpoint=pipeline.parent(stage),
+            output=pipeline.checkpoint(stage),
+        )
+    return pipeline
