@@ -1,5 +1,8 @@
 # Every target sets up what it needs: a bare machine with Python 3.11 or 3.12 is enough.
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+# The first interpreter that runs and is of a version SiQ-VL supports.
+SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
+	"$$p" -c '$(SUPPORTED)' 2>/dev/null && echo "$$p" && break; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -16,7 +19,8 @@ help:  ## show the targets
 setup: $(READY)  ## create .venv and install SiQ-VL with its development tools
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else f"SiQ-VL needs Python 3.11 or 3.12, $(PYTHON) is {v[0]}.{v[1]}: run make PYTHON=/path/to/python3.11")'
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(SUPPORTED)' 2>/dev/null || { \
+	  echo "SiQ-VL needs Python 3.11 or 3.12: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
@@ -24,9 +28,11 @@ $(READY): pyproject.toml
 pipeline: $(READY)  ## run all stages of RECIPE (default recipes/tiny.yaml) on this machine
 	$(BIN)/pyflyte run workflows/full_pipeline.py full_pipeline --recipe $(RECIPE)
 
-test: $(READY)  ## lint, type check and every test
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+test: lint  ## lint, types and every test
 	$(BIN)/python -m pytest
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 test-fast: $(READY)  ## the unit tests alone
 	$(BIN)/python -m pytest -m "not integration"
