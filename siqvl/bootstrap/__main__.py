@@ -22,7 +22,7 @@ TOKENIZER_ROWS = 4000
 @click.option("--seed", default=0)
 @click.option("--vocabulary", default=640, help="tokens, special ones included")
 @click.option("--tower-steps", default=600)
-@click.option("--language-steps", default=5000)
+@click.option("--language-steps", default=2500)
 @click.option("--batch-size", default=64)
 def main(
     out: Path,

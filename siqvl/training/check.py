@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from siqvl.data import sources
+from siqvl.data.sources.tabular import HUB_ID
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks import check_benchmarks
 from siqvl.recipe import Model, Recipe, Stage
 from siqvl.training.stages import STAGES
-
-#: `name` or `organisation/name`, as the hub allows.
-HUB_ID = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")
 
 
 def check_recipe(recipe: Recipe) -> None:
