@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import task
@@ -22,7 +21,6 @@ class PipelineResult(NamedTuple):
 
     checkpoint: Checkpoint
     mlflow_run: str
-    table: str
 
 
 @task(**light())
@@ -34,10 +32,11 @@ def open_run(recipe: Recipe) -> PipelineRun:
             "tracking.uri in the recipe, or MLFLOW_TRACKING_URI where you run or register"
         )
     check_recipe(recipe)
-    name = time.strftime("%Y%m%d-%H%M%S")
-    log = start_run(recipe, f"{recipe.name} {name}", tags={"siqvl.kind": "pipeline"})
+    start = time.strftime("%Y%m%d-%H%M%S")
+    log = start_run(recipe, f"{recipe.name} {start}", tags={"siqvl.kind": "pipeline"})
     log.params(recipe.model_dump(mode="json"))
-    return PipelineRun(name=name, run_id=log.run_id)
+    # Two pipelines may start in the same second; their folders must differ.
+    return PipelineRun(name=f"{start}-{log.run_id[:4]}", run_id=log.run_id)
 
 
 @task(**light())
@@ -53,7 +52,7 @@ def close_run(
     log.text(table + "\n", "stages.txt")
     out = workspace(recipe, run) / "stages.txt"
     out.parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(table + "\n", encoding="utf-8")
+    out.write_text(table + "\n", encoding="utf-8")
     end_run(log, "FINISHED")
     print(f"\n{table}\n")
-    return PipelineResult(checkpoint=checkpoint, mlflow_run=run.run_id, table=table)
+    return PipelineResult(checkpoint=checkpoint, mlflow_run=run.run_id)

@@ -50,7 +50,10 @@ def test_all_tasks_in_a_row(recipe: Recipe) -> None:
         reports.append(evaluation(checkpoint=checkpoint, data=benchmarks, recipe=recipe, run=run))
     result = close_run(recipe=recipe, run=run, checkpoint=checkpoint, reports=reports)
 
-    assert result.table.count("\n") == 1 + len(Stage)  # header, rule, one benchmark a stage
+    assert Path(result.checkpoint.path) == Path(checkpoint.path)
+    assert result.mlflow_run == run.run_id
+    table = (Path(recipe.output_dir) / recipe.name / run.name / "stages.txt").read_text()
+    assert table.count("\n") == 2 + len(Stage)  # header, rule, one benchmark a stage
     scores = Scores.read(Path(reports[-1].path))
     assert scores.stage is Stage.DPO
     assert scores.scores[0].questions == 12
