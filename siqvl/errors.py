@@ -7,8 +7,8 @@ class UserError(click.ClickException):
     """Something the user can put right: a wrong key, a missing file, the wrong checkpoint.
 
     The message is one sentence that names the file, row or field and says what to do. It derives
-    from click's exception because both `siqvl` and `pyflyte` are click programs: either prints the
-    sentence alone, without a traceback. It is deliberately no `ValueError`: pydantic would swallow
+    from click's exception because `pyflyte` is a click program, which prints the sentence alone,
+    without a traceback. It is deliberately no `ValueError`: pydantic would swallow
     one that is raised inside a validator.
     """
 
