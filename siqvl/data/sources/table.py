@@ -149,13 +149,21 @@ def table_row(
         return preference_row(row_id, images, prompt, *sides, **about)
     target = Counter(answers).most_common(1)[0][0] if answers else ""
     about["answers"] = answers
-    if "reasoning" in fields:
-        target = reasoned_answer(clean(fields["reasoning"]), target) if target else ""
+    if steps := _reasoning(fields.get("reasoning")):
+        target = reasoned_answer(steps, target) if target else ""
     elif not target and completion:
         target = reasoned(completion[0]["content"])
     if ANSWER_MARKER in target and prompt:
         prompt[-1] = message("user", prompt[-1]["content"] + REASONING_PROMPT)
     return sft_row(row_id, images, prompt, target, **about)
+
+
+def _reasoning(value: Any) -> str:
+    """The written steps; the first of several (A-OKVQA has three); empty where there are none.
+
+    A row without steps is trained on as a direct answer (a tenth of ScienceQA has no solution).
+    """
+    return next((steps for one in _as_list(value) if (steps := clean(one))), "")
 
 
 def _answers(fields: dict[str, Any], choices: list[str]) -> list[str]:

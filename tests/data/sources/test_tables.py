@@ -11,6 +11,7 @@ from siqvl.data import sources
 from siqvl.data.encode import encode_preference, encode_sft
 from siqvl.data.prepare import prepare
 from siqvl.data.schema import REASONING_PROMPT, RowKind
+from siqvl.data.sources.table import table_row
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 
@@ -323,3 +324,29 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch):
         "(ConnectionError: no network); correct `path`, log in with `hf auth login`, "
         "or give a local folder"
     )
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "completion"),
+    [
+        (["A bus is red.", "It has wheels."], "A bus is red.\nAnswer: bus"),  # A-OKVQA
+        ('["A bus is red."]', "A bus is red.\nAnswer: bus"),
+        ("A bus is red.", "A bus is red.\nAnswer: bus"),  # ScienceQA
+        ("", "bus"),
+        ([], "bus"),
+        (None, "bus"),
+    ],
+)
+def test_written_steps_come_in_several_shapes(reasoning: object, completion: str) -> None:
+    fields = {
+        "image": IMAGE,
+        "question": "What?",
+        "choices": ["car", "bus"],
+        "answer": 1,
+        "reasoning": reasoning,
+    }
+    row = table_row(RowKind.SFT, "id", "set", "train", fields, None)
+    assert row["completion"][0]["content"] == completion
+    asked = "What?\nOptions: car, bus"
+    steps = REASONING_PROMPT if completion != "bus" else ""
+    assert row["prompt"][0]["content"] == asked + steps
