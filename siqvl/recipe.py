@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 from copy import deepcopy
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -255,8 +256,6 @@ def explain(error: ValidationError) -> str:
 
 def _suggest(error: ValidationError, location: tuple[str | int, ...]) -> str:
     """`, did you mean …?` when a declared key of the same section is spelt alike."""
-    from difflib import get_close_matches
-
     model: Any = Recipe
     for part in location[:-1]:
         if isinstance(part, int):
@@ -270,8 +269,6 @@ def _suggest(error: ValidationError, location: tuple[str | int, ...]) -> str:
 
 def _section(annotation: Any) -> Any:
     """The Section class inside `X`, `list[X]` or `X | None`."""
-    from typing import get_args
-
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, Section):
             return candidate

@@ -9,15 +9,12 @@ else is refused.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from siqvl.atomic_folder import atomic_folder
 from siqvl.data import sources as source_registry
 from siqvl.data.checks import Checked, check_rows
 from siqvl.data.manifest import FILE_NAME, Manifest
@@ -53,7 +50,7 @@ def prepare(
     for source in sources:
         source_registry.check(source, kind)
     _refuse_foreign(out)
-    with _atomic_folder(out) as folder:
+    with atomic_folder(out) as folder:
         tally, examples = Tally(kind), Examples(EXAMPLES)
         raw = (row for source in sources for row in source_registry.rows(source, kind, seed))
         with (
@@ -132,36 +129,6 @@ def _refuse_foreign(out: Path) -> None:
         raise UserError(f"{out} exists and is no prepared data; choose another folder or remove it")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; choose another place for the prepared data")
-
-
-@contextmanager
-def _atomic_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `out` when the block succeeds."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
-    try:
-        yield folder
-        for file in sorted(folder.rglob("*")):
-            _sync(file)
-        _sync(folder)
-        folder.chmod(0o755)  # mkdtemp makes it private
-        old = out.parent / f".{out.name}.old-{folder.name.rpartition('-')[2]}"
-        if out.exists():
-            out.rename(old)
-        folder.rename(out)
-        _sync(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from siqvl.atomic_folder import atomic_folder
 from siqvl.data.encoded import Item
+from siqvl.data.manifest import Manifest
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.answer import answer, prompt_item
 from siqvl.evaluation.benchmarks import read_floors
+from siqvl.evaluation.floors import Floors
 from siqvl.evaluation.metrics import SCORER, bootstrap_interval, exact_match, extract_answer
 from siqvl.evaluation.report import PICTURES, Sample, pick_samples, write_report
 from siqvl.evaluation.scores import Score, Scores
 from siqvl.recipe import Benchmark, Recipe
-from siqvl.training.checkpoints import read_card, replace_directory
+from siqvl.training.checkpoints import read_card
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 PREDICTIONS = "predictions.parquet"
+
+
+class Prepared(NamedTuple):
+    """A benchmark of the recipe with its rows, read and verified once."""
+
+    benchmark: Benchmark
+    dataset: Dataset
+    manifest: Manifest
+    floors: Floors
 
 
 def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scores:
@@ -31,9 +45,11 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
     benchmarks = [b for b in recipe.evaluation.benchmarks if card.stage in b.stages]
     if not benchmarks:
         raise UserError(f"recipe `{recipe.name}` scores no benchmark after stage `{card.stage}`")
-    for benchmark in benchmarks:  # everything is there before the model is loaded
-        read_floors(data, benchmark)
-        load_prepared(data / benchmark.name, RowKind.EVALUATION)
+    prepared = []  # everything is there before the model is loaded
+    for benchmark in benchmarks:
+        floors = read_floors(data, benchmark)
+        rows, manifest = load_prepared(data / benchmark.name, RowKind.EVALUATION)
+        prepared.append(Prepared(benchmark, rows, manifest, floors))
 
     from siqvl.model.assemble import load_checkpoint
 
@@ -42,30 +58,26 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
     scores: list[Score] = []
     predictions: list[Row] = []
     samples: list[Sample] = []
-    for benchmark in benchmarks:
-        score, answered = _evaluate_one(recipe, benchmark, model, processor, data)
+    for one in prepared:
+        score, answered = _evaluate_one(recipe, one, model, processor)
         scores.append(score)
         predictions += answered
-        samples += pick_samples(answered, data / benchmark.name, PICTURES // len(benchmarks))
+        samples += pick_samples(answered, one.dataset, PICTURES // len(benchmarks))
     report = Scores(stage=card.stage, checkpoint_hash=card.hash, scores=scores)
-
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    report.write(partial)
-    _write_predictions(predictions, partial / PREDICTIONS)
-    write_report(report, samples, partial / "report.html")
-    replace_directory(partial, out)
+    with atomic_folder(out) as partial:
+        report.write(partial)
+        _write_predictions(predictions, partial / PREDICTIONS)
+        write_report(report, samples, partial / "report.html")
     return report
 
 
 def _evaluate_one(
-    recipe: Recipe, benchmark: Benchmark, model: Any, processor: Any, data: Path
+    recipe: Recipe, prepared: Prepared, model: Any, processor: Any
 ) -> tuple[Score, list[Row]]:
     """Score one benchmark; returns its score and a row per question."""
     import numpy as np
 
-    dataset, manifest = load_prepared(data / benchmark.name, RowKind.EVALUATION)
+    benchmark, dataset = prepared.benchmark, prepared.dataset
     decoding: dict[str, Any] = {
         "max_new_tokens": benchmark.max_new_tokens,
         "batch_size": recipe.evaluation.batch_size,
@@ -88,13 +100,13 @@ def _evaluate_one(
         interval=bootstrap_interval(correct, seed=recipe.seed),
         blind=float(blind_correct.mean()),
         blind_interval=bootstrap_interval(blind_correct, seed=recipe.seed),
-        floors=read_floors(data, benchmark),
+        floors=prepared.floors,
         prompt=_shown(
             prompt_item(dataset[0], processor, benchmark.prompt_suffix, blind=False), processor
         ),
         decoding={"method": "greedy", **decoding},
         scorer=SCORER,
-        data_fingerprint=manifest.fingerprint,
+        data_fingerprint=prepared.manifest.fingerprint,
     )
     return score, predictions
 

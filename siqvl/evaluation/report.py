@@ -8,12 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from siqvl.data.schema import Row, RowKind
-from siqvl.data.shards import load_prepared
-from siqvl.evaluation.scores import Scores
+from siqvl.data.schema import Row
+from siqvl.evaluation.scores import Scores, percent
 from siqvl.training.stages import STAGES
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from PIL.Image import Image
 
 PICTURES = 12
@@ -48,12 +48,12 @@ def write_report(report: Scores, samples: list[Sample], path: Path) -> None:
     """Write `report.html`; self-contained, nothing is fetched from elsewhere."""
     lines = "".join(
         f"<tr><td>{escape(score.benchmark)}</td><td>{score.questions:,}</td>"
-        f"<td>{_percent(score.accuracy)}<br><small>{_percent(score.interval[0])} – "
-        f"{_percent(score.interval[1])}</small></td>"
+        f"<td>{percent(score.accuracy)}<br><small>{percent(score.interval[0])} – "
+        f"{percent(score.interval[1])}</small></td>"
         f"<td><div class=bar><i style='width:{100 * score.accuracy:.1f}%'></i>"
         f"<b style='left:{100 * score.blind:.1f}%' title='blind'></b></div></td>"
-        f"<td>{_percent(score.blind)}</td><td>{_percent(score.floors.majority)}</td>"
-        f"<td>{_percent(score.floors.question_only)}</td></tr>"
+        f"<td>{percent(score.blind)}</td><td>{percent(score.floors.majority)}</td>"
+        f"<td>{percent(score.floors.question_only)}</td></tr>"
         for score in report.scores
     )
     cards = "".join(_card(sample) for sample in samples)
@@ -70,9 +70,8 @@ def write_report(report: Scores, samples: list[Sample], path: Path) -> None:
     )
 
 
-def pick_samples(predictions: list[Row], data: Path, count: int) -> list[Sample]:
+def pick_samples(predictions: list[Row], dataset: Dataset, count: int) -> list[Sample]:
     """Evenly spaced rows with their first picture, so that none is picked by its outcome."""
-    dataset, _ = load_prepared(data, RowKind.EVALUATION)
     step = max(1, len(predictions) // max(1, count))
     return [
         Sample(predictions[index], next(iter(dataset[index]["images"]), None))
@@ -97,7 +96,3 @@ def _inline(image: Image) -> str:
     image.thumbnail((256, 256))
     image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"

@@ -93,12 +93,12 @@ def stage_table(reports: list[Scores]) -> str:
                     report.stage.value,
                     score.benchmark,
                     f"{score.questions:,}",
-                    _percent(score.accuracy),
-                    f"{_percent(score.interval[0])} – {_percent(score.interval[1])}",
-                    _percent(score.blind),
-                    _percent(floors.majority),
-                    _percent(floors.question_only),
-                    _percent(floors.random_choice),
+                    percent(score.accuracy),
+                    f"{percent(score.interval[0])} – {percent(score.interval[1])}",
+                    percent(score.blind),
+                    percent(floors.majority),
+                    percent(floors.question_only),
+                    percent(floors.random_choice),
                 )
             )
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
@@ -113,5 +113,6 @@ def stage_table(reports: list[Scores]) -> str:
     return "\n".join(lines)
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """`42.0 %`, or a dash for a guesser that cannot play."""
     return "–" if share is None else f"{100 * share:.1f} %"

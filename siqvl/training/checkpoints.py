@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from siqvl.atomic_folder import atomic_folder
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, Stage, explain
 
@@ -95,35 +94,20 @@ def write_checkpoint(
     metrics: dict[str, float],
 ) -> CheckpointCard:
     """Save model, processor and card; the directory appears whole or not at all."""
-    directory = Path(directory)
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    card = CheckpointCard(
-        stage=stage,
-        hash=content_hash(partial),
-        parent=parent.hash if parent else None,
-        parent_stage=parent.stage if parent else None,
-        recipe=recipe,
-        recipe_hash=recipe.hash(),
-        data_fingerprint=data_fingerprint,
-        code_version=code_version,
-        mlflow_run=mlflow_run,
-        metrics=metrics,
-    )
-    (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    replace_directory(partial, directory)
+    with atomic_folder(Path(directory)) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        card = CheckpointCard(
+            stage=stage,
+            hash=content_hash(partial),
+            parent=parent.hash if parent else None,
+            parent_stage=parent.stage if parent else None,
+            recipe=recipe,
+            recipe_hash=recipe.hash(),
+            data_fingerprint=data_fingerprint,
+            code_version=code_version,
+            mlflow_run=mlflow_run,
+            metrics=metrics,
+        )
+        (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return card
-
-
-def replace_directory(partial: Path, directory: Path) -> None:
-    """Move a finished directory to its place; an older one goes only after the new one is in."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    old = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        os.replace(directory, old)
-    os.replace(partial, directory)
-    shutil.rmtree(old, ignore_errors=True)

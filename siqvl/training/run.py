@@ -94,7 +94,8 @@ def _train(inputs: StageInputs) -> None:
 
     set_seed(inputs.recipe.seed)
     parent = _check_parent(inputs.stage, inputs.checkpoint)
-    dataset, manifest = load_prepared(inputs.data, STAGES[inputs.stage].rows)
+    # `train_stage` has compared the checksums already, once for all processes.
+    dataset, manifest = load_prepared(inputs.data, STAGES[inputs.stage].rows, verify=False)
     model, processor = _load_model(inputs.recipe, inputs.checkpoint)
     counts = freeze(model, inputs.recipe.stage(inputs.stage).trainable)
     work_dir = _work_dir(inputs, parent, manifest)

@@ -1,0 +1,40 @@
+"""A folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `out` when the block succeeds."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
+    try:
+        yield folder
+        for file in sorted(folder.rglob("*")):
+            _sync(file)
+        _sync(folder)
+        folder.chmod(0o755)  # mkdtemp makes it private
+        old = out.parent / f".{out.name}.old-{folder.name.rpartition('-')[2]}"
+        if out.exists():
+            out.rename(old)
+        folder.rename(out)
+        _sync(out.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
