@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from siqvl.errors import UserError
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Rating = Annotated[int, Field(ge=1, le=5)]
+LeaveOut = Literal["none", "exact", "near"]
 Part = Literal["vision_tower", "projector", "language_model"]
 
 
@@ -53,6 +55,15 @@ class Section(BaseModel):
 _SCHEMAS: dict[type[Section], dict[str, Any]] = {}
 
 
+class MinRatings(Section):
+    """FineVision's ratings, 1 to 5, which its authors gave to every turn with a language model."""
+
+    relevance: Rating | None = Field(None, description="does the answer answer the question?")
+    formatting: Rating | None = Field(None, description="is the text well formed?")
+    visual_dependency: Rating | None = Field(None, description="does one have to look?")
+    image_correspondence: Rating | None = Field(None, description="does it fit the picture?")
+
+
 class Source(Section):
     """Where rows come from."""
 
@@ -67,6 +78,12 @@ class Source(Section):
         {}, description="for kind `table`: canonical field -> column of the published file"
     )
     max_samples: PositiveInt | None = Field(None, description="rows to take at most")
+    min_ratings: MinRatings = Field(
+        MinRatings(), description="for kind `finevision`: turns rated lower are left out"
+    )
+    weight: float = Field(
+        1.0, gt=0, description="times its rows count in one epoch: 2 twice, 0.5 every other one"
+    )
 
 
 class DataPrep(Section):
@@ -77,9 +94,23 @@ class DataPrep(Section):
     max_image_pixels: PositiveInt = Field(
         50_000_000, description="larger images are quarantined as decompression bombs"
     )
+    max_images: PositiveInt = Field(64, description="a row with more images is quarantined")
+    max_characters: PositiveInt = Field(
+        200_000, description="a row whose texts are longer together is quarantined"
+    )
     max_quarantined: float = Field(
         0.02, ge=0, le=1, description="share of bad rows above which preparation fails"
     )
+    duplicates: LeaveOut = Field(
+        "exact", description="rows to leave out: same texts, and same or nearly the same pictures"
+    )
+    leaks: LeaveOut = Field(
+        "exact", description="training rows to leave out: their picture is in a benchmark"
+    )
+    near: float = Field(
+        3.0, gt=0, description="largest mean difference (0-255) of 8x8 thumbnails that look alike"
+    )
+    shards: PositiveInt = Field(1, description="Flyte tasks that prepare a stage side by side")
 
 
 class Model(Section):
@@ -109,8 +140,21 @@ class SFTStage(Section):
     sources: list[Source] = Field(min_length=1)
     trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
     learning_rate: float = Field(gt=0)
-    max_steps: PositiveInt
-    batch_size: PositiveInt = Field(8, description="rows a device and step")
+    max_steps: PositiveInt | None = Field(None, description="optimizer steps; or give `epochs`")
+    epochs: float | None = Field(None, gt=0, description="passes over the mixture of sources")
+    temperature: float = Field(
+        1.0, gt=0, description="1 mixes sources by their rows; larger evens their shares out"
+    )
+    batching: Literal["packed", "grouped", "padded"] = Field(
+        "packed",
+        description="packed: rows share sequences; grouped: rows of like length share a batch; "
+        "padded: rows as they come",
+    )
+    batch_size: PositiveInt = Field(8, description="sequences a device and batch")
+    pack_length: PositiveInt | None = Field(
+        None, description="tokens of a packed sequence; null: max_length"
+    )
+    pack_images: PositiveInt | None = Field(None, description="images a packed sequence may hold")
     accumulation: PositiveInt = Field(4, description="batches summed before an optimizer step")
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     lr_schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -119,16 +163,41 @@ class SFTStage(Section):
     max_length: PositiveInt = Field(
         2048, description="tokens; longer rows are left out and counted, never cut"
     )
+    max_images: PositiveInt | None = Field(
+        None, description="rows with more images are left out and counted"
+    )
+    learn_turns: Literal["last", "all"] = Field(
+        "last", description="which assistant turns of a conversation carry loss"
+    )
+    cached_features: bool = Field(
+        False, description="compute the frozen tower's features once a picture, and keep them"
+    )
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
     gradient_checkpointing: bool = False
     loader_workers: int = Field(2, ge=0)
     logging_steps: PositiveInt = 10
     saving_steps: PositiveInt = Field(500, description="steps between resumable checkpoints")
 
+    @model_validator(mode="after")
+    def _consistent(self) -> SFTStage:
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of `max_steps` and `epochs`")
+        if self.pack_length is not None and self.pack_length < self.max_length:
+            raise ValueError(
+                f"pack_length {self.pack_length} is below max_length {self.max_length}: the "
+                "longest rows would fit into no pack"
+            )
+        if self.pack_images and self.pack_images < (self.max_images or self.pack_images + 1):
+            raise ValueError("pack_images needs a `max_images` that is no larger")
+        if self.cached_features and "vision_tower" in self.trainable:
+            raise ValueError("cached_features needs a frozen vision_tower, but it is trainable")
+        return self
+
 
 class DPOStage(SFTStage):
     """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
 
+    batching: Literal["grouped", "padded"] = "grouped"
     beta: float = Field(0.1, gt=0)
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
 
@@ -193,6 +262,9 @@ class Recipe(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     output_dir: str = "outputs"
+    features_dir: str | None = Field(
+        None, description="cached tower features of all runs; null: <output_dir>/features"
+    )
     seed: int = 0
     model: Model
     data: DataPrep = DataPrep()

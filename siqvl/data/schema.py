@@ -124,6 +124,14 @@ def evaluation_row(
     }
 
 
+def left_out_row(id: str, reason: str, *, source: str) -> Row:
+    """A published row that its source leaves out on purpose (a rating below the minimum).
+
+    It is counted by reason, and is no bad row.
+    """
+    return {"id": id, "source": source, "left_out": reason}
+
+
 def _messages(role: str, content: str | list[Message]) -> list[Message]:
     return [message(role, content)] if isinstance(content, str) else content
 
