@@ -12,15 +12,18 @@ from importlib.metadata import entry_points
 from itertools import islice
 
 from siqvl.data.schema import Row, RowKind
-from siqvl.data.sources.base import Items, SourceAdapter, label, resolve
+from siqvl.data.sources.base import Items, SourceAdapter, Stream, label, resolve
 from siqvl.data.sources.easy_vqa import EasyVQA
 from siqvl.data.sources.finevision import FineVision
 from siqvl.data.sources.gqa import GQA
 from siqvl.data.sources.puzzlevqa import PuzzleVQA
 from siqvl.data.sources.shapes import Shapes
+from siqvl.data.sources.state import state
 from siqvl.data.sources.table import Table
 from siqvl.errors import UserError
 from siqvl.recipe import Source
+
+__all__ = ["SOURCES", "check", "rows", "size", "state"]
 
 SOURCES: dict[str, SourceAdapter] = {
     "easy_vqa": EasyVQA(),
@@ -46,23 +49,46 @@ def check(source: Source, kind: RowKind) -> None:
     adapter.check(resolve(source), kind)
 
 
-def rows(source: Source, kind: RowKind, seed: int) -> Iterator[Row]:
+def rows(
+    source: Source, kind: RowKind, seed: int, *, start: int = 0, stop: int | None = None
+) -> Iterator[Row]:
     """Canonical rows of a source, `max_samples` of them at most.
 
-    Where the number of rows is known, those taken are a seeded choice in the published order; of a
-    stream they are the first ones.
+    Where any row can be had at once (`Items`), those taken are a seeded choice in the published
+    order; of a stream they are the first ones. `start` and `stop` cut a piece out of exactly this
+    sequence, without reading what comes before it where the format allows.
     """
+    if source.max_samples is not None:
+        stop = source.max_samples if stop is None else min(stop, source.max_samples)
     found = _adapter(source).rows(resolve(source), kind, seed)
-    if source.max_samples is None:
-        yield from found
-    elif isinstance(found, Items):
-        chosen: Sequence[int] = range(len(found))
-        if source.max_samples < len(found):
-            rng = random.Random(f"{seed}/{source.kind}/{source.split}")
-            chosen = sorted(rng.sample(chosen, source.max_samples))
-        yield from (found[index] for index in chosen)
+    if isinstance(found, Items):
+        for index in _chosen(len(found), source, seed)[start:stop]:
+            yield found[index]
+    elif isinstance(found, Stream):
+        for read in islice(found.unread, start, stop):
+            yield read()
     else:
-        yield from islice(found, source.max_samples)
+        yield from islice(found, start, stop)
+
+
+def size(source: Source, kind: RowKind, seed: int) -> int | None:
+    """The number of rows that `rows` gives; None where only reading them all would tell."""
+    found = _adapter(source).rows(resolve(source), kind, seed)
+    if isinstance(found, Items):
+        known: int | None = len(found)
+    else:
+        known = found.size() if isinstance(found, Stream) else None
+    if known is None or source.max_samples is None:
+        return known
+    return min(known, source.max_samples)
+
+
+def _chosen(size: int, source: Source, seed: int) -> Sequence[int]:
+    """Indices of the rows to take, in published order."""
+    if source.max_samples is None or source.max_samples >= size:
+        return range(size)
+    rng = random.Random(f"{seed}/{source.kind}/{source.split}")
+    return sorted(rng.sample(range(size), source.max_samples))
 
 
 def _adapter(source: Source) -> SourceAdapter:

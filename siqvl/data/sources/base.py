@@ -25,8 +25,8 @@ class SourceAdapter(Protocol):
     def check(self, source: Source, kind: RowKind) -> None:
         """Raise UserError for anything that can be told before work starts."""
 
-    def rows(self, source: Source, kind: RowKind, seed: int) -> Items | Iterator[Row]:
-        """Canonical rows: Items when their number is known, otherwise a stream."""
+    def rows(self, source: Source, kind: RowKind, seed: int) -> Items | Stream | Iterator[Row]:
+        """Canonical rows: Items where any of them can be had at once, otherwise in their order."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,17 @@ class Items(Sequence[Row]):
         if not -self.size <= index < self.size:
             raise IndexError(index)
         return self.build(index % self.size)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows in their order, each read when it is called: those passed over cost next to nothing."""
+
+    unread: Iterator[Callable[[], Row]]
+    size: Callable[[], int | None] = lambda: None  # None: only known once they are all read
+
+    def __iter__(self) -> Iterator[Row]:
+        return (read() for read in self.unread)
 
 
 def label(source: Source) -> str:

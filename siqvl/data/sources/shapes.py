@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 from siqvl.data.schema import (
@@ -22,7 +22,7 @@ from siqvl.data.schema import (
 from siqvl.data.shape_questions import VQA, Ask, Caption, Template, edited, find_scene
 from siqvl.data.shape_reasoning import REASONING, Reasoning
 from siqvl.data.shapes import SPLITS, Scene, World, caption, draw
-from siqvl.data.sources.base import label, require_split, require_subsets
+from siqvl.data.sources.base import Stream, label, require_split, require_subsets
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
@@ -47,12 +47,16 @@ class Shapes:
         if source.max_samples is None:
             raise UserError(f"{label(source)} has no end: say how many rows in `max_samples`")
 
-    def rows(self, source: Source, kind: RowKind, seed: int) -> Iterator[Row]:
+    def rows(self, source: Source, kind: RowKind, seed: int) -> Stream:
         """Families take turns; scene i of a family is the same however many rows are taken."""
         families = source.subsets or list(FAMILIES)
-        for index in count():
-            family = families[index % len(families)]
-            yield shapes_row(kind, family, source.split, seed, index // len(families))
+
+        def draw_scene(number: int) -> Row:
+            family, index = families[number % len(families)], number // len(families)
+            return shapes_row(kind, family, source.split, seed, index)
+
+        unread = (partial(draw_scene, number) for number in count())
+        return Stream(unread, size=lambda: source.max_samples)
 
 
 def shapes_row(kind: RowKind, family: str, split: str, seed: int, index: int) -> Row:

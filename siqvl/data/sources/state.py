@@ -1,0 +1,55 @@
+"""What the rows of a source come from, as one digest: when it changes, so may the rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from siqvl.data.sources.base import resolve
+from siqvl.recipe import Source
+
+#: What decides which rows a source gives, beside the data itself; `weight` only repeats them.
+KEYS = ("kind", "path", "subsets", "split", "revision", "columns", "max_samples", "min_ratings")
+
+
+def state(source: Source) -> str:
+    """sha256 of the source's keys and of what is at its path now.
+
+    Local files count by name, size and time of change, as in `make`: their content is not read. A
+    hub data set counts by its commit, where the hub can be asked.
+
+    Raises:
+        UserError: the path names a variable that is not set.
+    """
+    source = resolve(source)
+    found = {"keys": source.model_dump(mode="json", include=set(KEYS))}
+    if source.path is not None:
+        path = Path(source.path)
+        found["data"] = _files(path) if path.exists() else _commit(source.path, source.revision)
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+
+
+def _files(path: Path) -> list[list[object]]:
+    """Name, size in bytes and time of change in nanoseconds of every file below a path."""
+    files = [path] if path.is_file() else []
+    for folder, _, names in os.walk(path, followlinks=True):
+        files += [Path(folder, name) for name in names]
+    found = []
+    for file in sorted(files):
+        status = file.stat() if file.exists() else file.lstat()  # a link may lead nowhere
+        name = file.relative_to(path).as_posix()
+        found.append([name, status.st_size, status.st_mtime_ns])
+    return found
+
+
+def _commit(path: str, revision: str | None) -> str | None:
+    """The commit a hub data set is at; None when the hub cannot be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    try:
+        return HfApi().dataset_info(path, revision=revision, timeout=10).sha
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
+        return None
