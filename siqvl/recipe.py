@@ -1,6 +1,7 @@
 """The recipe: every figure of a pipeline, typed, in one YAML file.
 
-A key that is not declared here is an error naming the key, before any work starts.
+A key that is not declared here is an error naming the key, before any work starts. A recipe may
+name another one as its `base` and hold only what differs from it.
 """
 
 from __future__ import annotations
@@ -277,7 +278,7 @@ class Recipe(Section):
     @classmethod
     def _explain(cls, value: Any, handler: Any) -> Recipe:
         try:
-            return handler(value)
+            return handler(with_base(value) if isinstance(value, dict) else value)
         except ValidationError as error:
             raise UserError(f"recipe: {explain(error)}") from None
 
@@ -289,14 +290,7 @@ class Recipe(Section):
             UserError: the file is missing, is no YAML mapping, or a key is wrong.
         """
         path = Path(path)
-        if not path.is_file():
-            raise UserError(f"recipe file {path} does not exist; the shipped ones are in recipes/")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{path} holds no recipe: expected `key: value` lines at its top level")
+        content = read_yaml(path)
         try:
             return cls.model_validate(content)
         except UserError as error:
@@ -310,6 +304,46 @@ class Recipe(Section):
         """sha256 of the recipe's content, stable over key order and comments."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a recipe file holds.
+
+    Raises:
+        UserError: it is missing, or no YAML mapping.
+    """
+    if not path.is_file():
+        raise UserError(f"recipe file {path} does not exist; the shipped ones are in recipes/")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no recipe: expected `key: value` lines at its top level")
+    return content
+
+
+def with_base(content: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A recipe that says `base: <file>` holds only what differs from that file.
+
+    Sections are merged key by key; lists, sources among them, are replaced whole.
+
+    Raises:
+        UserError: the base is missing, or bases go round in a circle.
+    """
+    if "base" not in content:
+        return content
+    changes = {key: value for key, value in content.items() if key != "base"}
+    base = str(content["base"])
+    if base in seen:
+        raise UserError(f"base {base} is based on itself: {' -> '.join((*seen, base))}")
+    return _merged(with_base(read_yaml(Path(base)), (*seen, base)), changes)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in base.keys() & changes.keys() if isinstance(changes[key], dict)}
+    deeper = {key: _merged(base[key], changes[key]) for key in both if isinstance(base[key], dict)}
+    return base | changes | deeper
 
 
 def explain(error: ValidationError) -> str:

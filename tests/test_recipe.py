@@ -10,6 +10,7 @@ from siqvl.recipe import Recipe, Stage
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SHIPPED = sorted(RECIPES.glob("*.yaml"))
+ALL_PARTS = ["vision_tower", "projector", "language_model"]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -108,3 +109,55 @@ def test_full_size_recipes_hold_the_published_figures(name: str) -> None:
     for stage in (Stage.VQA_SFT, Stage.COT_SFT):
         assert 1e-5 <= recipe.stage(stage).learning_rate <= 2e-5
         assert recipe.stage(stage).trainable == ["projector", "language_model"]
+
+
+def test_a_recipe_holds_only_what_differs_from_its_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(RECIPES.parent)
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "base: recipes/tiny.yaml\n"
+        "name: mine\n"
+        "stages: {vqa_sft: {sources: [{kind: table, path: mine.csv}], max_steps: 7}}\n"
+    )
+    mine, base = Recipe.load(path), Recipe.load(RECIPES / "tiny.yaml")
+    assert [source.path for source in mine.stages.vqa_sft.sources] == ["mine.csv"]
+    assert mine.stages.vqa_sft.max_steps == 7
+    assert mine.stages.vqa_sft.learning_rate == base.stages.vqa_sft.learning_rate
+    assert mine.stages.cot_sft == base.stages.cot_sft
+    assert Recipe.model_validate(yaml.safe_load(path.read_text())) == mine  # as pyflyte reads it
+
+
+def test_a_base_that_is_missing_or_its_own_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("lost.yaml").write_text("base: nowhere.yaml\n")
+    with pytest.raises(UserError, match=r"recipe file nowhere.yaml does not exist"):
+        Recipe.load("lost.yaml")
+    Path("one.yaml").write_text("base: two.yaml\n")
+    Path("two.yaml").write_text("base: one.yaml\n")
+    with pytest.raises(UserError, match=r"two.yaml -> one.yaml -> two.yaml"):
+        Recipe.load("one.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages__vqa_sft__epochs": 2}, "give exactly one of `max_steps` and `epochs`"),
+        ({"stages__vqa_sft__max_steps": None}, "give exactly one of `max_steps` and `epochs`"),
+        ({"stages__vqa_sft__pack_length": 8}, "pack_length 8 is below max_length 512"),
+        ({"stages__vqa_sft__pack_images": 4}, "pack_images needs a `max_images`"),
+        ({"stages__dpo__batching": "packed"}, "'grouped' or 'padded'"),
+        (
+            {"stages__vqa_sft__cached_features": True, "stages__vqa_sft__trainable": ALL_PARTS},
+            "cached_features needs a frozen vision_tower",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(tiny(**change))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
