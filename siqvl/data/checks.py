@@ -4,73 +4,108 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from siqvl.data.images import BadRow, stored_image
+from siqvl.data.images import BadRow, StoredImage, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
+from siqvl.recipe import DataPrep
 
 ROLES = ("system", "user", "assistant")
 #: Qwen's turn marks: a tokenizer takes them for real ones wherever they stand.
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 EVALUATION_TEXTS = ("question", "benchmark", "split")
+SHOWN_CHARACTERS = 200  # of an id, a source or a detail of a refused row
 
 
 @dataclass
 class Checked:
-    """A row as it is stored, with what the manifest counts; or the reason it is refused."""
+    """A row as it is stored, with what the manifest counts; or the reason it is not."""
 
     id: str
     source: str
     row: Row | None = None
-    content: str = ""  # sha256 of texts and images: rows that share it are duplicates
+    texts: str = ""  # sha256 of the texts that are learnt from or asked
     about: str = ""  # sha256 of source and meta
+    image_hashes: list[str] = field(default_factory=list)
+    thumbnails: bytes = b""  # 192 bytes an image
     sizes: list[tuple[int, int]] = field(default_factory=list)  # width, height
+    stored_bytes: int = 0  # of pictures and texts
     prompt_characters: int = 0
     answer_characters: int = 0
     answer: str = ""
     neutralised: int = 0
-    reason: str = ""
+    left_out: str = ""  # why its source leaves the row out on purpose
+    reason: str = ""  # why the row goes into quarantine
     detail: str = ""
 
+    @property
+    def content(self) -> str:
+        """sha256 of texts and pictures, as hex: rows that share it are duplicates."""
+        return hashlib.sha256("\n".join([self.texts, *self.image_hashes]).encode()).hexdigest()
 
-def check_rows(rows: list[Row], kind: RowKind, max_image_pixels: int) -> list[Checked]:
+
+def check_rows(rows: list[Row], kind: RowKind, data: DataPrep) -> list[Checked]:
     """Check some rows, in order (the work of one process)."""
-    return [check_row(row, kind, max_image_pixels) for row in rows]
+    return [check_row(row, kind, data) for row in rows]
 
 
-def check_row(row: Row, kind: RowKind, max_image_pixels: int) -> Checked:
+def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
     """Check one row; never raises for what is in it."""
-    checked = Checked(id=str(row.get("id") or "?"), source=str(row.get("source") or "?"))
+    checked = Checked(id="?", source="?")
     try:
-        _fill(checked, row, kind, max_image_pixels)
+        if not isinstance(row, dict):
+            raise BadRow("wrong type", f"row is {type(row).__name__}, expected an object")
+        checked.id, checked.source = _name(row.get("id")), _name(row.get("source"))
+        if "left_out" in row:
+            checked.left_out = _name(row["left_out"])
+            return checked
+        if "damaged" in row:
+            raise BadRow("damaged record", _name(row["damaged"]))
+        _fill(checked, row, kind, data)
     except BadRow as error:
-        checked.row, checked.reason, checked.detail = None, error.reason, error.detail
+        checked.row, checked.reason, checked.detail = None, error.reason, _name(error.detail)
+    except Exception as error:  # an object whose own methods raise, nesting beyond the stack …
+        detail = f"{type(error).__name__}: {error}"
+        checked.row, checked.reason, checked.detail = None, "unexpected content", _name(detail)
     return checked
 
 
-def _fill(checked: Checked, row: Row, kind: RowKind, max_image_pixels: int) -> None:
-    for column in ("id", "source", "meta"):
-        _require_text(row.get(column), column)
+def _fill(checked: Checked, row: Row, kind: RowKind, data: DataPrep) -> None:
+    texts = {column: _text(row.get(column), column) for column in ("id", "source", "meta")}
+    _check_json(texts["meta"])
     images = row.get("images")
     if not isinstance(images, list | tuple):
         raise BadRow("wrong type", f"images is {type(images).__name__}, expected a list")
-    stored = [stored_image(image, max_image_pixels) for image in images]
-    checked.sizes = [(width, height) for _, width, height in stored]
+    if len(images) > data.max_images:
+        raise BadRow("too many images", f"{len(images)} images, {data.max_images} are allowed")
     good: dict[str, Any] = {}
     if kind is RowKind.EVALUATION:
         _fill_evaluation(checked, good, row)
     else:
         _fill_messages(checked, good, row, kind)
-    content = hashlib.sha256(json.dumps(good, sort_keys=True, ensure_ascii=False).encode())
-    for data, _, _ in stored:
-        content.update(hashlib.sha256(data).digest())
-    checked.content = content.hexdigest()
-    checked.about = hashlib.sha256(f"{row['source']}\n{row['meta']}".encode()).hexdigest()
-    good |= {"source": row["source"], "meta": row["meta"]}
-    good["images"] = [{"bytes": data, "path": None} for data, _, _ in stored]
-    checked.row = {"id": row["id"], **good}
+    content = json.dumps(good, sort_keys=True, ensure_ascii=False).encode()
+    characters = _characters(good) + sum(map(len, texts.values()))
+    if characters > data.max_characters:
+        raise BadRow(
+            "text too long", f"{characters} characters in all, {data.max_characters} are allowed"
+        )
+    checked.texts = hashlib.sha256(content).hexdigest()
+    checked.about = hashlib.sha256(f"{texts['source']}\n{texts['meta']}".encode()).hexdigest()
+    stored = [stored_image(image, data.max_image_pixels) for image in images]
+    _fill_images(checked, good, stored)
+    checked.stored_bytes = len(content) + sum(len(image.data) for image in stored)
+    checked.id, checked.source = texts["id"], texts["source"]
+    checked.row = {**texts, **good}
+
+
+def _fill_images(checked: Checked, good: Row, stored: list[StoredImage]) -> None:
+    checked.sizes = [(image.width, image.height) for image in stored]
+    checked.image_hashes = [image.hash for image in stored]
+    checked.thumbnails = b"".join(image.thumbnail for image in stored)
+    good["images"] = [{"bytes": image.data, "path": None} for image in stored]
+    good["image_hashes"] = checked.image_hashes
 
 
 def _fill_messages(checked: Checked, good: Row, row: Row, kind: RowKind) -> None:
@@ -83,34 +118,35 @@ def _fill_messages(checked: Checked, good: Row, row: Row, kind: RowKind) -> None
         expected = ["assistant", "user"] * len(completion)
         roles = [turn["role"] for turn in completion]
         if roles != expected[: len(roles)] or roles[-1] != "assistant":
-            raise BadRow("wrong roles", f"a completion is from the assistant, got {roles}")
+            raise BadRow("wrong roles", f"a completion is from the assistant, got {roles[:6]}")
     if kind is RowKind.PREFERENCE and good["chosen"] == good["rejected"]:
         raise BadRow("chosen equals rejected")
-    checked.prompt_characters = _length(prompt)
-    checked.answer_characters = _length(completions[0])
+    checked.prompt_characters = _characters(prompt)
+    checked.answer_characters = _characters(completions[0])
     checked.answer = completions[0][-1]["content"]
 
 
 def _messages(checked: Checked, messages: Any, column: str) -> list[Message]:
     if not isinstance(messages, list | tuple) or not messages:
-        raise BadRow(f"empty {column}", f"got {messages!r}"[:200])
+        raise BadRow(f"empty {column}", f"got {_shown(messages)}")
     good = []
     for turn in messages:
-        if not isinstance(turn, dict) or turn.get("role") not in ROLES:
-            raise BadRow("wrong type", f"{column} holds {turn!r}, expected role and content"[:200])
-        text = _require_text(turn.get("content"), column)
-        good.append({"role": turn["role"], "content": _neutralised(checked, text)})
+        role = turn.get("role") if isinstance(turn, dict) else None
+        if not isinstance(role, str) or role not in ROLES:
+            raise BadRow("wrong type", f"{column} holds {_shown(turn)}, expected role and content")
+        text = _text(turn.get("content"), column)
+        good.append({"role": str(role), "content": _neutralised(checked, text)})
     return good
 
 
 def _fill_evaluation(checked: Checked, good: Row, row: Row) -> None:
     for column in EVALUATION_TEXTS:
-        good[column] = _neutralised(checked, _require_text(row.get(column), column))
+        good[column] = _neutralised(checked, _text(row.get(column), column))
     for column in ("answers", "choices"):
         values = row.get(column)
         if not isinstance(values, list | tuple):
             raise BadRow("wrong type", f"{column} is {type(values).__name__}, expected a list")
-        good[column] = [_require_text(value, column) for value in values]
+        good[column] = [_text(value, column) for value in values]
     if not good["answers"]:
         raise BadRow("empty answers")
     checked.prompt_characters = len(good["question"])
@@ -118,16 +154,32 @@ def _fill_evaluation(checked: Checked, good: Row, row: Row) -> None:
     checked.answer_characters = len(checked.answer)
 
 
-def _require_text(value: Any, column: str) -> str:
+def _text(value: Any, column: str) -> str:
+    """The text of a column.
+
+    Raises:
+        BadRow: it is none, blank, or holds what cannot be stored or tokenized.
+    """
     if not isinstance(value, str):
         raise BadRow("wrong type", f"{column} is {type(value).__name__}, expected text")
     if not value.strip():
         raise BadRow(f"empty {column}")
+    if "\0" in value:
+        raise BadRow("invalid text", f"{column} holds a NUL character")
     try:
         value.encode()
     except UnicodeEncodeError:  # lone surrogates cannot be stored
         raise BadRow("invalid text", f"{column} is not valid Unicode") from None
-    return value
+    return str(value)  # numpy's strings are a subclass
+
+
+def _check_json(meta: str) -> None:
+    try:
+        found = json.loads(meta)
+    except (ValueError, RecursionError):
+        raise BadRow("wrong type", "meta is no JSON") from None
+    if not isinstance(found, dict):
+        raise BadRow("wrong type", f"meta is JSON of a {type(found).__name__}, expected an object")
 
 
 def _neutralised(checked: Checked, text: str) -> str:
@@ -143,5 +195,28 @@ def _neutralised(checked: Checked, text: str) -> str:
     return text
 
 
-def _length(messages: Iterable[Message]) -> int:
-    return sum(len(turn["content"]) for turn in messages)
+def _characters(value: Any) -> int:
+    """Characters of all texts in messages, lists and objects; roles do not count."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(_characters(part) for key, part in value.items() if key != "role")
+    return sum(map(_characters, value))
+
+
+def _name(value: Any) -> str:
+    """A short text that can be written anywhere, from whatever a source gave."""
+    text = value[: SHOWN_CHARACTERS + 1] if isinstance(value, str) else ""
+    if not text:
+        return "?" if value is None or value == "" else _shown(value)
+    short = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
+    return short.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def _shown(value: Any) -> str:
+    """What a value looks like, without walking through all of a huge one."""
+    try:
+        shown = reprlib.repr(value)
+    except Exception:  # an object whose own `repr` fails
+        shown = type(value).__name__
+    return shown[:SHOWN_CHARACTERS].encode("utf-8", "replace").decode()

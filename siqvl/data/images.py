@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
+THUMBNAIL = 8  # pixels a side
 
 
 class BadRow(Exception):
@@ -21,14 +24,27 @@ class BadRow(Exception):
         self.reason, self.detail = reason, detail
 
 
-def stored_image(value: Any, max_pixels: int) -> tuple[bytes, int, int]:
-    """The PNG or JPEG bytes to store, with width and height.
+@dataclass(frozen=True)
+class StoredImage:
+    """A picture as it is stored, and what tells it from others."""
+
+    data: bytes  # PNG or JPEG
+    width: int
+    height: int
+    hash: str  # pixel_hash of what `data` decodes to
+    thumbnail: bytes  # 8 x 8 x RGB, 192 bytes, each the mean of what it covers
+
+
+def stored_image(value: Any, max_pixels: int) -> StoredImage:
+    """The picture to store.
 
     An upright RGB or greyscale JPEG and an RGB PNG are kept byte for byte; anything else is turned
-    upright, put on white where it is transparent, and encoded again as RGB.
+    upright, put on white where it is transparent, and encoded again as RGB. ICC profiles are not
+    applied (transformers' image processors do not either).
 
     Raises:
-        BadRow: no picture, too large to decode, damaged, animated, or without pixels.
+        BadRow: no picture, too large to decode, damaged, animated, without pixels, or of numbers
+            that have no common scale.
     """
     from PIL import Image
 
@@ -53,8 +69,22 @@ def stored_image(value: Any, max_pixels: int) -> tuple[bytes, int, int]:
         (image.format == "JPEG" and image.mode in ("RGB", "L"))
         or (image.format == "PNG" and image.mode == "RGB" and "transparency" not in image.info)
     ):
-        return data, image.width, image.height
+        return _stored(data, image.convert("RGB"))
     return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
+
+
+def pixel_hash(image: Image.Image) -> str:
+    """sha256 of size and RGB pixels, as hex: equal for equal pixels in whatever file format."""
+    digest = hashlib.sha256(f"{image.width}x{image.height}\n".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()
+
+
+def _stored(data: bytes, image: Image.Image) -> StoredImage:
+    from PIL.Image import Resampling
+
+    small = image.resize((THUMBNAIL, THUMBNAIL), Resampling.BOX)
+    return StoredImage(data, image.width, image.height, pixel_hash(image), small.tobytes())
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
@@ -63,7 +93,7 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise BadRow("image too large", _one_line(error)) from None
@@ -82,19 +112,53 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
 
 
-def _encoded(image: Image.Image, format: str, max_pixels: int) -> tuple[bytes, int, int]:
+def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
     from PIL import Image, ImageOps
 
     _check_size(image, max_pixels)
-    image = ImageOps.exif_transpose(image)
+    stream = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = _rgb(ImageOps.exif_transpose(image))
+            # no EXIF, no text chunks: they may hold private data
+            image.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))
+    except BadRow:
+        raise
+    except Exception as error:  # a lazily read picture that is damaged, a mode without conversion
+        raise BadRow("undecodable image", _one_line(error)) from None
+    data = stream.getvalue()
+    # JPEG loses: hash what a reader will decode, not what went in
+    return _stored(data, Image.open(io.BytesIO(data)).convert("RGB") if format == "JPEG" else image)
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture in RGB, on white where it is transparent."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    elif image.mode in ("I", "F"):
+        raise BadRow(
+            "unsupported pixels",
+            f"mode {image.mode}: 32-bit numbers have no common scale, store them with 8 or 16 bits",
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    stream = io.BytesIO()
-    # no EXIF, no text chunks: they may hold private data
-    image.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))
-    return stream.getvalue(), image.width, image.height
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit greyscale scaled to 8 bits (65535 -> 255); Pillow's own conversion clips at 255."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(image).astype(np.uint32)
+    grey = ((values + 128) // 257).astype(np.uint8)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)
 
 
 def _one_line(error: Exception) -> str:

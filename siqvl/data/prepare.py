@@ -72,7 +72,7 @@ def prepare(
 
 def _checked(raw: Iterator[Row], kind: RowKind, data: DataPrep) -> Iterator[Checked]:
     """Checked rows in their order, whatever the number of processes."""
-    work = partial(check_rows, kind=kind, max_image_pixels=data.max_image_pixels)
+    work = partial(check_rows, kind=kind, data=data)
     chunks = iter(lambda: list(islice(raw, CHUNK)), [])
     if data.processes == 1:
         for chunk in chunks:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Features
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 #: Appended to a question whose answer shall come after written reasoning.
 REASONING_PROMPT = "\nThink step by step, then answer after 'Answer:'."
@@ -141,11 +141,19 @@ def _meta(values: dict[str, Any]) -> str:
 
 
 def features(kind: RowKind) -> Features:
-    """Arrow columns of a kind of row; images are stored encoded (PNG or JPEG bytes)."""
+    """Arrow columns of a kind of row.
+
+    `images` are stored encoded (PNG or JPEG bytes); `image_hashes` are their
+    `siqvl.data.images.pixel_hash`es, one for each and in their order, which preparation adds.
+    """
     from datasets import Features, Image, List, Value
 
     messages = List({"role": Value("string"), "content": Value("string")})
-    columns: dict[str, Any] = {"id": Value("string"), "images": List(Image())}
+    columns: dict[str, Any] = {
+        "id": Value("string"),
+        "images": List(Image()),
+        "image_hashes": List(Value("string")),
+    }
     columns |= dict.fromkeys(MESSAGE_COLUMNS[kind], messages)
     if kind is RowKind.EVALUATION:
         columns |= {

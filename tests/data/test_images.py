@@ -29,26 +29,27 @@ def noise(size=(20, 10), mode="RGB") -> Image.Image:
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
 def test_an_upright_rgb_picture_is_kept_byte_for_byte(format):
     data = encoded(noise(), format)
-    assert stored_image(data, LIMIT) == (data, 20, 10)
+    stored = stored_image(data, LIMIT)
+    assert (stored.data, stored.width, stored.height) == (data, 20, 10)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "1", "CMYK", "I;16"])
 def test_other_modes_become_rgb(mode):
     format = "JPEG" if mode == "CMYK" else "PNG"
-    data, *_ = stored_image(encoded(noise().convert("L").convert(mode), format), LIMIT)
+    data = stored_image(encoded(noise().convert("L").convert(mode), format), LIMIT).data
     assert decoded(data).mode == "RGB"
 
 
 @pytest.mark.parametrize("format", ["WEBP", "BMP", "GIF", "TIFF"])
 def test_other_formats_become_png(format):
-    data, *_ = stored_image(encoded(noise(), format), LIMIT)
+    data = stored_image(encoded(noise(), format), LIMIT).data
     assert decoded(data).format == "PNG"
     assert decoded(data).mode == "RGB"
 
 
 def test_transparency_becomes_white():
     image = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    data, *_ = stored_image(encoded(image), LIMIT)
+    data = stored_image(encoded(image), LIMIT).data
     assert decoded(data).getpixel((0, 0)) == (255, 255, 255)
 
 
@@ -58,9 +59,9 @@ def test_exif_orientation_is_applied(format):
     image.paste("black", (0, 0, 10, 10))  # the left half; upright it is the top half
     exif = Image.Exif()
     exif[0x0112] = 6  # turn clockwise to see it upright
-    data, width, height = stored_image(encoded(image, format, exif=exif), LIMIT)
-    upright = decoded(data)
-    assert (width, height) == upright.size == (10, 20)
+    stored = stored_image(encoded(image, format, exif=exif), LIMIT)
+    upright = decoded(stored.data)
+    assert (stored.width, stored.height) == upright.size == (10, 20)
     assert upright.getpixel((5, 3))[0] < 50 < 200 < upright.getpixel((5, 16))[0]
     assert not dict(upright.getexif())
 

@@ -1,5 +1,6 @@
 """Prepared folders: whole or absent, the same by any route, and honest about bad rows."""
 
+import hashlib
 import json
 import os
 import signal
@@ -30,6 +31,8 @@ def test_rows_come_back_as_they_were(tmp_path, made_source, make_row, kind):
     assert manifest.rows == len(dataset) == 7
     for row, back in zip(rows, dataset, strict=True):
         assert back["images"][0].size == (8, 8)
+        (found,) = back.pop("image_hashes")
+        assert found == hashlib.sha256(b"8x8\n" + back["images"][0].tobytes()).hexdigest()
         assert {**row, "images": None} == {**back, "images": None}
 
 
@@ -224,7 +227,7 @@ def alter_shard(out: Path) -> None:
 
 def age_manifest(out: Path) -> None:
     file = out / "manifest.json"
-    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 99'))
 
 
 def damage_manifest(out: Path) -> None:
@@ -247,7 +250,7 @@ def damage_manifest(out: Path) -> None:
         ),
         (
             age_manifest,
-            "{out}/manifest.json has schema version 99, this code reads 1; prepare the data again",
+            "{out}/manifest.json has schema version 99, this code reads 2; prepare the data again",
         ),
         (damage_manifest, "{out}/manifest.json is damaged: Invalid JSON"),
     ],
