@@ -7,7 +7,8 @@ name is the `kind`, its value a class that can be called without arguments.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import entry_points
 from itertools import islice
 
@@ -23,7 +24,7 @@ from siqvl.data.sources.table import Table
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
-__all__ = ["SOURCES", "check", "rows", "size", "state"]
+__all__ = ["SOURCES", "check", "rows", "size", "state", "unread"]
 
 SOURCES: dict[str, SourceAdapter] = {
     "easy_vqa": EasyVQA(),
@@ -58,17 +59,29 @@ def rows(
     order; of a stream they are the first ones. `start` and `stop` cut a piece out of exactly this
     sequence, without reading what comes before it where the format allows.
     """
+    for read in unread(source, kind, seed, start=start, stop=stop):
+        yield read()
+
+
+def unread(
+    source: Source, kind: RowKind, seed: int, *, start: int = 0, stop: int | None = None
+) -> Iterator[Callable[[], Row]]:
+    """What `rows` gives, each row read when it is called: one that is passed over costs little."""
     if source.max_samples is not None:
         stop = source.max_samples if stop is None else min(stop, source.max_samples)
     found = _adapter(source).rows(resolve(source), kind, seed)
     if isinstance(found, Items):
         for index in _chosen(len(found), source, seed)[start:stop]:
-            yield found[index]
+            yield partial(found.__getitem__, index)
     elif isinstance(found, Stream):
-        for read in islice(found.unread, start, stop):
-            yield read()
+        yield from islice(found.unread, start, stop)
     else:
-        yield from islice(found, start, stop)
+        for row in islice(found, start, stop):
+            yield partial(_as_it_is, row)
+
+
+def _as_it_is(row: Row) -> Row:
+    return row
 
 
 def size(source: Source, kind: RowKind, seed: int) -> int | None:
