@@ -1,0 +1,129 @@
+"""Pictures -> features of the frozen vision tower, and the key of what computes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from siqvl.data.feature_shards import VERSION, Shape
+from siqvl.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Place = tuple[int, int]  # a row of the data set, and which of its images
+
+
+@dataclass(frozen=True)
+class Tower:
+    """What computes features, and the key they are kept under."""
+
+    model: SiQVLForConditionalGeneration
+    processor: SiQVLProcessor
+    precision: Precision
+    key: str
+    shape: Shape
+
+    @classmethod
+    def frozen(
+        cls,
+        model: SiQVLForConditionalGeneration,
+        processor: SiQVLProcessor,
+        precision: Precision,
+    ) -> Tower:
+        """Raises UserError when the tower is trainable."""
+        if not model.model.vision_tower_is_frozen:
+            raise UserError(
+                "cached features need a frozen vision tower, but this one is trainable; take "
+                "vision_tower out of `trainable`, or set cached_features: false"
+            )
+        config = model.config
+        shape = (config.patch_grid**2, config.vision_config.hidden_size)
+        return cls(model, processor, precision, _key(model, processor, precision), shape)
+
+    def features(self, pixels: torch.Tensor, images: list[str]) -> torch.Tensor:
+        """Pixels [n, 3, H, W] of `images` -> bf16 [n, patches, hidden] on the CPU."""
+        import torch
+
+        device = self.model.model.vision_tower.device
+        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        autocast = torch.autocast(device.type, dtype, enabled=self.precision != "fp32")
+        with torch.no_grad(), autocast:
+            features = self.model.model.get_vision_features(pixels.to(device)).bfloat16()
+        finite = features.isfinite().all(dim=(1, 2)).tolist()
+        if not all(finite):
+            raise UserError(
+                f"the vision tower gives NaN or infinite features in {self.precision} (picture "
+                f"{images[finite.index(False)]}); use another `precision` or repair its weights"
+            )
+        return features.cpu()
+
+
+def _key(
+    model: SiQVLForConditionalGeneration, processor: SiQVLProcessor, precision: Precision
+) -> str:
+    """Digest of everything that features depend on, but for the picture."""
+    import torch
+    from transformers import PretrainedConfig
+
+    general = PretrainedConfig().to_dict()  # names, labels and versions, which change no feature
+    config = model.config.vision_config.to_dict()
+    about = {
+        "version": VERSION,
+        "precision": precision,
+        "config": {name: value for name, value in config.items() if name not in general},
+        "image_processor": processor.image_processor.to_json_string(),
+        "implementation": type(processor.image_processor).__name__,
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, weight in sorted(model.model.vision_tower.state_dict().items()):
+        digest.update(f"\n{name} {weight.dtype} {list(weight.shape)}\n".encode())
+        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+class PixelBatches:
+    """Pictures of a data set as the tower takes them, batch by batch; picklable for workers."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        places: list[Place],
+        processor: SiQVLProcessor,
+        batch_size: int,
+    ) -> None:
+        # encoded pictures, so that of a row with many only the one that is asked for is decoded
+        self._rows = dataset.select_columns(["images"]).with_format("arrow")
+        self._places = places
+        self._image_processor = processor.image_processor
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self._places) // self._batch_size)
+
+    def __getitem__(self, batch: int) -> torch.Tensor:
+        from datasets import Image
+
+        if not 0 <= batch < len(self):
+            raise IndexError(batch)
+        start = batch * self._batch_size
+        images = [
+            Image().decode_example(self._rows[row]["images"][0][number].as_py())
+            for row, number in self._places[start : start + self._batch_size]
+        ]
+        return self._image_processor(images=images, return_tensors="pt")["pixel_values"]
+
+    def loader(self, workers: int) -> Iterable[torch.Tensor]:
+        """All batches in order, made by `workers` processes, or by this one when it is 0."""
+        from torch.utils.data import DataLoader
+
+        batches: Any = self  # DataLoader takes whatever has a length and items
+        return DataLoader(batches, batch_size=None, num_workers=workers)
