@@ -1,8 +1,14 @@
-"""Items -> padded batches. Collators leave the items as they are."""
+"""Items -> batches, padded or packed. Collators leave the items as they are.
+
+Wherever a batch has `pixel_values`, a collator that was given `features` (image hash -> what the
+frozen tower makes of that image) puts `vision_features` (images, patches, vision hidden) instead;
+its items come from `EncodedDataset.with_hashes`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from siqvl.data.encoded import IGNORED
@@ -14,6 +20,7 @@ if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor
 
 Batch = dict[str, Any]
+Features = Mapping[str, "torch.Tensor"]  # image hash -> (patches, vision hidden)
 
 
 class SFTCollator:
@@ -23,8 +30,9 @@ class SFTCollator:
     H, W) unless no item of the batch has an image.
     """
 
-    def __init__(self, processor: SiQVLProcessor) -> None:
+    def __init__(self, processor: SiQVLProcessor, features: Features | None = None) -> None:
         self.processor = processor
+        self.features = features
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         pad = self.processor.tokenizer.pad_token_id
@@ -34,7 +42,54 @@ class SFTCollator:
             "attention_mask": padded([[1] * len(row) for row in ids], 0),
             "labels": padded([item["labels"] for item in items], IGNORED),
         }
-        return batch | pixels(items, self.processor)
+        return batch | pictures(items, self.processor, self.features)
+
+
+class PackedCollator:
+    """Rows that share sequences, for supervised training: takes packs, each a list of items.
+
+    Returns: `input_ids`, `position_ids`, `labels`, each (B, T) for B packs, and the images of all
+    of them in reading order. The samples of a pack do not see each other, which transformers reads
+    off `position_ids` alone: they start again from 0 at every sample, and there is no attention
+    mask (with one, an all-ones one too, samples leak into each other). Nothing predicts the first
+    token of a sample, so its label is -100. What fills the shorter packs up is a sample of its own
+    without loss.
+
+    Args:
+        one_row: lay all packs of a batch into a single row (1, sum of their tokens), unpadded.
+            flash_attention_2 needs it: transformers recognises packed rows there only in batches
+            of one (modeling_flash_attention_utils.py `_is_packed_sequence`); with more, samples
+            would leak. Other kernels would only spend more on the larger mask.
+    """
+
+    def __init__(
+        self,
+        processor: SiQVLProcessor,
+        features: Features | None = None,
+        *,
+        one_row: bool = False,
+    ) -> None:
+        self.processor = processor
+        self.features = features
+        self.one_row = one_row
+
+    def __call__(self, packs: Sequence[Sequence[Item]]) -> Batch:
+        items = list(chain.from_iterable(packs))
+        rows = [items] if self.one_row else packs
+        width = max(sum(len(item["input_ids"]) for item in row) for row in rows)
+        pad = self.processor.tokenizer.pad_token_id
+        ids, positions, labels = [], [], []
+        for row in rows:
+            ids.append([token for item in row for token in item["input_ids"]])
+            labels.append([label for item in row for label in [IGNORED, *item["labels"][1:]]])
+            positions.append([place for item in row for place in range(len(item["input_ids"]))])
+            positions[-1].extend(range(width - len(positions[-1])))
+        batch = {
+            "input_ids": padded(ids, pad),
+            "position_ids": padded(positions, 0),
+            "labels": padded(labels, IGNORED),
+        }
+        return batch | pictures(items, self.processor, self.features)
 
 
 class PreferenceCollator:
@@ -51,9 +106,16 @@ class PreferenceCollator:
             expects; without it, once for each pair.
     """
 
-    def __init__(self, processor: SiQVLProcessor, *, repeat_images: bool = True) -> None:
+    def __init__(
+        self,
+        processor: SiQVLProcessor,
+        *,
+        repeat_images: bool = True,
+        features: Features | None = None,
+    ) -> None:
         self.processor = processor
         self.repeat_images = repeat_images
+        self.features = features
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         pad = self.processor.tokenizer.pad_token_id
@@ -66,7 +128,7 @@ class PreferenceCollator:
             "attention_mask": padded([[1] * len(row) for row in ids], 0),
             "completion_mask": padded(masks, 0),
         }
-        batch |= pixels(items, self.processor, repeats=2 if self.repeat_images else 1)
+        batch |= pictures(items, self.processor, self.features, 2 if self.repeat_images else 1)
         for name in ("ref_chosen_logps", "ref_rejected_logps"):
             if name in items[0]:
                 import torch
@@ -91,7 +153,7 @@ class GenerationCollator:
             "input_ids": padded(ids, pad, left=True),
             "attention_mask": padded([[1] * len(row) for row in ids], 0, left=True),
         }
-        return batch | pixels(items, self.processor)
+        return batch | pictures(items, self.processor)
 
 
 def padded(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> torch.Tensor:
@@ -105,8 +167,21 @@ def padded(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> 
     return torch.tensor([[*row, *fill] for row, fill in zip(rows, fills, strict=True)])
 
 
-def pixels(items: Sequence[Item], processor: SiQVLProcessor, repeats: int = 1) -> Batch:
-    """`pixel_values` (images, 3, H, W) of all images in order; empty when there are none."""
+def pictures(
+    items: Sequence[Item],
+    processor: SiQVLProcessor,
+    features: Features | None = None,
+    repeats: int = 1,
+) -> Batch:
+    """All images of the items in order, the whole list `repeats` times; empty if there are none."""
+    if features is not None:
+        import torch
+
+        hashes = [image_hash for item in items for image_hash in item["image_hashes"]]
+        if not hashes:
+            return {}
+        values = torch.stack([features[image_hash] for image_hash in hashes])
+        return {"vision_features": values.repeat(repeats, 1, 1) if repeats > 1 else values}
     images = [image for item in items for image in item["images"]]
     if not images:
         return {}

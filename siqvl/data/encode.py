@@ -8,8 +8,9 @@ from, and those after it the ids that generation has to produce.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from siqvl.data.encoded import IGNORED, Encoded, EncodedDataset, Sequences
 from siqvl.data.schema import Message, Row, RowKind, message
@@ -20,16 +21,21 @@ if TYPE_CHECKING:
 
     from siqvl.model.processing import SiQVLProcessor
 
+Turns = Literal["last", "all"]
+
 END_TOKEN = "<|im_end|>"
 
 
-def encode_sft(row: Row, processor: SiQVLProcessor) -> Encoded:
+def encode_sft(row: Row, processor: SiQVLProcessor, *, learn_turns: Turns = "last") -> Encoded:
     """A supervised row.
+
+    Args:
+        learn_turns: `all` puts loss on the assistant's turns in the prompt as well.
 
     Raises:
         ValueError: the placeholders in the text are not as many as the images of the row.
     """
-    return _encode(row, row["completion"], processor)
+    return _encode(row, row["completion"], processor, learn_turns)
 
 
 def encode_preference(row: Row, processor: SiQVLProcessor) -> tuple[Encoded, Encoded]:
@@ -53,16 +59,21 @@ def encode_prompt(row: Row, processor: SiQVLProcessor, *, suffix: str = "") -> E
     prompt = row["prompt"] if "prompt" in row else [message("user", row["question"])]
     prompt = [*prompt[:-1], message(prompt[-1]["role"], prompt[-1]["content"] + suffix)]
     text = _render(_with_images(prompt, len(row["images"])), processor, open_turn=True)
-    return Encoded(_tokenize(text, processor, row), [], len(row["images"]))
+    _check_placeholders(row, text, processor)
+    return Encoded(_tokenize(text, processor), [], len(row["images"]))
 
 
-def _encode(row: Row, completion: Sequence[Message], processor: SiQVLProcessor) -> Encoded:
-    count = len(row["images"])
-    turns = _with_images([*row["prompt"], *completion], count)
+def _encode(
+    row: Row,
+    completion: Sequence[Message],
+    processor: SiQVLProcessor,
+    learn_turns: Turns = "last",
+) -> Encoded:
+    turns = _with_images([*row["prompt"], *completion], len(row["images"]))
     input_ids: list[int] = []
     labels: list[int] = []
     done = ""  # text that is tokenised already
-    for index in range(len(row["prompt"]), len(turns)):
+    for index in range(len(row["prompt"]) if learn_turns == "last" else 0, len(turns)):
         if turns[index]["role"] != "assistant":
             continue
         opened = _render(turns[:index], processor, open_turn=True)
@@ -70,12 +81,13 @@ def _encode(row: Row, completion: Sequence[Message], processor: SiQVLProcessor) 
         end = closed.rindex(END_TOKEN) + len(END_TOKEN)
         if not (opened.startswith(done) and closed.startswith(opened) and end > len(opened)):
             raise ValueError("the chat template does not render a conversation turn after turn")
-        context = _tokenize(opened[len(done) :], processor, row if not done else None)
-        answer = _tokenize(closed[len(opened) : end], processor, None)
+        context = _tokenize(opened[len(done) :], processor)
+        answer = _tokenize(closed[len(opened) : end], processor)
         input_ids += context + answer
         labels += [IGNORED] * len(context) + answer
         done = closed[:end]
-    return Encoded(input_ids, labels, count)
+    _check_placeholders(row, done, processor)
+    return Encoded(input_ids, labels, len(row["images"]))
 
 
 def _with_images(messages: Sequence[Message], count: int) -> list[dict[str, Any]]:
@@ -94,19 +106,18 @@ def _render(turns: list[dict[str, Any]], processor: SiQVLProcessor, *, open_turn
     return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn)
 
 
-def _tokenize(text: str, processor: SiQVLProcessor, row: Row | None) -> list[int]:
-    """Ids of rendered text; `row` is given for the part that holds its images."""
-    expected = len(row["images"]) if row else 0
+def _check_placeholders(row: Row, text: str, processor: SiQVLProcessor) -> None:
     found = text.count(processor.image_token)
-    if found != expected:
+    if found != len(row["images"]):
         raise ValueError(
-            f"row {row['id'] if row else '(later turn)'} has {expected} images but {found} image "
-            "placeholders; literal image tokens must be neutralised when data is prepared"
+            f"row {row['id']} has {len(row['images'])} images but {found} image placeholders; "
+            "literal image tokens must be neutralised when data is prepared"
         )
-    if found:
-        text = text.replace(
-            processor.image_token, processor.image_token * processor.num_image_tokens
-        )
+
+
+def _tokenize(text: str, processor: SiQVLProcessor) -> list[int]:
+    """Ids of rendered text, its placeholders grown to the tokens that an image takes."""
+    text = text.replace(processor.image_token, processor.image_token * processor.num_image_tokens)
     return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
@@ -116,9 +127,17 @@ def encode_dataset(
     *,
     kind: RowKind,
     max_length: int,
+    max_images: int | None = None,
+    learn_turns: Turns = "last",
     prompt_suffix: str = "",
 ) -> EncodedDataset:
-    """Encode all rows; those longer than `max_length` tokens are left out, never cut.
+    """Encode all rows; those over a limit are left out and counted by reason, never cut.
+
+    Args:
+        max_length: tokens of a row, those of its images included.
+        max_images: images of a row.
+        learn_turns: see `encode_sft`; a preference row always learns its last turn alone.
+        prompt_suffix: see `encode_prompt`.
 
     Raises:
         UserError: nothing is left.
@@ -126,38 +145,49 @@ def encode_dataset(
     """
     from tqdm import tqdm
 
-    encode = _encoder(kind, processor, prompt_suffix)
-    kept: list[tuple[Encoded, ...]] = []
+    encode = _encoder(kind, processor, learn_turns, prompt_suffix)
+    names = ("chosen", "rejected") if kind is RowKind.PREFERENCE else ("",)
+    sequences = {name: Sequences() for name in names}
     rows: list[int] = []
+    num_images: list[int] = []
+    left_out: Counter[str] = Counter()
     shortest = None
     progress = tqdm(
         _texts(dataset), total=len(dataset), desc="encode", unit=" rows", mininterval=1.0
     )
     for index, row in enumerate(progress):
+        if max_images is not None and len(row["images"]) > max_images:
+            left_out["more images than max_images"] += 1
+            continue
         sides = encode(row)
         length = max(map(len, sides))
         shortest = min(shortest or length, length)
-        if length <= max_length:
-            kept.append(sides)
-            rows.append(index)
-    if not kept:
-        raise UserError(
-            f"none of {len(dataset)} rows fits into max_length {max_length}: the shortest takes "
-            f"{shortest} tokens; raise `max_length`"
-        )
-    names = ("chosen", "rejected") if kind is RowKind.PREFERENCE else ("",)
-    sequences = {
-        name: Sequences([sides[side] for sides in kept]) for side, name in enumerate(names)
-    }
-    num_images = [sides[0].num_images for sides in kept]
-    return EncodedDataset(dataset, kind, sequences, rows, num_images, len(dataset) - len(kept))
+        if length > max_length:
+            left_out["longer than max_length"] += 1
+            continue
+        for into, side in zip(sequences.values(), sides, strict=True):
+            into.append(side)
+        rows.append(index)
+        num_images.append(sides[0].num_images)
+    if not rows:
+        raise UserError(_nothing_left(len(dataset), shortest, max_length, max_images))
+    return EncodedDataset(dataset, kind, sequences, rows, num_images, dict(left_out))
+
+
+def _nothing_left(count: int, shortest: int | None, max_length: int, max_images: int | None) -> str:
+    if shortest is None:
+        return f"all of {count} rows have more than max_images {max_images} images; raise it"
+    return (
+        f"none of {count} rows fits into max_length {max_length}: the shortest takes {shortest} "
+        "tokens; raise `max_length`"
+    )
 
 
 def _encoder(
-    kind: RowKind, processor: SiQVLProcessor, prompt_suffix: str
+    kind: RowKind, processor: SiQVLProcessor, learn_turns: Turns, prompt_suffix: str
 ) -> Callable[[Row], tuple[Encoded, ...]]:
     if kind is RowKind.SFT:
-        return lambda row: (encode_sft(row, processor),)
+        return lambda row: (encode_sft(row, processor, learn_turns=learn_turns),)
     if kind is RowKind.PREFERENCE:
         return lambda row: encode_preference(row, processor)
     return lambda row: (encode_prompt(row, processor, suffix=prompt_suffix),)
@@ -169,5 +199,6 @@ def _texts(dataset: Dataset) -> Iterator[Row]:
 
     for table in dataset.with_format("arrow").iter(batch_size=256):
         counts = pc.list_value_length(table["images"]).to_pylist()
-        for row, count in zip(table.drop_columns("images").to_pylist(), counts, strict=True):
+        texts = table.select([name for name in table.column_names if not name.startswith("image")])
+        for row, count in zip(texts.to_pylist(), counts, strict=True):
             yield row | {"images": [None] * count}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siqvl.data.schema import RowKind
+from siqvl.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +33,15 @@ class Encoded:
         return len(self.input_ids)
 
 
+class UnreadablePicture(UserError):
+    """A stored picture that does not decode any more; the message names its row."""
+
+    def __init__(self, message: str) -> None:
+        # A DataLoader worker's exception is made anew in the main process, its traceback put
+        # before its message: keep the sentence alone.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
 class EncodedDataset:
     """Ids and labels in memory, images decoded from the shards when an item is asked for.
 
@@ -41,11 +52,13 @@ class EncodedDataset:
       `images`
     - evaluation: `input_ids`, `images`
 
+    In the view that `with_hashes` gives, `image_hashes` (a list of str) stands for `images`.
+
     Attributes:
         lengths: tokens of each item (of the longer side of a pair), for grouping by length.
         num_images: images of each item.
         rows: index of each item in the data set that was encoded.
-        left_out: rows that were longer than `max_length`.
+        left_out: reason -> rows that were over a limit of `encode_dataset`.
     """
 
     def __init__(
@@ -55,9 +68,10 @@ class EncodedDataset:
         sequences: dict[str, Sequences],
         rows: list[int],
         num_images: list[int],
-        left_out: int,
+        left_out: dict[str, int],
     ) -> None:
-        self._images = dataset.select_columns(["images"])
+        self._stored = dataset
+        self._pictures = "images"  # the column that stands for them in an item
         self._sequences = sequences
         self.kind = kind
         self.rows = rows
@@ -65,25 +79,60 @@ class EncodedDataset:
         self.left_out = left_out
         each = [sequence.lengths() for sequence in sequences.values()]
         self.lengths: list[int] = [max(pair) for pair in zip(*each, strict=True)]
+        # Asked for one at a time: a row of the whole data set would decode every column.
+        self._images = dataset.select_columns(["images"])
+        self._hashes = (
+            dataset.select_columns(["image_hashes"])
+            if "image_hashes" in dataset.column_names
+            else None
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Item:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
-        index %= len(self)
+        index = self._position(index)
         item: Item = {}
         for side, sequences in self._sequences.items():
             prefix = f"{side}_" if side else ""
             item[f"{prefix}input_ids"], labels = sequences[index]
             if self.kind is not RowKind.EVALUATION:
                 item[f"{prefix}labels"] = labels
+        if self._pictures == "image_hashes":
+            return item | {"image_hashes": self.image_hashes(index)}
         return item | {"images": self.images(index)}
 
     def images(self, index: int) -> list[Image.Image]:
-        """The decoded images of an item."""
-        return self._images[self.rows[index]]["images"]
+        """The decoded images of an item.
+
+        Raises:
+            UnreadablePicture: one of them does not decode.
+        """
+        row = self.rows[self._position(index)]
+        try:
+            return self._images[row]["images"]
+        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, …
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UnreadablePicture(
+                f"a picture of row {self.row_id(index)} cannot be read ({reason}); prepare the "
+                "data again"
+            ) from None
+
+    def image_hashes(self, index: int) -> list[str]:
+        """The content hashes of an item's images, under which their features are cached."""
+        if self._hashes is None:
+            raise ValueError("these rows were stored without the column image_hashes")
+        return self._hashes[self.rows[self._position(index)]]["image_hashes"]
+
+    def row_id(self, index: int) -> str:
+        """The id of the stored row that an item was made from."""
+        return self._stored.select_columns(["id"])[self.rows[self._position(index)]]["id"]
+
+    def with_hashes(self) -> EncodedDataset:
+        """A view whose items carry `image_hashes` for `images`, so that nothing is decoded."""
+        view = copy(self)
+        view._pictures = "image_hashes"
+        return view
 
     def to_dataset(self) -> Dataset:
         """The same items as a `datasets.Dataset`, which TRL's DPOTrainer insists on.
@@ -96,38 +145,43 @@ class EncodedDataset:
         columns = {}
         for side, sequences in self._sequences.items():
             prefix = f"{side}_" if side else ""
-            ids, labels = sequences.columns(self.rows, len(self._images))
+            ids, labels = sequences.columns(self.rows, len(self._stored))
             columns[f"{prefix}input_ids"] = ids
             if self.kind is not RowKind.EVALUATION:
                 columns[f"{prefix}labels"] = labels
+        pictures = self._stored.select_columns([self._pictures])
         # all rows, then a selection: joining columns to a selection would copy the images
-        joined = concatenate_datasets([self._images, Dataset(pa.table(columns))], axis=1)
+        joined = concatenate_datasets([pictures, Dataset(pa.table(columns))], axis=1)
         return joined.select(self.rows)
+
+    def _position(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"item {index} of {len(self)}")
+        return index % len(self)
 
 
 class Sequences:
     """Many token sequences, back to back in two arrays: 5 bytes a token instead of 36."""
 
-    def __init__(self, encoded: Sequence[Encoded]) -> None:
-        import numpy as np
+    def __init__(self) -> None:
+        self._ids = array("i")
+        self._learned = array("b")  # 1 where the label is the token itself
+        self._ends = array("q", [0])
 
-        lengths = [len(one) for one in encoded]
-        self._ends = np.cumsum([0, *lengths])
-        self._ids = np.fromiter((i for one in encoded for i in one.input_ids), np.int32)
-        self._learned = np.fromiter(
-            (label != IGNORED for one in encoded for label in (one.labels or [IGNORED] * len(one))),
-            np.bool_,
-        )
+    def append(self, one: Encoded) -> None:
+        """Take one more; all have to be there before the first is asked for."""
+        self._ids.extend(one.input_ids)
+        self._learned.extend([label != IGNORED for label in one.labels or [IGNORED] * len(one)])
+        self._ends.append(len(self._ids))
 
     def __getitem__(self, index: int) -> tuple[list[int], list[int]]:
         part = slice(self._ends[index], self._ends[index + 1])
-        ids: np.ndarray = self._ids[part]
-        labels = ids.copy()
-        labels[~self._learned[part]] = IGNORED
-        return ids.tolist(), labels.tolist()
+        ids = self._ids[part].tolist()
+        learned = self._learned[part]
+        return ids, [one if learns else IGNORED for one, learns in zip(ids, learned, strict=True)]
 
     def lengths(self) -> list[int]:
-        return (self._ends[1:] - self._ends[:-1]).tolist()
+        return self._lengths().tolist()
 
     def columns(self, rows: list[int], total: int) -> tuple[LargeListArray, LargeListArray]:
         """Ids and labels as Arrow lists, empty in those of `total` rows that are not in `rows`."""
@@ -135,10 +189,16 @@ class Sequences:
         import pyarrow as pa
 
         lengths = np.zeros(total, np.int64)
-        lengths[rows] = self._ends[1:] - self._ends[:-1]
+        lengths[rows] = self._lengths()
         ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
-        labels = np.where(self._learned, self._ids, np.int32(IGNORED))
+        ids = np.frombuffer(self._ids, np.int32)
+        labels = np.where(np.frombuffer(self._learned, np.bool_), ids, np.int32(IGNORED))
         return (
-            pa.LargeListArray.from_arrays(ends, pa.array(self._ids)),
+            pa.LargeListArray.from_arrays(ends, pa.array(ids)),
             pa.LargeListArray.from_arrays(ends, pa.array(labels)),
         )
+
+    def _lengths(self) -> np.ndarray:
+        import numpy as np
+
+        return np.diff(np.frombuffer(self._ends, np.int64))

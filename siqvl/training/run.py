@@ -22,11 +22,14 @@ from siqvl.version import code_version
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import Trainer
 
+    from siqvl.data.batching import BatchPlan
     from siqvl.data.encoded import EncodedDataset
+    from siqvl.data.features import FeatureCache
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
+    from siqvl.training.dpo import PreferenceTrainer
+    from siqvl.training.sft import SFTTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +103,13 @@ def _train(inputs: StageInputs) -> None:
     counts = freeze(model, inputs.recipe.stage(inputs.stage).trainable)
     work_dir = _work_dir(inputs, parent, manifest)
     encoded = _encode(inputs, processor, dataset)
-    trainer = _build_trainer(inputs, model, processor, encoded, work_dir)
+    features = _features(inputs, model, processor, dataset, encoded)
+    trainer = _build_trainer(
+        inputs, model, processor, encoded, features, manifest.rows_of_sources, work_dir
+    )
+    data_metrics = _data_metrics(trainer.loader.plan)
+    if inputs.log and trainer.is_world_process_zero():
+        inputs.log.metrics(data_metrics)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(work_dir))
 
     if trainer.is_world_process_zero():
@@ -109,7 +118,8 @@ def _train(inputs: StageInputs) -> None:
             for key, value in result.metrics.items()
             if key in {"train_loss", "train_runtime", "train_samples_per_second"}
         }
-        metrics |= {"rows": float(len(encoded)), "rows_left_out": float(encoded.left_out)}
+        left_out = float(sum(encoded.left_out.values()))
+        metrics |= {"rows": float(len(encoded)), "rows_left_out": left_out, **data_metrics}
         metrics |= {f"trainable_{part}": float(count) for part, count in counts.items()}
         write_checkpoint(
             inputs.output,
@@ -162,18 +172,63 @@ def _assemble(spec: Model) -> tuple[SiQVLForConditionalGeneration, SiQVLProcesso
 def _encode(inputs: StageInputs, processor: SiQVLProcessor, dataset: Dataset) -> EncodedDataset:
     from siqvl.data.encode import encode_dataset
 
-    max_length = inputs.recipe.stage(inputs.stage).max_length
+    stage = inputs.recipe.stage(inputs.stage)
     encoded = encode_dataset(
-        dataset, processor, kind=STAGES[inputs.stage].rows, max_length=max_length
+        dataset,
+        processor,
+        kind=STAGES[inputs.stage].rows,
+        max_length=stage.max_length,
+        max_images=stage.max_images,
+        learn_turns=stage.learn_turns,
     )
-    if encoded.left_out:
-        logger.warning(
-            "%d of %d rows are longer than max_length %d and were left out",
-            encoded.left_out,
-            len(dataset),
-            max_length,
-        )
+    for reason, rows in encoded.left_out.items():
+        logger.warning("%d of %d rows were left out: %s", rows, len(dataset), reason)
     return encoded
+
+
+def _features(
+    inputs: StageInputs,
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    dataset: Dataset,
+    encoded: EncodedDataset,
+) -> FeatureCache | None:
+    """The cached tower features of the rows that are trained on, if the stage wants them."""
+    recipe, stage = inputs.recipe, inputs.recipe.stage(inputs.stage)
+    if not stage.cached_features:
+        return None
+    import torch
+    from accelerate import PartialState
+
+    from siqvl.data.features import cached_features
+
+    state = PartialState(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
+    model.to(state.device)  # type: ignore[arg-type]  # transformers wraps `to` untyped
+    return cached_features(
+        Path(recipe.features_dir or Path(recipe.output_dir) / "features"),
+        dataset.select(encoded.rows),
+        model=model,
+        processor=processor,
+        precision=stage.precision,
+        batch_size=recipe.features_batch_size,
+        workers=stage.loader_workers,
+        rank=state.process_index,
+        world=state.num_processes,
+        barrier=state.wait_for_everyone,
+    )
+
+
+def _data_metrics(plan: BatchPlan) -> dict[str, float]:
+    """The realised mixture of the run that is planned, and what padding will cost."""
+    shares = plan.realised()
+    rows = sum(share.rows for share in shares)
+    metrics = {"data/padding_share": plan.padding_share()}
+    for number, share in enumerate(shares):
+        name = f"data/source {number} {share.source}"
+        metrics[f"{name}/rows"] = float(share.rows)
+        metrics[f"{name}/tokens"] = float(share.tokens)
+        metrics[f"{name}/share"] = share.rows / rows
+    return metrics
 
 
 def _build_trainer(
@@ -181,8 +236,10 @@ def _build_trainer(
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
     encoded: EncodedDataset,
+    features: FeatureCache | None,
+    rows_of_sources: list[int],
     work_dir: Path,
-) -> Trainer:
+) -> SFTTrainer | PreferenceTrainer:
     from siqvl.tracking.callback import MetricLogger
     from siqvl.training.dpo import dpo_trainer
     from siqvl.training.sft import sft_trainer
@@ -191,8 +248,10 @@ def _build_trainer(
     common: dict[str, Any] = {
         "stage": stage,
         "recipe": inputs.recipe,
+        "rows_of_sources": rows_of_sources,
         "work_dir": work_dir,
         "callbacks": [MetricLogger(inputs.log)] if inputs.log else [],
+        "features": features,
     }
     if isinstance(stage, DPOStage):
         reference, _ = _load_model(inputs.recipe, inputs.checkpoint)

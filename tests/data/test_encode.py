@@ -110,7 +110,7 @@ def test_the_data_set_holds_what_the_rows_encode_to(prepared, processor, kind):
     dataset, _ = load_prepared(prepared / kind, kind)
     encoded = encode_dataset(dataset, processor, kind=kind, max_length=1000)
     assert len(encoded) == 24
-    assert encoded.left_out == 0
+    assert encoded.left_out == {}
     assert encoded.num_images == [1] * 24
     item, row = encoded[5], dataset[5]
     assert item["images"][0].tobytes() == row["images"][0].tobytes()
@@ -135,7 +135,7 @@ def test_longer_rows_are_left_out_and_never_cut(prepared, processor):
     limit = sorted(lengths)[12]
     encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=limit)
     assert encoded.rows == [i for i, length in enumerate(lengths) if length <= limit]
-    assert encoded.left_out == 24 - len(encoded)
+    assert encoded.left_out == {"longer than max_length": 24 - len(encoded)}
     assert encoded[0]["images"][0] == dataset[encoded.rows[0]]["images"][0]
     with pytest.raises(
         UserError, match=rf"none of 24 rows fits .* 5: the shortest takes {min(lengths)}"
@@ -185,7 +185,7 @@ def test_items_are_the_same_as_a_hugging_face_data_set(prepared, processor, kind
     dataset, _ = load_prepared(prepared / kind, kind)
     lengths = encode_dataset(dataset, processor, kind=kind, max_length=1000).lengths
     encoded = encode_dataset(dataset, processor, kind=kind, max_length=sorted(lengths)[12])
-    assert 0 < encoded.left_out < 24
+    assert 0 < encoded.left_out["longer than max_length"] < 24
     converted = encoded.to_dataset()
     assert len(converted) == len(encoded)
     for ours, theirs in zip(encoded, converted, strict=True):
