@@ -7,7 +7,8 @@ global batch begins the next, so no batch is smaller than the others and no row 
 - packed: a sequence is a pack of rows (`siqvl.data.packing`). Packs are made within windows of
   PACK_WINDOW rows of the shuffled epoch, and shuffled in their window.
 - grouped: a sequence is a row; within windows of GROUP_WINDOW global batches rows are sorted by
-  length, and the global batches that result are shuffled.
+  length, and the global batches that result are shuffled. A batch that two epochs share is left
+  out of that: it comes first, so that no epoch ends late.
 - padded: a sequence is a row, in the order of the epoch.
 
 The rows of a step depend on how many sequences it has, not on how these are divided into batches,
@@ -258,7 +259,8 @@ class BatchPlan:
                 self._rests.append(sequences.part(whole, len(sequences)))
             sequences = sequences.part(0, whole)
             if self.batching == "grouped":
-                sequences = self._grouped(sequences, epoch)
+                first = self.sequences_per_step if len(self._rests[epoch]) else 0
+                sequences = self._grouped(sequences, epoch, first)
             _keep(self._blocks, epoch, Block(self._starts[epoch], steps, sequences))
         return self._blocks[epoch]
 
@@ -294,14 +296,16 @@ class BatchPlan:
             sizes.append(np.array([len(packs[pack]) for pack in order], np.int64))
         return Sequences.of_sizes(np.concatenate(packed), np.concatenate(sizes))
 
-    def _grouped(self, sequences: Sequences, epoch: int) -> Sequences:
+    def _grouped(self, sequences: Sequences, epoch: int, first: int) -> Sequences:
+        """The first sequences stay first: they complete the epoch before."""
         import numpy as np
 
         rng = np.random.default_rng([self.mixture.seed, epoch])
         size = GROUP_WINDOW * self.sequences_per_step
+        starts = sorted({0, *range(first, len(sequences), size)})
         batches = [sequences.items[:0]]
-        for first in range(0, len(sequences), size):
-            window = sequences.items[first : first + size]
+        for start, end in pairwise([*starts, len(sequences)]):
+            window = sequences.items[start:end]
             ordered = window[np.argsort(self.mixture.lengths[window], kind="stable")]
             batches.append(rng.permutation(ordered.reshape(-1, self.sequences_per_step)).ravel())
         return Sequences(np.concatenate(batches), sequences.ends)

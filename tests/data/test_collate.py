@@ -1,12 +1,19 @@
 """Batches against TRL's own collators, and against expectations written by hand."""
 
 import copy
+from itertools import accumulate, pairwise
+from typing import ClassVar
 
 import pytest
 import torch
 from PIL import Image
 
-from siqvl.data.collate import GenerationCollator, PreferenceCollator, SFTCollator
+from siqvl.data.collate import (
+    GenerationCollator,
+    PackedCollator,
+    PreferenceCollator,
+    SFTCollator,
+)
 from siqvl.data.encode import encode_preference, encode_prompt, encode_sft
 from siqvl.data.schema import RowKind, message
 
@@ -160,3 +167,103 @@ def test_collators_leave_items_as_they_are(processor, rows):
     before = copy.deepcopy(items)
     PreferenceCollator(processor)(items)
     assert items == before
+
+
+def packed_items(rows, processor):
+    """Two packs of 2 and 1 samples, made of texts and none, one and two images."""
+    first, second, third = sft_items(rows(RowKind.SFT), processor)
+    return [[first, third], [second]]
+
+
+def test_packing_by_hand(processor):
+    pad = processor.tokenizer.pad_token_id
+    packs = [
+        [
+            {"input_ids": [5, 6, 7], "labels": [-100, 6, 7], "images": []},
+            {"input_ids": [8, 9], "labels": [8, 9], "images": []},
+        ],
+        [{"input_ids": [4, 3], "labels": [-100, 3], "images": []}],
+    ]
+    batch = PackedCollator(processor)(packs)
+    assert set(batch) == {"input_ids", "position_ids", "labels"}
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9], [4, 3, pad, pad, pad]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 1, 0, 1, 2]]
+    assert batch["labels"].tolist() == [[-100, 6, 7, -100, 9], [-100, 3, -100, -100, -100]]
+    batch = PackedCollator(processor, one_row=True)(packs)
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8, 9, 4, 3]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 0, 1]]
+    assert batch["labels"].tolist() == [[-100, 6, 7, -100, 9, -100, 3]]
+
+
+@pytest.mark.parametrize("one_row", [False, True])
+def test_a_packed_batch_holds_what_the_padded_one_holds(processor, rows, one_row):
+    packs = packed_items(rows, processor)
+    packed = PackedCollator(processor, one_row=one_row)(packs)
+    padded = SFTCollator(processor)([item for pack in packs for item in pack])
+    assert torch.equal(packed["pixel_values"], padded["pixel_values"])
+    for key in ("input_ids", "labels"):
+        samples = [
+            row[mask.bool()].tolist()
+            for row, mask in zip(padded[key], padded["attention_mask"], strict=True)
+        ]
+        found = []
+        for row, positions in zip(packed[key], packed["position_ids"], strict=True):
+            starts = [*(positions == 0).nonzero().flatten().tolist(), len(positions)]
+            found += [row[a:b].tolist() for a, b in pairwise(starts)]
+        fill = [one for one in found if one not in samples]
+        assert [one for one in found if one in samples] == samples
+        assert len(fill) == (0 if one_row else 1)
+
+
+def test_flash_attention_sees_the_borders_of_one_row_alone(processor, rows):
+    """transformers' own reading of the positions; in a batch of two rows it sees no border."""
+    from transformers import modeling_flash_attention_utils as flash
+
+    packs = packed_items(rows, processor)
+    row = PackedCollator(processor, one_row=True)(packs)["position_ids"]
+    assert flash._is_packed_sequence(row, batch_size=1)
+    (borders, _), (longest, _) = flash.prepare_fa_kwargs_from_position_ids(row)
+    lengths = [len(item["input_ids"]) for pack in packs for item in pack]
+    assert borders.tolist() == [0, *accumulate(lengths)]
+    assert longest == max(lengths)
+    two_rows = PackedCollator(processor)(packs)["position_ids"]
+    assert not flash._is_packed_sequence(two_rows, batch_size=2)
+
+
+class TestCachedFeatures:
+    """Items name their images; batches hold what the tower made of these, in reading order."""
+
+    features: ClassVar = {
+        name: torch.full((5, 3), ord(name), dtype=torch.bfloat16) for name in "abcd"
+    }
+
+    def items(self, *names: str) -> list[dict]:
+        tokens = {"input_ids": [5, 6], "labels": [-100, 6]}
+        pair = {
+            f"{side}_{key}": ids for side in ("chosen", "rejected") for key, ids in tokens.items()
+        }
+        return [tokens | pair | {"image_hashes": list(name)} for name in names]
+
+    def shown(self, batch: dict) -> str:
+        assert "pixel_values" not in batch
+        assert batch["vision_features"].dtype == torch.bfloat16
+        assert batch["vision_features"].shape[1:] == (5, 3)
+        return "".join(chr(int(image[0, 0])) for image in batch["vision_features"])
+
+    def test_of_padded_batches(self, processor):
+        collate = SFTCollator(processor, self.features)
+        assert self.shown(collate(self.items("b", "", "da", "b"))) == "bdab"
+
+    def test_of_packed_batches(self, processor):
+        first, second, third = self.items("b", "da", "")
+        collate = PackedCollator(processor, self.features)
+        assert self.shown(collate([[second, third], [first]])) == "dab"
+
+    @pytest.mark.parametrize(("repeat", "expected"), [(True, "bdabda"), (False, "bda")])
+    def test_of_pairs(self, processor, repeat, expected):
+        collate = PreferenceCollator(processor, repeat_images=repeat, features=self.features)
+        assert self.shown(collate(self.items("b", "da"))) == expected
+
+    def test_of_texts_alone(self, processor):
+        batch = SFTCollator(processor, self.features)(self.items("", ""))
+        assert set(batch) == {"input_ids", "attention_mask", "labels"}

@@ -1,0 +1,167 @@
+"""Batches of a run: the same ones whatever happens on the way."""
+
+from itertools import islice
+
+import pytest
+import torch
+from accelerate import Accelerator, skip_first_batches
+from made_rows import conversation, stored
+
+from siqvl.data.batching import BatchPlan
+from siqvl.data.collate import PackedCollator, SFTCollator
+from siqvl.data.encode import encode_dataset
+from siqvl.data.loader import PlanSampler, TrainingLoader
+from siqvl.data.mixture import Mixture
+from siqvl.data.schema import RowKind
+from siqvl.errors import UserError
+
+KINDS = ["packed", "grouped", "padded"]
+ROWS = 23
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return [
+        conversation(number, number % 3, [("What?" * (1 + number % 5), f"{number}")])
+        for number in range(ROWS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def encoded(rows, processor):
+    return encode_dataset(stored(rows), processor, kind=RowKind.SFT, max_length=400)
+
+
+@pytest.fixture
+def make_loader(encoded, processor):
+    def build(kind: str, *, data=encoded, seed=0, steps=8, rank=0, workers=0, **division):
+        mixture = Mixture([0] * ROWS, data.lengths, names=["made"], weights=[1.0], seed=seed)
+        division = {"batch_size": 2, "accumulation": 2, "world": 1} | division
+        plan = BatchPlan(
+            mixture, data.num_images, batching=kind, steps=steps, pack_length=400, **division
+        )
+        collate = PackedCollator(processor) if kind == "packed" else SFTCollator(processor)
+        return TrainingLoader(data, collate, plan, rank=rank, workers=workers)
+
+    return build
+
+
+def same(one: dict, other: dict) -> bool:
+    return set(one) == set(other) and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def all_same(some, others) -> bool:
+    return all(same(one, other) for one, other in zip(some, others, strict=True))
+
+
+def test_a_loader_gives_what_the_plan_says(make_loader, encoded, processor):
+    loader = make_loader("padded")
+    batches = list(loader)
+    assert len(batches) == len(loader) == 16
+    for number, batch in enumerate(batches):
+        items = [encoded[item] for item in loader.plan.batch(*divmod(number, 2))]
+        assert same(batch, SFTCollator(processor)(items))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_goes_on_in_the_middle_of_an_epoch(make_loader, kind, workers):
+    straight = list(make_loader(kind))
+    interrupted = make_loader(kind, workers=workers)
+    batches = iter(interrupted)
+    seen = [next(batches) for _ in range(5)]
+    state = interrupted.state_dict()  # workers are ahead by now; what they hold does not count
+    resumed = make_loader(kind, workers=workers)
+    resumed.load_state_dict(state)
+    assert resumed.state_dict() == state
+    assert all_same([*seen, *resumed], straight)
+
+
+def test_a_loader_goes_on_where_its_iteration_was_left(make_loader):
+    straight = list(make_loader("padded"))
+    loader = make_loader("padded")
+    seen = list(islice(loader, 3))
+    assert all_same([*seen, *loader], straight)
+
+
+def test_a_state_holds_for_another_division_of_the_steps(make_loader):
+    loader = make_loader("grouped", batch_size=2, accumulation=4)
+    batches = iter(loader)
+    for _ in range(4 * 3):
+        next(batches)
+    state = loader.state_dict()
+    for rank in range(2):
+        division = {"batch_size": 4, "accumulation": 1, "world": 2, "rank": rank}
+        resumed = make_loader("grouped", **division)
+        resumed.load_state_dict(state)
+        assert all_same(resumed, list(make_loader("grouped", **division))[3:])
+
+
+def test_a_state_inside_of_a_batch_is_refused(make_loader):
+    loader = make_loader("padded", batch_size=2, accumulation=4)
+    next(iter(loader))
+    with pytest.raises(UserError, match="2 sequences, lies inside of a batch of 8 sequences"):
+        make_loader("padded", batch_size=8, accumulation=1).load_state_dict(loader.state_dict())
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 4}], ids=str)
+def test_a_state_of_another_plan_is_refused(make_loader, change):
+    state = make_loader("padded").state_dict()
+    with pytest.raises(UserError, match="belongs to another plan"):
+        make_loader("padded", **change).load_state_dict(state)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_devices_share_every_step_between_them(make_loader, kind):
+    alone = PlanSampler(make_loader(kind, batch_size=12, accumulation=1).plan)
+    plan = make_loader(kind, batch_size=2, accumulation=2, world=3).plan
+    devices = [list(PlanSampler(plan, rank)) for rank in range(3)]
+    for step, whole in enumerate(alone):
+        parts = [key for micro in (0, 1) for device in devices for key in device[2 * step + micro]]
+        assert parts == whole
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["packed", "grouped"])
+def test_accelerate_skips_to_the_same_batches(make_loader, kind, workers):
+    """How Hugging Face's Trainer resumes."""
+    straight = list(make_loader(kind))
+    plain = make_loader(kind, workers=workers).dataloader()
+    assert len(plain) == 16
+    skipped = skip_first_batches(plain, 5)
+    assert len(skipped) == 11
+    assert all_same(skipped, straight[5:])
+    prepared = Accelerator(cpu=True).prepare(make_loader(kind, workers=workers).dataloader())
+    assert all_same(skip_first_batches(prepared, 5), straight[5:])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_names_its_row(rows, processor, make_loader, workers):
+    damaged = [dict(row) for row in rows]
+    damaged[7]["images"] = [damaged[7]["images"][0][:40]]
+    data = encode_dataset(stored(damaged), processor, kind=RowKind.SFT, max_length=400)
+    message = r"^a picture of row made/7 cannot be read \([^\n]*\); prepare the data again$"
+    loader = make_loader("padded", data=data, workers=workers)
+    with pytest.raises(UserError, match=message):
+        list(loader)
+    with pytest.raises(UserError, match=message):
+        list(skip_first_batches(make_loader("packed", data=data, workers=workers).dataloader(), 0))
+
+
+def test_with_hashes_no_picture_is_opened(encoded, processor, make_loader, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.setattr(Image, "open", lambda *args, **options: pytest.fail("decoded"))
+    features = {
+        name: torch.full((16, 4), float(number), dtype=torch.bfloat16)
+        for number, name in enumerate(
+            name for index in range(ROWS) for name in encoded.image_hashes(index)
+        )
+    }
+    loader = make_loader("packed", data=encoded.with_hashes())
+    loader.collate = PackedCollator(processor, features)
+    for number, batch in enumerate(loader):
+        keys = loader.plan.batch(*divmod(number, 2))
+        names = [n for pack in keys for item in pack for n in encoded.image_hashes(item)]
+        expected = torch.stack([features[name] for name in names])
+        assert torch.equal(batch["vision_features"], expected)
