@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor
 
 Precision = Literal["fp32", "bf16", "fp16"]
+#: Saving adds these to an image processor; they do not change what it does.
+HOW_TO_LOAD = ("auto_map", "processor_class")
 Place = tuple[int, int]  # a row of the data set, and which of its images
 
 
@@ -76,11 +78,12 @@ def _key(
 
     general = PretrainedConfig().to_dict()  # names, labels and versions, which change no feature
     config = model.config.vision_config.to_dict()
+    settings = json.loads(processor.image_processor.to_json_string())
     about = {
         "version": VERSION,
         "precision": precision,
         "config": {name: value for name, value in config.items() if name not in general},
-        "image_processor": processor.image_processor.to_json_string(),
+        "image_processor": {k: v for k, v in settings.items() if k not in HOW_TO_LOAD},
         "implementation": type(processor.image_processor).__name__,
     }
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())

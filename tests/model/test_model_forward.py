@@ -110,6 +110,17 @@ def test_precomputed_features_equal_pixels(model, processor):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_precomputed_features_may_have_another_dtype_than_the_weights(model, processor, weights):
+    inputs = encode(processor, "what?", [picture(0), picture(1)])
+    stored = model.model.get_vision_features(inputs.pop("pixel_values")).to(torch.bfloat16)
+    model.to(weights)
+    reference = model(**inputs, vision_features=stored.to(weights)).logits
+    for given in (stored, stored.float()):
+        assert torch.equal(model(**inputs, vision_features=given).logits, reference)
+
+
+@torch.no_grad()
 def test_get_image_features(model, processor):
     pixels = encode(processor, "what?", [picture(0)])["pixel_values"]
     output = model.get_image_features(pixels)
