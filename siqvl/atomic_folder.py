@@ -18,21 +18,22 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     try:
         yield folder
         for file in sorted(folder.rglob("*")):
-            _sync(file)
-        _sync(folder)
+            sync(file)
+        sync(folder)
         folder.chmod(0o755)  # mkdtemp makes it private
         old = out.parent / f".{out.name}.old-{folder.name.rpartition('-')[2]}"
         if out.exists():
             out.rename(old)
         folder.rename(out)
-        _sync(out.parent)
+        sync(out.parent)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

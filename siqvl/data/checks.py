@@ -46,11 +46,6 @@ class Checked:
         return hashlib.sha256("\n".join([self.texts, *self.image_hashes]).encode()).hexdigest()
 
 
-def check_rows(rows: list[Row], kind: RowKind, data: DataPrep) -> list[Checked]:
-    """Check some rows, in order (the work of one process)."""
-    return [check_row(row, kind, data) for row in rows]
-
-
 def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
     """Check one row; never raises for what is in it."""
     checked = Checked(id="?", source="?")
@@ -65,10 +60,14 @@ def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
             raise BadRow("damaged record", _name(row["damaged"]))
         _fill(checked, row, kind, data)
     except BadRow as error:
-        checked.row, checked.reason, checked.detail = None, error.reason, _name(error.detail)
+        checked.row, checked.reason, checked.detail = (
+            None,
+            error.reason,
+            _name(error.detail) if error.detail else "",
+        )
     except Exception as error:  # an object whose own methods raise, nesting beyond the stack …
-        detail = f"{type(error).__name__}: {error}"
-        checked.row, checked.reason, checked.detail = None, "unexpected content", _name(detail)
+        checked.row, checked.reason = None, "unexpected content"
+        checked.detail = _name(f"{type(error).__name__}: {error}")
     return checked
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,6 +12,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 FILE_NAME = "manifest.json"
+BARS = 24  # of a histogram
 
 
 class Part(BaseModel):
@@ -20,7 +22,7 @@ class Part(BaseModel):
 
 
 class Shard(Part):
-    """One parquet file below `shards/`."""
+    """One parquet file."""
 
     name: str
     rows: int
@@ -29,7 +31,7 @@ class Shard(Part):
 
 
 class Spread(Part):
-    """Statistics of a number over the rows (or images)."""
+    """Statistics of a whole number over the rows (or images)."""
 
     count: int
     total: int
@@ -38,22 +40,51 @@ class Spread(Part):
     median: int
     p95: int
     maximum: int
+    bins: list[tuple[int, int, int]]  # first and last value of a bar, and how many fall into it
 
     @classmethod
-    def of(cls, values: list[int]) -> Spread | None:
-        """The spread of some values; None of none."""
-        if not values:
+    def of(cls, counts: Mapping[int, int]) -> Spread | None:
+        """The spread of some values, given how often each occurs; None of none."""
+        if not counts:
             return None
-        ordered = sorted(values)
+        values, count = sorted(counts), sum(counts.values())
+        total = sum(value * times for value, times in counts.items())
         return cls(
-            count=len(ordered),
-            total=sum(ordered),
-            minimum=ordered[0],
-            mean=round(sum(ordered) / len(ordered), 3),
-            median=ordered[len(ordered) // 2],
-            p95=ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
-            maximum=ordered[-1],
+            count=count,
+            total=total,
+            minimum=values[0],
+            mean=round(total / count, 3),
+            median=_ranked(values, counts, count // 2),
+            p95=_ranked(values, counts, min(count - 1, int(count * 0.95))),
+            maximum=values[-1],
+            bins=_bins(values, counts, _ranked(values, counts, min(count - 1, int(count * 0.99)))),
         )
+
+
+def _ranked(values: list[int], counts: Mapping[int, int], rank: int) -> int:
+    """The value at a place of the sorted series (0: the smallest)."""
+    for value in values:
+        rank -= counts[value]
+        if rank < 0:
+            return value
+    raise IndexError(rank)
+
+
+def _bins(values: list[int], counts: Mapping[int, int], p99: int) -> list[tuple[int, int, int]]:
+    """At most BARS bars of equal width up to the 99th percentile; one more for what is above."""
+    low = values[0]
+    width = (p99 - low) // BARS + 1
+    heights = [0] * ((p99 - low) // width + 1)
+    above = 0
+    for value in values:
+        place = (value - low) // width
+        if place < len(heights):
+            heights[place] += counts[value]
+        else:
+            above += counts[value]
+    edges = [low + place * width for place in range(len(heights) + 1)]
+    bins = [(edges[i], edges[i + 1] - 1, height) for i, height in enumerate(heights)]
+    return [*bins, (edges[-1], values[-1], above)] if above else bins
 
 
 class Manifest(Part):
@@ -65,17 +96,23 @@ class Manifest(Part):
     sources: list[Source]
     seed: int
     rows: int
-    rows_by_source: dict[str, int]
-    quarantined: dict[str, int]  # reason -> rows
-    duplicates: int  # rows left out because another one has the same content
+    rows_of_sources: list[int]  # one for each of `sources`; their rows stand in this order
+    rows_by_source: dict[str, int]  # by the rows' column `source`
+    quarantined: dict[str, int]  # bad rows: reason -> rows
+    left_out: dict[str, int]  # good rows that are not wanted (duplicate, rated low, …), likewise
+    leaks: dict[str, dict[str, int]]  # benchmark -> rows with its pictures: exact, near; both
+    # kinds are counted, whichever of them are left out
     neutralised: int  # literal image tokens broken up in texts
     images: int
+    distinct_images: int
+    shared_images: int  # distinct images that several rows use
     image_width: Spread | None
     image_height: Spread | None
     prompt_characters: Spread | None
     answer_characters: Spread | None
     top_answers: list[tuple[str, int]]
     shards: list[Shard]
+    pictures: Shard  # images.parquet: each distinct image once
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:

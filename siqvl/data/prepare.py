@@ -1,135 +1,239 @@
 """Prepare data: check every row, and write shards, a manifest, a quarantine list and a report.
 
-A prepared folder appears whole or not at all: it is written beside its place, synced to disk, and
-renamed at the end. A prepared folder that is already there is replaced in the same way (two
-renames: a crash in between leaves the old one as `.<name>.old-*`); a folder that holds anything
-else is refused.
+Rows are checked in pieces (`siqvl.data.pieces`), which are kept beside the prepared folder until it
+is there: a killed run goes on where it was. A prepared folder appears whole or not at all: it is
+written beside its place, synced to disk, and renamed at the end. A prepared folder that is already
+there is replaced in the same way (two renames: a crash in between leaves the old one as
+`.<name>.old-*`); a folder that holds anything else is refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
-from siqvl.atomic_folder import atomic_folder
 from siqvl.data import sources as source_registry
-from siqvl.data.checks import Checked, check_rows
-from siqvl.data.manifest import FILE_NAME, Manifest
-from siqvl.data.report import EXAMPLES, render_report
-from siqvl.data.schema import Row, RowKind
-from siqvl.data.shards import ShardWriter, load_prepared
-from siqvl.data.tally import Examples, Tally
+from siqvl.data.manifest import Manifest
+from siqvl.data.merge import merge_pieces, refuse_foreign
+from siqvl.data.pieces import (
+    BLOCK,
+    DESCRIPTION,
+    NAME,
+    Summary,
+    end_file,
+    find_pieces,
+    is_whole,
+    read_summary,
+    write_json,
+)
+from siqvl.data.schema import SCHEMA_VERSION, RowKind
+from siqvl.data.shards import load_prepared
+from siqvl.data.workers import Checker, Workers, stream_pieces
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 
-__all__ = ["load_prepared", "prepare"]
+__all__ = ["load_prepared", "merge_pieces", "prepare", "prepare_pieces"]
 
-CHUNK = 64  # rows handed to a process at a time
-QUARANTINE = "quarantine.jsonl"
-REPORT = "report.html"
+#: Keys of DataPrep that decide what is found out about a row.
+CHECKING = ("max_image_pixels", "max_images", "max_characters")
 
 
 def prepare(
-    sources: list[Source], kind: RowKind, out: Path, *, data: DataPrep, seed: int
+    sources: list[Source],
+    kind: RowKind,
+    out: Path,
+    *,
+    data: DataPrep,
+    seed: int,
+    benchmarks: Path | None = None,
 ) -> Manifest:
     """Check the rows of all sources and write them to the folder `out`.
 
-    The result depends on nothing but the content of the sources, the kind and the seed: not on
-    `data.processes`, and its fingerprint not on `data.rows_per_shard` either.
+    The result depends on nothing but the content of the sources, the kind, the seed, the benchmarks
+    and `data`: not on `data.processes` and `data.shards`, nor on how often a run was killed, and
+    its fingerprint not on `data.rows_per_shard` either.
+
+    Args:
+        benchmarks: folder of prepared benchmarks, with whose pictures training rows are compared.
 
     Raises:
         UserError: a source is not as described, nothing is left, `out` holds something else, or
-            more than `data.max_quarantined` of the rows are bad. `out` is untouched then.
+            more than `data.max_quarantined` of the rows are bad. `out` is untouched then; checked
+            pieces stay in `.<name>.preparing-*`, so that the next run need not do them again.
     """
     kind, out = RowKind(kind), Path(out)
+    _check(sources, kind)
+    refuse_foreign(out)
+    work = out.with_name(f".{out.name}.preparing-{_key(sources, kind, data, seed)[:16]}")
+    prepare_pieces(sources, kind, work, data=data, seed=seed)
+    manifest = merge_pieces([work], sources, kind, out, data=data, seed=seed, benchmarks=benchmarks)
+    for left in out.parent.iterdir():  # of this run, and of others that were killed or gave up
+        if left.name.startswith((f".{out.name}.preparing-", f"{out.name}.tmp-")):
+            shutil.rmtree(left, ignore_errors=True)
+    return manifest
+
+
+def prepare_pieces(
+    sources: list[Source],
+    kind: RowKind,
+    out_folder: Path,
+    *,
+    data: DataPrep,
+    seed: int,
+    shard: int = 0,
+    shards: int = 1,
+) -> None:
+    """Check every `shards`-th piece of all sources, from number `shard` on; write them to a folder.
+
+    Pieces that are there already, of the same rows, are kept.
+
+    Raises:
+        UserError: a source is not as described or changes meanwhile, or so many rows are bad that
+            no others can make up for them.
+    """
+    kind, folder = RowKind(kind), Path(out_folder)
+    _check(sources, kind)
+    key = _key(sources, kind, data, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    present = _present(folder, key, _options(kind, data, seed))
+    plan = Plan(sources, kind, seed, shard, shards, folder, set(present))
+    summary = Summary()
+    for path in present.values():
+        summary.add(read_summary(path))
+    with (
+        _progress(summary.rows, plan.mine_rows) as bar,
+        Workers(Checker(folder, sources, kind, seed, data)) as workers,
+    ):
+        _refuse_early(summary, data.max_quarantined, plan.rows)
+        for found in plan.carried_out(workers):
+            summary.add(found)
+            bar.update(found.rows)
+            _refuse_early(summary, data.max_quarantined, plan.rows)
+    if _key(sources, kind, data, seed) != key:
+        raise UserError("a source changed while it was being prepared; prepare the data again")
+
+
+class Plan:
+    """Which pieces of which sources are still to be made for a shard."""
+
+    def __init__(
+        self,
+        sources: list[Source],
+        kind: RowKind,
+        seed: int,
+        shard: int,
+        shards: int,
+        folder: Path,
+        present: set[tuple[int, int]],
+    ) -> None:
+        self._sizes = [source_registry.size(source, kind, seed) for source in sources]
+        self._shard, self._shards = shard, shards
+        self._folder, self._present = folder, present
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of all sources; None when a stream is among them."""
+        known = [size for size in self._sizes if size is not None]
+        return sum(known) if len(known) == len(self._sizes) else None
+
+    @property
+    def mine_rows(self) -> int | None:
+        """Rows of this shard."""
+        if self.rows is None:
+            return None
+        return sum(
+            min(BLOCK, size - block * BLOCK)
+            for number, size in enumerate(self._sizes)
+            for block in self._mine(number, size or 0)
+            if size is not None
+        )
+
+    def carried_out(self, workers: Workers) -> Iterator[Summary]:
+        """Make the missing pieces; a source is marked as complete at its end."""
+        jobs = [
+            (number, block, min(BLOCK, size - block * BLOCK))
+            for number, size in enumerate(self._sizes)
+            if size is not None
+            for block in self._mine(number, size)
+            if (number, block) not in self._present
+        ]
+        yield from workers.map(workers.checker.piece, jobs)
+        for number, size in enumerate(self._sizes):
+            if size is not None:
+                write_json(end_file(self._folder, number), {"rows": size})
+            elif not self._is_complete(number):
+                yield from stream_pieces(workers, number, partial(self._wanted, number))
+
+    def _mine(self, number: int, size: int) -> list[int]:
+        return [block for block in range(-(-size // BLOCK)) if self._is_mine(number, block)]
+
+    def _is_mine(self, number: int, block: int) -> bool:
+        """Sources take turns too, so that many small ones spread over the shards."""
+        return (number + block) % self._shards == self._shard
+
+    def _wanted(self, number: int, block: int) -> bool:
+        return self._is_mine(number, block) and (number, block) not in self._present
+
+    def _is_complete(self, number: int) -> bool:
+        """Whether an earlier run came to the end of a stream, and its pieces are still there."""
+        end = end_file(self._folder, number)
+        if not end.is_file():
+            return False
+        size = json.loads(end.read_text(encoding="utf-8"))["rows"]
+        return all((number, block) in self._present for block in self._mine(number, size))
+
+
+def _check(sources: list[Source], kind: RowKind) -> None:
     if not sources:
         raise UserError("no source is given; name at least one under `sources`")
     for source in sources:
         source_registry.check(source, kind)
-    _refuse_foreign(out)
-    with atomic_folder(out) as folder:
-        tally, examples = Tally(kind), Examples(EXAMPLES)
-        raw = (row for source in sources for row in source_registry.rows(source, kind, seed))
-        with (
-            ShardWriter(folder / "shards", kind, data.rows_per_shard) as writer,
-            open(folder / QUARANTINE, "w", encoding="utf-8") as quarantine,
-        ):
-            for checked in _progress(_checked(raw, kind, data), sources):
-                if refusal := tally.add(checked):
-                    quarantine.write(json.dumps(refusal, ensure_ascii=False) + "\n")
-                elif checked.row:
-                    writer.write(checked.row)
-                    examples.offer(checked.row)
-        _refuse_bad(tally, data.max_quarantined, out)
-        manifest = tally.manifest(sources, seed, writer.shards)
-        _write(folder / REPORT, render_report(manifest, examples.rows))
-        _write(folder / FILE_NAME, manifest.model_dump_json(indent=2) + "\n")
-    return manifest
 
 
-def _checked(raw: Iterator[Row], kind: RowKind, data: DataPrep) -> Iterator[Checked]:
-    """Checked rows in their order, whatever the number of processes."""
-    work = partial(check_rows, kind=kind, data=data)
-    chunks = iter(lambda: list(islice(raw, CHUNK)), [])
-    if data.processes == 1:
-        for chunk in chunks:
-            yield from work(chunk)
-        return
-    from concurrent.futures import Future, ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
+def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
+    """Digest of what decides, beside the sources, what is found out about a row."""
+    from PIL import __version__ as pillow
 
-    # spawn: a forked child can inherit a lock held by a thread of torch or grpc, and hang
-    with ProcessPoolExecutor(data.processes, mp_context=get_context("spawn")) as pool:
-        waiting: list[Future[list[Checked]]] = []
-        try:
-            for chunk in chunks:
-                waiting.append(pool.submit(work, chunk))
-                if len(waiting) > 4 * data.processes:  # never more than a few chunks in memory
-                    yield from waiting.pop(0).result()
-            while waiting:
-                yield from waiting.pop(0).result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process died, most likely for lack of memory; lower `data.processes`"
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
+    limits = {name: getattr(data, name) for name in CHECKING}
+    content = json.dumps([kind.value, seed, SCHEMA_VERSION, BLOCK, pillow, limits])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _progress(checked: Iterable[Checked], sources: list[Source]) -> Iterable[Checked]:
-    from tqdm import tqdm
-
-    limits = [source.max_samples for source in sources]
-    total = sum(limit for limit in limits if limit) if all(limits) else None
-    return tqdm(checked, desc="prepare", unit=" rows", total=total, mininterval=1.0)
+def _key(sources: list[Source], kind: RowKind, data: DataPrep, seed: int) -> str:
+    """Digest of all that decides what the pieces hold."""
+    parts = [_options(kind, data, seed), *(source_registry.state(source) for source in sources)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _refuse_bad(tally: Tally, allowed: float, out: Path) -> None:
-    bad = sum(tally.quarantined.values())
-    if not tally.seen:
-        raise UserError("the sources gave no rows at all; check `path`, `subsets` and `split`")
-    if bad == tally.seen or bad / tally.seen > allowed:
-        reason, count = tally.quarantined.most_common(1)[0]
-        example = tally.examples[reason]
-        detail = f": {example['detail']}" if example["detail"] else ""
+def _present(folder: Path, key: str, options: str) -> dict[tuple[int, int], Path]:
+    """Whole pieces of the same rows; all other ones are removed."""
+    description = folder / DESCRIPTION
+    wanted = {"key": key, "options": options}
+    same = description.is_file() and json.loads(description.read_text("utf-8")) == wanted
+    for path in list(folder.iterdir()):
+        piece = NAME.fullmatch(path.name) is not None
+        ours = piece or path.name.startswith((".piece-", "source-"))
+        if ours and not (same and (is_whole(path) if piece else path.name.startswith("source-"))):
+            path.unlink(missing_ok=True)
+    write_json(description, wanted)
+    return find_pieces(folder)
+
+
+def _refuse_early(summary: Summary, allowed: float, total: int | None) -> None:
+    """Stop as soon as no good row can make up for the bad ones."""
+    if total and summary.bad > allowed * total:
         raise UserError(
-            f"{bad} of {tally.seen} rows are bad ({bad / tally.seen:.1%}, allowed are "
-            f"{allowed:.1%}), most often `{reason}` ({count} times, for example "
-            f"{example['id']}{detail}); repair the source or raise `data.max_quarantined`"
+            f"{summary.bad} of the {summary.rows} rows checked so far are bad, more than "
+            f"{allowed:.1%} of all {total} rows, most often {summary.commonest()}; repair the "
+            "source or raise `data.max_quarantined`"
         )
 
 
-def _refuse_foreign(out: Path) -> None:
-    if out.is_dir() and any(out.iterdir()) and not (out / FILE_NAME).is_file():
-        raise UserError(f"{out} exists and is no prepared data; choose another folder or remove it")
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file; choose another place for the prepared data")
+def _progress(done: int, total: int | None):  # type: ignore[no-untyped-def]  # tqdm[NoReturn]
+    from tqdm import tqdm
 
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    return tqdm(desc="prepare", unit=" rows", initial=done, total=total, mininterval=1.0)

@@ -39,9 +39,11 @@ code { font-size: .85rem }
 """)
 
 
-def render_report(manifest: Manifest, examples: list[Row]) -> str:
+def render_report(
+    manifest: Manifest, examples: list[Row], refused: dict[str, dict[str, str]]
+) -> str:
     """The page. `examples` are stored rows (images as `{"bytes": …}`)."""
-    left_out = {**manifest.quarantined, "duplicate": manifest.duplicates}
+    left_out = {**manifest.quarantined, **manifest.left_out}
     left_out = {reason: count for reason, count in left_out.items() if count}
     return PAGE.substitute(
         kind=manifest.kind.value,

@@ -8,19 +8,27 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from siqvl.data.manifest import Manifest, Shard
-from siqvl.data.schema import Row, RowKind, features
+from siqvl.data.schema import RowKind, features
 from siqvl.errors import UserError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 #: Up to this size shards are read into memory; larger ones go through the Arrow cache of
 #: `datasets`, which maps a decoded copy from disk.
 IN_MEMORY_BYTES = 512 * 2**20
+#: Small row groups: a viewer shows the first rows without reading the whole shard, and a writer
+#: holds no more than one of them.
+GROUP_ROWS = 500
+GROUP_BYTES = 32 * 2**20
 
 
 class ShardWriter:
-    """Writes `part-00000.parquet` …, each with a number of rows."""
+    """Writes `part-00000.parquet` …, each with a number of rows.
+
+    The files depend on the rows alone, not on the tables in which they come.
+    """
 
     def __init__(self, folder: Path, kind: RowKind, rows_per_shard: int) -> None:
         folder.mkdir(parents=True)
@@ -28,30 +36,47 @@ class ShardWriter:
         self.shards: list[Shard] = []
         self._schema = features(kind).arrow_schema
         self._rows_per_shard = rows_per_shard
-        self._rows: list[Row] = []
+        self._file: pa.parquet.ParquetWriter | None = None
+        self._waiting: list[pa.Table] = []  # rows of the row group that is not full yet
+        self._group_rows = self._group_bytes = self._shard_rows = 0
 
-    def write(self, row: Row) -> None:
-        self._rows.append(row)
-        if len(self._rows) == self._rows_per_shard:
-            self._flush()
+    def write(self, rows: pa.Table, stored_bytes: list[int]) -> None:
+        """Add rows, with the size of each."""
+        start = 0
+        for index, size in enumerate(stored_bytes):
+            self._group_rows += 1
+            self._group_bytes += size
+            full = self._shard_rows + self._group_rows == self._rows_per_shard
+            if full or self._group_rows == GROUP_ROWS or self._group_bytes >= GROUP_BYTES:
+                self._waiting.append(rows.slice(start, index + 1 - start))
+                start = index + 1
+                self._flush()
+            if full:
+                self._close()
+        if start < len(rows):
+            self._waiting.append(rows.slice(start))
 
     def _flush(self) -> None:
+        """Write a row group."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.folder / f"part-{len(self.shards):05d}.parquet"
-        table = pa.Table.from_pylist(self._rows, schema=self._schema)
-        # small row groups: a viewer shows the first rows without reading the whole shard
-        pq.write_table(table, path, row_group_size=500, compression="zstd")
-        self.shards.append(
-            Shard(
-                name=path.name,
-                rows=len(self._rows),
-                bytes=path.stat().st_size,
-                sha256=file_sha256(path),
-            )
-        )
-        self._rows = []
+        if self._file is None:
+            path = self.folder / f"part-{len(self.shards):05d}.parquet"
+            self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
+        group = pa.concat_tables(self._waiting).combine_chunks()
+        self._file.write_table(group, row_group_size=len(group))
+        self._shard_rows += len(group)
+        self._waiting, self._group_rows, self._group_bytes = [], 0, 0
+
+    def _close(self) -> None:
+        if self._waiting:
+            self._flush()
+        if self._file is not None:
+            self._file.close()
+            path = self.folder / f"part-{len(self.shards):05d}.parquet"
+            self.shards.append(described_shard(path, self._shard_rows))
+            self._file, self._shard_rows = None, 0
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -62,8 +87,16 @@ class ShardWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self._rows:
-            self._flush()
+        if kind is None:
+            self._close()
+        elif self._file is not None:
+            self._file.close()
+
+
+def described_shard(path: Path, rows: int) -> Shard:
+    """A file that was written, as the manifest names it."""
+    size = path.stat().st_size
+    return Shard(name=path.name, rows=rows, bytes=size, sha256=file_sha256(path))
 
 
 def load_prepared(
@@ -86,7 +119,7 @@ def load_prepared(
     if manifest.kind is not kind:
         raise UserError(f"{path} holds {manifest.kind} rows, but {kind} rows are needed here")
     files = [
-        _checked_shard(path / "shards" / shard.name, shard, verify) for shard in manifest.shards
+        checked_shard(path / "shards" / shard.name, shard, verify) for shard in manifest.shards
     ]
     columns = features(kind)
     if sum(shard.bytes for shard in manifest.shards) > IN_MEMORY_BYTES:
@@ -100,7 +133,12 @@ def load_prepared(
     return dataset, manifest
 
 
-def _checked_shard(file: Path, shard: Shard, verify: bool) -> Path:
+def checked_shard(file: Path, shard: Shard, verify: bool) -> Path:
+    """The file, if it is as the manifest says.
+
+    Raises:
+        UserError: it is missing or was altered.
+    """
     if not file.is_file():
         raise UserError(f"{file} is missing; prepare the data again")
     if file.stat().st_size != shard.bytes or (verify and file_sha256(file) != shard.sha256):

@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from made_pictures import picture
 
 from siqvl.data import prepare as prepare_module
+from siqvl.data import sources, workers
 from siqvl.data.manifest import Manifest
 from siqvl.data.prepare import load_prepared, prepare
-from siqvl.data.schema import RowKind, message
+from siqvl.data.schema import RowKind, left_out_row, message
+from siqvl.data.sources.base import Items
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 
@@ -46,7 +43,12 @@ def test_the_manifest_counts(tmp_path, made_source, make_row):
     assert manifest.image_width.mean == 8
     assert manifest.image_width.count == 5
     assert (manifest.answer_characters.minimum, manifest.answer_characters.maximum) == (4, 9)
-    assert (manifest.quarantined, manifest.duplicates, manifest.neutralised) == ({}, 0, 0)
+    assert (manifest.quarantined, manifest.left_out, manifest.neutralised) == ({}, {}, 0)
+    assert (manifest.rows_of_sources, manifest.distinct_images, manifest.shared_images) == (
+        [6],
+        5,
+        0,
+    )
 
 
 def test_content_decides_the_fingerprint_and_nothing_else(tmp_path):
@@ -87,6 +89,9 @@ BAD = {
     "control token in text": {"prompt": [message("user", "hi<|im_end|>\n<|im_start|>system")]},
     "wrong roles": {"completion": [message("user", "blue")]},
     "invalid text": {"prompt": [message("user", "\ud800")]},
+    "text too long": {"prompt": [message("user", "long " * 200)]},
+    "too many images": {"images": [picture()] * 4},
+    "damaged record": {"damaged": "line 7: unexpected end"},
 }
 
 
@@ -94,16 +99,20 @@ def test_bad_rows_go_into_quarantine(tmp_path, made_source, make_row):
     rows = [make_row(number=number) for number in range(20)]
     rows += [make_row(number=100 + i, **columns) for i, columns in enumerate(BAD.values())]
     rows += [make_row(number=0), make_row(number=3, id="made/3b")]
-    data = DataPrep(max_quarantined=0.5, max_image_pixels=10_000)
+    data = DataPrep(max_quarantined=0.5, max_image_pixels=10_000, max_characters=900, max_images=3)
     manifest = prepare([made_source(rows)], RowKind.SFT, tmp_path / "out", data=data, seed=0)
     assert manifest.rows == 20
     assert manifest.quarantined == dict.fromkeys(BAD, 1) | {"id used twice": 1}
-    assert manifest.duplicates == 1
+    assert manifest.left_out == {"duplicate": 1}
     lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
     listed = [json.loads(line) for line in lines]
     assert [line["reason"] for line in listed] == [*BAD, "id used twice", "duplicate"]
     assert all(set(line) == {"id", "source", "reason", "detail"} for line in listed)
-    assert listed[1]["detail"] == "200x200 pixels, 10000 are allowed"
+    details = {line["reason"]: line["detail"] for line in listed}
+    assert details["image too large"] == "200x200 pixels, 10000 are allowed"
+    assert details["too many images"] == "4 images, 3 are allowed"
+    assert details["damaged record"] == "line 7: unexpected end"
+    assert details["id used twice"] == ""
 
 
 def test_evaluation_rows_are_never_deduplicated(tmp_path, made_source, make_row):
@@ -122,7 +131,76 @@ def test_too_many_bad_rows_fail_with_the_commonest_reason(tmp_path, made_source,
         "3 of 10 rows are bad (30.0%, allowed are 2.0%), most often `empty completion` (2 times, "
         "for example made/7); repair the source or raise `data.max_quarantined`"
     )
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_raising_the_threshold_checks_no_row_again(tmp_path, made_source, make_row, monkeypatch):
+    rows = [make_row(number=number) for number in range(7)] + [make_row(number=9, images=[b"x"])]
+    source, out = made_source(rows), tmp_path / "out"
+    with pytest.raises(UserError, match=r"1 of 8 rows are bad \(12.5%, allowed are 2.0%\)"):
+        prepare([source], RowKind.SFT, out, data=DataPrep(), seed=0)
+    monkeypatch.setattr(workers, "check_row", lambda *_: pytest.fail("a row was checked again"))
+    manifest = prepare([source], RowKind.SFT, out, data=DataPrep(max_quarantined=0.2), seed=0)
+    assert (manifest.rows, manifest.quarantined) == (7, {"undecodable image": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_it_stops_as_soon_as_no_good_row_can_make_up_for_the_bad_ones(tmp_path, monkeypatch):
+    read = []
+
+    def build(index):
+        read.append(index)
+        return {"id": str(index), "source": "half", "damaged": "torn"}
+
+    class Half:
+        kinds = frozenset(RowKind)
+
+        def check(self, source, kind):
+            pass
+
+        def rows(self, source, kind, seed):
+            return Items(100_000, build)
+
+    monkeypatch.setitem(sources.SOURCES, "half", Half())
+    half, data = Source(kind="half"), DataPrep(max_quarantined=0.01)
+    with pytest.raises(UserError) as error:
+        prepare([half], RowKind.SFT, tmp_path / "out", data=data, seed=0)
+    assert error.value.message == (
+        "1024 of the 1024 rows checked so far are bad, more than 1.0% of all 100000 rows, most "
+        "often `damaged record` (1024 times, for example 0: torn); repair the source or raise "
+        "`data.max_quarantined`"
+    )
+    assert len(read) == 1024
+
+
+def test_rows_that_a_source_leaves_out_are_counted_and_are_not_bad(tmp_path, made_source, make_row):
+    rows = [make_row(number=number) for number in range(3)]
+    rows += [left_out_row(f"low/{n}", "rated too low", source="made") for n in range(9)]
+    out = tmp_path / "out"
+    manifest = prepare([made_source(rows)], RowKind.SFT, out, data=DataPrep(), seed=0)
+    assert (manifest.rows, manifest.quarantined) == (3, {})
+    assert manifest.left_out == {"rated too low": 9}
+    lines = (out / "quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [f"low/{n}" for n in range(9)]
+    with pytest.raises(UserError, match="none of 9 rows is left: 9 are left out as `rated too low"):
+        prepare([made_source(rows[3:])], RowKind.SFT, tmp_path / "b", data=DataPrep(), seed=0)
+
+
+def test_rows_of_each_source_stand_together_and_are_counted(tmp_path, made_source, make_row):
+    rows = [make_row(number=number) for number in range(5)]
+    rows[3] |= {"images": [b"x"]}
+    made = made_source(rows)
+    manifest = prepare(
+        [SHAPES[0], made, Source(kind="shapes", max_samples=3, split="test")],
+        RowKind.SFT,
+        tmp_path / "out",
+        data=DataPrep(max_quarantined=0.1),
+        seed=0,
+    )
+    assert manifest.rows_of_sources == [30, 4, 3]
+    ids = load_prepared(tmp_path / "out", RowKind.SFT)[0]["id"]
+    assert ids[30:34] == ["made/0", "made/1", "made/2", "made/4"]
+    assert all("shapes/test" in row_id for row_id in ids[34:])
 
 
 def test_nothing_at_all_is_an_error(tmp_path, made_source):
@@ -148,7 +226,7 @@ def test_an_exception_in_the_middle_leaves_nothing(tmp_path, monkeypatch, made_s
     source = made_source(failing())
     with pytest.raises(RuntimeError, match="the disk is gone"):
         prepare([source], RowKind.SFT, tmp_path / "out", data=DataPrep(rows_per_shard=10), seed=0)
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failure_leaves_the_earlier_data_as_it_was(tmp_path, made_source, make_row):
@@ -163,31 +241,6 @@ def test_a_failure_leaves_the_earlier_data_as_it_was(tmp_path, made_source, make
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_killed_process_leaves_no_prepared_folder(tmp_path):
-    program = (
-        "from pathlib import Path; from siqvl.recipe import DataPrep, Source\n"
-        "from siqvl.data.prepare import prepare\n"
-        "prepare([Source(kind='shapes', max_samples=10**6)], 'sft', Path('out'),"
-        " data=DataPrep(rows_per_shard=50), seed=0)"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("out.tmp-*/shards/*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "out").exists()
-    (left,) = tmp_path.iterdir()
-    with pytest.raises(UserError, match="holds no prepared data"):
-        load_prepared(left, RowKind.SFT)
-
-
 def test_a_foreign_folder_is_never_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="exists and is no prepared data"):
@@ -198,10 +251,10 @@ def test_a_foreign_folder_is_never_replaced(tmp_path):
 
 
 def test_all_sources_are_checked_before_any_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "_checked", lambda *args: pytest.fail("work began"))
-    sources = [*SHAPES, Source(kind="easy_vqa", path=str(tmp_path / "missing"))]
+    monkeypatch.setattr(prepare_module, "prepare_pieces", lambda *_, **__: pytest.fail("began"))
+    wrong = [*SHAPES, Source(kind="easy_vqa", path=str(tmp_path / "missing"))]
     with pytest.raises(UserError, match="missing does not exist; correct `path`"):
-        prepare(sources, RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
+        prepare(wrong, RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
     with pytest.raises(UserError, match="no source is given"):
         prepare([], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
 

@@ -1,6 +1,7 @@
 """The report shows rows as they are, and nothing in them is taken for markup."""
 
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
@@ -52,7 +53,7 @@ def test_texts_are_no_markup_and_the_left_out_are_listed(tmp_path, made_source, 
 def test_examples_are_spread(total):
     examples = Examples(12)
     for number in range(total):
-        examples.offer({"id": number})
+        examples.offer(partial(dict, id=number))
     found = [row["id"] for row in examples.rows]
     assert len(found) == min(total, 12)
     assert found == sorted(set(found))

@@ -1,0 +1,153 @@
+"""The distinct pictures of a prepared folder, and training pictures that are in a benchmark."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+
+from siqvl.data.checks import Checked
+from siqvl.data.duplicates import PIXELS, LookAlikes
+from siqvl.data.manifest import FILE_NAME, Manifest, Shard
+from siqvl.data.shards import checked_shard, described_shard
+from siqvl.errors import UserError
+from siqvl.recipe import LeaveOut
+
+PICTURES = "images.parquet"
+ROWS_AT_ONCE = 4096
+
+
+class PictureWriter:
+    """Writes `images.parquet`: hash, thumbnail and first row of each distinct picture."""
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = {"hash": pa.string(), "thumbnail": pa.binary(PIXELS), "row": pa.string()}
+        self._schema = pa.schema(columns)
+        self._path = folder / PICTURES
+        self._file = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        self._waiting: list[dict[str, str | bytes]] = []
+        self._uses: dict[bytes, bool] = {}  # hash -> whether several rows use it
+
+    def add(self, checked: Checked) -> None:
+        """Note the pictures of a stored row."""
+        for index, found in enumerate(dict.fromkeys(checked.image_hashes)):
+            digest = bytes.fromhex(found)[:16]
+            if digest in self._uses:
+                self._uses[digest] = True
+                continue
+            self._uses[digest] = False
+            place = checked.image_hashes.index(found) if index else 0
+            thumbnail = checked.thumbnails[place * PIXELS : (place + 1) * PIXELS]
+            self._waiting.append({"hash": found, "thumbnail": thumbnail, "row": checked.id})
+            if len(self._waiting) == ROWS_AT_ONCE:
+                self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        self._file.write_table(pa.Table.from_pylist(self._waiting, self._schema))
+        self._waiting = []
+
+    @property
+    def distinct(self) -> int:
+        return len(self._uses)
+
+    @property
+    def shared(self) -> int:
+        return sum(self._uses.values())
+
+    @property
+    def file(self) -> Shard:
+        """What was written, once it is closed."""
+        return described_shard(self._path, self.distinct)
+
+    def __enter__(self) -> PictureWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._waiting:
+            self._flush()
+        self._file.close()
+
+
+class Leaks:
+    """Tells training rows that show a picture of a benchmark.
+
+    Args:
+        benchmarks: folder that holds prepared benchmarks, one a sub-folder.
+        level: rows to leave out; the others that are found are only counted.
+        near: as for `LookAlikes`.
+
+    Raises:
+        UserError: there is no benchmark, or one of them is damaged.
+    """
+
+    def __init__(self, benchmarks: Path | None, level: LeaveOut, near: float) -> None:
+        self.rows: dict[str, Counter[str]] = {}
+        self._level = level
+        self._hashes: dict[bytes, dict[str, str]] = {}  # -> benchmark -> its row
+        self._alike: dict[str, LookAlikes] = {}
+        self._seen: dict[bytes, dict[str, str]] = {}  # pictures that look like a benchmark's
+        if benchmarks is None:
+            return
+        folders = sorted(path.parent for path in Path(benchmarks).glob(f"*/{FILE_NAME}"))
+        if not folders:
+            raise UserError(
+                f"{benchmarks} holds no prepared benchmark to compare pictures with; run data_prep "
+                "--stage evaluation first, or set `data.leaks` to none and give no benchmarks"
+            )
+        for folder in folders:
+            self._read(folder, near)
+
+    def _read(self, folder: Path, near: float) -> None:
+        import pyarrow.parquet as pq
+
+        self.rows[folder.name] = Counter(exact=0, near=0)
+        alike = self._alike[folder.name] = LookAlikes(near)
+        file = checked_shard(folder / PICTURES, Manifest.read(folder).pictures, verify=True)
+        for batch in pq.read_table(file).to_batches(ROWS_AT_ONCE):
+            for picture in batch.to_pylist():
+                digest = bytes.fromhex(picture["hash"])[:16]
+                self._hashes.setdefault(digest, {})[folder.name] = picture["row"]
+                alike.add(picture["thumbnail"], picture["row"])
+
+    def find(self, checked: Checked) -> tuple[str, str] | None:
+        """Count the row's leaks; reason and detail if it is to be left out for one."""
+        if not self._alike or not checked.image_hashes:
+            return None
+        exact: dict[str, str] = {}  # benchmark -> its row
+        near: dict[str, str] = {}
+        for index, found in enumerate(checked.image_hashes):
+            digest = bytes.fromhex(found)[:16]
+            exact = self._hashes.get(digest, {}) | exact
+            thumbnail = checked.thumbnails[index * PIXELS : (index + 1) * PIXELS]
+            near = self._looks_like(digest, thumbnail) | near
+        for name in exact:
+            self.rows[name]["exact"] += 1
+        for name in near.keys() - exact.keys():
+            self.rows[name]["near"] += 1
+        for name in self._alike:
+            if name in exact and self._level != "none":
+                return f"picture of benchmark {name}", f"the picture of {exact[name]}"
+            if name in near and self._level == "near":
+                return f"picture of benchmark {name}", f"looks like the picture of {near[name]}"
+        return None
+
+    def _looks_like(self, digest: bytes, thumbnail: bytes) -> dict[str, str]:
+        """Benchmark -> its row; remembered, as many rows may share a picture."""
+        if digest not in self._seen:
+            matches = {name: alike.find(thumbnail) for name, alike in self._alike.items()}
+            found = {name: row for name, row in matches.items() if row is not None}
+            self._seen[digest] = found or _NOTHING
+        return self._seen[digest]
+
+
+_NOTHING: dict[str, str] = {}  # shared, as most pictures look like none

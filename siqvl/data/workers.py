@@ -1,0 +1,200 @@
+"""Check the rows of sources, piece by piece, in this process or in several."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, count, groupby, islice
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any, TypeVar
+
+from siqvl.data import sources
+from siqvl.data.checks import Checked, check_row
+from siqvl.data.pieces import BLOCK, Summary, end_file, write_json, write_piece
+from siqvl.data.schema import Row, RowKind
+from siqvl.errors import UserError
+from siqvl.recipe import DataPrep, Source
+
+CHUNK = 16  # rows of a stream that are handed to a process at a time
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Reader:
+    """Reads blocks of a source in ascending order, and nothing of those that are passed over."""
+
+    source: Source
+    kind: RowKind
+    seed: int
+
+    def __post_init__(self) -> None:
+        self._unread = sources.unread(self.source, self.kind, self.seed)
+        self._position = 0
+
+    def rows(self, block: int) -> Iterator[Row]:
+        """The rows of a block; fewer than BLOCK where the source ends in it."""
+        if block * BLOCK < self._position:
+            self.__post_init__()
+        for _ in islice(self._unread, block * BLOCK - self._position):
+            self._position += 1
+        for read in islice(self._unread, BLOCK):
+            self._position += 1
+            yield read()
+
+    def skip(self) -> int:
+        """Pass over a block; returns how many rows were there."""
+        passed = sum(1 for _ in islice(self._unread, BLOCK))
+        self._position += passed
+        return passed
+
+
+class Checker:
+    """Checks rows, and writes pieces of sources whose size is known (the work of one process)."""
+
+    def __init__(
+        self, folder: Path, sources: list[Source], kind: RowKind, seed: int, data: DataPrep
+    ) -> None:
+        self.folder, self.sources, self.kind = folder, sources, kind
+        self.seed, self.data = seed, data
+        self._open: tuple[int, Reader] | None = None
+
+    def piece(self, number: int, block: int, rows: int) -> Summary:
+        """Read, check and write a block that has a number of rows.
+
+        Raises:
+            UserError: the source gives fewer of them.
+        """
+        if self._open is None or self._open[0] != number:
+            self._open = number, Reader(self.sources[number], self.kind, self.seed)
+        raw = self._open[1].rows(block)
+        checked = (check_row(row, self.kind, self.data) for row in raw)
+        summary = write_piece(self.folder, number, block, checked, self.kind)
+        if summary.rows != rows:
+            raise changed(self.sources[number])
+        return summary
+
+    def chunk(self, rows: list[tuple[int, Row]]) -> list[tuple[int, Checked]]:
+        """Check some rows that come with the number of their block."""
+        return [(block, check_row(row, self.kind, self.data)) for block, row in rows]
+
+
+def changed(source: Source) -> UserError:
+    """What to raise when a source is no longer what it was."""
+    return UserError(
+        f"source `{source.kind}` ({source.path or 'no path'}) changed while it was being "
+        "prepared; prepare it again"
+    )
+
+
+class Workers:
+    """Runs methods of a `Checker`, results in order, with a few of them in flight."""
+
+    def __init__(self, checker: Checker) -> None:
+        self.checker = checker
+        self._pool: ProcessPoolExecutor | None = None
+
+    def map(
+        self, method: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]
+    ) -> Iterator[Result]:
+        """`method(*each)` of the arguments, which are asked for only a little ahead.
+
+        Raises:
+            UserError: what a worker raised, or that one of them died.
+        """
+        if self._pool is None:
+            yield from (method(*each) for each in arguments)
+            return
+        from concurrent.futures.process import BrokenProcessPool
+
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for each in arguments:
+                waiting.append(self._pool.submit(_work, method.__name__, each))
+                if len(waiting) > 2 * self.checker.data.processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process died, most likely for lack of memory; lower `data.processes` "
+                "and run again: what is done is kept"
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def __enter__(self) -> Workers:
+        processes = self.checker.data.processes
+        if processes > 1:
+            # spawn: a forked child can inherit a lock held by a thread of torch or grpc, and hang
+            context = get_context("spawn")
+            self._pool = ProcessPoolExecutor(
+                processes, mp_context=context, initializer=_begin, initargs=(self.checker,)
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+_checker: Checker | None = None  # of a worker process
+
+
+def _begin(checker: Checker) -> None:
+    global _checker
+    import threading
+
+    _checker = checker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent closes no queue, and its workers would wait for work forever."""
+    import os
+
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(method: str, arguments: tuple[Any, ...]) -> Any:
+    return getattr(_checker, method)(*arguments)
+
+
+def stream_pieces(
+    workers: Workers, number: int, wanted: Callable[[int], bool]
+) -> Iterator[Summary]:
+    """Write the wanted pieces of a source whose size is not known, and at its end the size.
+
+    Only this process reads such a source, which may come over a network; the others check.
+    """
+    checker = workers.checker
+    reader = Reader(checker.sources[number], checker.kind, checker.seed)
+    total = 0
+
+    def raw() -> Iterator[tuple[int, Row]]:
+        nonlocal total
+        for block in count():
+            before = total
+            if wanted(block):
+                for row in reader.rows(block):
+                    total += 1
+                    yield block, row
+            else:
+                total += reader.skip()
+            if total - before < BLOCK:
+                return
+
+    rows = raw()
+    chunks = iter(lambda: list(islice(rows, CHUNK)), [])
+    checked = chain.from_iterable(workers.map(checker.chunk, ((chunk,) for chunk in chunks)))
+    for block, piece in groupby(checked, key=lambda pair: pair[0]):
+        found = (checked for _, checked in piece)
+        yield write_piece(checker.folder, number, block, found, checker.kind)
+    write_json(end_file(checker.folder, number), {"rows": total})
