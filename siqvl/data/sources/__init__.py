@@ -13,26 +13,42 @@ from importlib.metadata import entry_points
 from itertools import islice
 
 from siqvl.data.schema import Row, RowKind
+from siqvl.data.sources.a_okvqa import AOKVQA
 from siqvl.data.sources.base import Items, SourceAdapter, Stream, label, resolve
 from siqvl.data.sources.easy_vqa import EasyVQA
 from siqvl.data.sources.finevision import FineVision
 from siqvl.data.sources.gqa import GQA
+from siqvl.data.sources.llava import LLaVA
+from siqvl.data.sources.llava_cot import LLaVACoT
 from siqvl.data.sources.puzzlevqa import PuzzleVQA
+from siqvl.data.sources.rlaif_v import RLAIFV
+from siqvl.data.sources.rlhf_v import RLHFV
+from siqvl.data.sources.scienceqa import ScienceQA
 from siqvl.data.sources.shapes import Shapes
 from siqvl.data.sources.state import state
 from siqvl.data.sources.table import Table
+from siqvl.data.sources.textvqa import TextVQA
+from siqvl.data.sources.vqav2 import VQAv2
 from siqvl.errors import UserError
-from siqvl.recipe import Source
+from siqvl.recipe import MinRatings, Source
 
 __all__ = ["SOURCES", "check", "rows", "size", "state", "unread"]
 
 SOURCES: dict[str, SourceAdapter] = {
+    "a_okvqa": AOKVQA(),
     "easy_vqa": EasyVQA(),
     "finevision": FineVision(),
     "gqa": GQA(),
+    "llava": LLaVA(),
+    "llava_cot": LLaVACoT(),
     "puzzlevqa": PuzzleVQA(),
+    "rlaif_v": RLAIFV(),
+    "rlhf_v": RLHFV(),
+    "scienceqa": ScienceQA(),
     "shapes": Shapes(),
     "table": Table(),
+    "textvqa": TextVQA(),
+    "vqav2": VQAv2(),
 }
 
 
@@ -47,6 +63,12 @@ def check(source: Source, kind: RowKind) -> None:
     if kind not in adapter.kinds:
         kinds = ", ".join(sorted(adapter.kinds))
         raise UserError(f"{label(source)} has no {kind} rows, only {kinds}")
+    if source.min_ratings != MinRatings() and source.kind != "finevision":
+        raise UserError(f"{label(source)}: only `finevision` has ratings; leave out `min_ratings`")
+    if source.columns and source.kind in SOURCES and source.kind != "table":
+        raise UserError(
+            f"{label(source)} has columns of its own; leave out `columns`, or take kind `table`"
+        )
     adapter.check(resolve(source), kind)
 
 

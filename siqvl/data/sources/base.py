@@ -62,6 +62,11 @@ class Stream:
         return (read() for read in self.unread)
 
 
+def damaged_row(id: str, reason: str, *, source: str) -> Row:
+    """A published row that cannot be read: preparation quarantines it with this reason."""
+    return {"id": id, "source": source, "damaged": reason}
+
+
 def label(source: Source) -> str:
     """How a source is named in an error."""
     return f"source `{source.kind}`"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from siqvl.data.schema import Message, message, reasoned_answer
+from siqvl.data.schema import REASONING_PROMPT, Message, message, reasoned_answer
 
 ROLES = {
     "human": "user",
@@ -29,7 +29,7 @@ def split_turns(turns: Any) -> tuple[list[Message], list[Message]]:
 
     Anything that is no conversation comes back empty; preparation then quarantines the row.
     """
-    messages = _messages(turns if isinstance(turns, Sequence) else [])
+    messages = _messages(turns if isinstance(turns, list | tuple) else [])
     while messages and messages[-1]["role"] != "assistant":
         messages.pop()
     return messages[:-1], messages[-1:]
@@ -51,6 +51,17 @@ def _messages(turns: Sequence[Any]) -> list[Message]:
     return messages
 
 
+def image_marks(turns: Any) -> int:
+    """How many <image> marks a conversation has."""
+    texts = (
+        turn.get(key)
+        for turn in (turns if isinstance(turns, list | tuple) else [])
+        if isinstance(turn, dict)
+        for key in ("value", "content", "user")
+    )
+    return sum(len(PLACEHOLDER.findall(text)) for text in texts if isinstance(text, str))
+
+
 def clean(text: Any) -> str:
     """Text without image marks; empty for anything that is no text."""
     return PLACEHOLDER.sub("", text).strip() if isinstance(text, str) else ""
@@ -65,7 +76,24 @@ def tagged_reasoning(text: str) -> tuple[str, str] | None:
     return "\n".join(step for step in steps if step), conclusion.group(1).strip()
 
 
-def reasoned(text: str) -> str:
-    """A tagged completion as `reasoned_answer`; other text as it is."""
-    parts = tagged_reasoning(text)
-    return reasoned_answer(*parts) if parts else text
+def untagged(messages: list[Message], *, reasoned: bool = True) -> list[Message]:
+    """Answers in LLaVA-CoT's tags in the house's form; answers without tags stay as they are.
+
+    Args:
+        reasoned: steps, then the marked answer, asked for with REASONING_PROMPT; or the answer
+            alone, as is.
+    """
+    done: list[Message] = []
+    for turn in messages:
+        parts = tagged_reasoning(turn["content"]) if turn["role"] == "assistant" else None
+        if parts is None:
+            done.append(turn)
+            continue
+        steps, answer = parts
+        if not (reasoned and steps and answer):
+            done.append(message("assistant", answer))
+            continue
+        if done and done[-1]["role"] == "user":
+            done[-1] = message("user", done[-1]["content"] + REASONING_PROMPT)
+        done.append(message("assistant", reasoned_answer(steps, answer)))
+    return done

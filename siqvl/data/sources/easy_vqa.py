@@ -6,12 +6,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
 from siqvl.data.schema import Row, RowKind, evaluation_row, preference_row, sft_row
-from siqvl.data.sources.base import Items, label, local_path, require_split, require_subsets
+from siqvl.data.sources.base import (
+    Items,
+    damaged_row,
+    label,
+    local_path,
+    require_split,
+    require_subsets,
+)
 from siqvl.data.sources.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
@@ -37,12 +43,16 @@ class EasyVQA:
     def rows(self, source: Source, kind: RowKind, seed: int) -> Items:
         tree, root = find(local_path(source), source)
         folder = f"{root}{source.split}"
-        questions = json.loads(tree.read(f"{folder}/questions.json"))
+        questions = tree.json(f"{folder}/questions.json")
 
         def build(index: int) -> Row:
-            question, answer, image = questions[index]
-            images = [tree.read(f"{folder}/images/{image}.png")]
             row_id = f"easy_vqa/{source.split}/{index:06d}"
+            try:
+                question, answer, image = questions[index]
+            except (TypeError, ValueError):
+                reason = f"expected [question, answer, image], got {questions[index]!r}"[:120]
+                return damaged_row(row_id, reason, source="easy_vqa")
+            images = [tree.picture_at(f"{folder}/images/{image}.png")]
             about = {"source": "easy_vqa", "image_id": image}
             if kind is RowKind.EVALUATION:
                 about |= {"benchmark": "easy_vqa", "split": source.split}

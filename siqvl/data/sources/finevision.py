@@ -1,72 +1,72 @@
-"""FineVision (huggingface.co/datasets/HuggingFaceM4/FineVision): 24 M rows in 185 subsets.
+"""FineVision (Wiedmann et al. 2025, arXiv:2510.17269): 24 M rows in 185 subsets.
 
-`path` is the hub id, or a folder with a sub-folder of parquet files per subset. Columns: `images`,
-`texts` (turns of user and assistant), `source`, and ratings, which are kept in `meta`.
+`path` is the hub id (HuggingFaceM4/FineVision), or a folder with a sub-folder of parquet files per
+subset. Columns, from its card: `images` (several, or none in text-only rows), `texts` (turns of
+`user` and `assistant`), `source`, and for each of four ratings `<rating>_ratings`, one a turn, and
+`<rating>_min`, the lowest of these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from siqvl.data.schema import Row, RowKind, sft_row
-from siqvl.data.sources.base import label
+from siqvl.data.schema import Row, RowKind, left_out_row, sft_row
 from siqvl.data.sources.conversations import split_turns
-from siqvl.data.sources.tabular import (
-    check_table,
-    columns,
-    image_value,
-    interleaved,
-    is_local,
-    records,
-    subsets_of,
-)
-from siqvl.errors import UserError
-from siqvl.recipe import Source
+from siqvl.data.sources.published import Published, TableAdapter
 
-RATINGS = ("_ratings", "_min")
+RATINGS = ("relevance", "formatting", "visual_dependency", "image_correspondence")
 
 
-class FineVision:
+class FineVision(TableAdapter):
     """Adapter `finevision`."""
 
+    name = "finevision"
     kinds = frozenset({RowKind.SFT})
+    needs = ("images", "texts")
 
-    def check(self, source: Source, kind: RowKind) -> None:
-        check_table(source)
-        if is_local(source):
-            found = columns(source)
-            for column in ("images", "texts"):
-                if column not in found:
-                    raise UserError(
-                        f"{label(source)}: {source.path} has no column `{column}`; "
-                        f"it has {', '.join(found) or 'no rows'}"
-                    )
+    def row(self, kind: RowKind, one: Published) -> Row:
+        """Turns below a minimum of `min_ratings` are dropped; earlier turns go into the prompt."""
+        turns = one["texts"] if isinstance(one["texts"], list | tuple) else []
+        good = [index for index in range(len(turns)) if not _below(one, index, len(turns))]
+        if turns and not good:
+            return left_out_row(one.id(), "rated below min_ratings", source=one.source)
+        prompt, completion = split_turns([turns[index] for index in good])
+        ratings = {
+            f"{name}_ratings": [rated[index] for index in good]
+            for name in RATINGS
+            if (rated := _of_turns(one, name, len(turns)))
+        }
+        return sft_row(
+            one.id(),
+            one.pictures("images"),
+            prompt,
+            completion,
+            source=one.source,
+            published_source=one["source"],
+            turns_left_out=len(turns) - len(good),
+            **ratings,
+            **{f"{name}_min": one[f"{name}_min"] for name in RATINGS},
+        )
 
-    def rows(self, source: Source, kind: RowKind, seed: int) -> Iterator[Row]:
-        """Subsets take turns, so that the first rows are of all of them."""
-        return interleaved([_subset(source, subset) for subset in subsets_of(source)])
+
+def _below(one: Published, turn: int, turns: int) -> bool:
+    """Whether a turn is rated below a minimum.
+
+    Where there is no rating for every turn, the row's lowest stands for all of them. What is not
+    rated (null, or no number from 1 to 5) has nothing against it and stays, as in nanoVLM.
+    """
+    for name in RATINGS:
+        minimum = getattr(one.origin.min_ratings, name)
+        if minimum is None:
+            continue
+        rated = _of_turns(one, name, turns)
+        rating = rated[turn] if rated else one[f"{name}_min"]
+        if isinstance(rating, int | float) and 1 <= rating < minimum:
+            return True
+    return False
 
 
-def _subset(source: Source, subset: str | None) -> Iterator[Row]:
-    for index, (record, folder) in enumerate(records(source, subset)):
-        yield finevision_row(record, f"finevision/{subset or 'all'}/{index:07d}", subset, folder)
-
-
-def finevision_row(
-    record: dict[str, Any], row_id: str, subset: str | None, folder: Path | None
-) -> Row:
-    """One published row; earlier turns go into the prompt."""
-    prompt, completion = split_turns(record["texts"])
-    images = [image_value(image, folder) for image in record["images"] or []]
-    ratings = {name: value for name, value in record.items() if name.endswith(RATINGS)}
-    return sft_row(
-        row_id,
-        images,
-        prompt,
-        completion,
-        source=f"finevision/{subset}" if subset else "finevision",
-        published_source=record.get("source"),
-        **ratings,
-    )
+def _of_turns(one: Published, name: str, turns: int) -> list[Any] | None:
+    """The ratings of all turns; None where they are absent or of another number."""
+    rated = one[f"{name}_ratings"]
+    return list(rated) if isinstance(rated, list | tuple) and len(rated) == turns else None

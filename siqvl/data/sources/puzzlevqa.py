@@ -62,7 +62,9 @@ class PuzzleVQA:
             template, number, item = items[index]
             tree, name = images[PurePosixPath(item["image"]).name]
             row_id = f"puzzlevqa/{template}/{number:03d}"
-            return puzzle_row(kind, row_id, template, source.split, item, tree.read(name), seed)
+            return puzzle_row(
+                kind, row_id, template, source.split, item, tree.picture_at(name), seed
+            )
 
         return Items(len(items), build)
 
@@ -73,7 +75,7 @@ def puzzle_row(
     template: str,
     split: str,
     item: dict[str, Any],
-    image: bytes,
+    image: bytes | str,
     seed: int,
 ) -> Row:
     """A published item as a canonical row; answers and options that are ints become strings."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from siqvl.data.sources.base import resolve
 from siqvl.recipe import Source
@@ -24,7 +25,7 @@ def state(source: Source) -> str:
         UserError: the path names a variable that is not set.
     """
     source = resolve(source)
-    found = {"keys": source.model_dump(mode="json", include=set(KEYS))}
+    found: dict[str, Any] = {"keys": source.model_dump(mode="json", include=set(KEYS))}
     if source.path is not None:
         path = Path(source.path)
         found["data"] = _files(path) if path.exists() else _commit(source.path, source.revision)

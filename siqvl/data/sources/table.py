@@ -1,42 +1,25 @@
-"""Any published table, by naming its columns: VQAv2, TextVQA, GQA, LLaVA-CoT, RLHF-V, RLAIF-V …
+"""Any published table, by naming its columns: one row a question, a conversation or a pair.
 
 `columns` maps canonical fields to published columns; a field whose column has the same name need
-not be mapped. A dot reaches into a column that holds an object or its JSON, as in RLHF-V's
-`question: text.question`.
+not be mapped. A dot reaches into a column that holds an object or its JSON, as in
+`question: text.question`. Pictures are bytes, objects of bytes and path, or paths: relative to the
+table, to the data set's folder, or to a folder in these.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from siqvl.data.schema import (
-    ANSWER_MARKER,
-    REASONING_PROMPT,
-    Row,
-    RowKind,
-    evaluation_row,
-    message,
-    preference_row,
-    reasoned_answer,
-    sft_row,
-    with_options,
-)
-from siqvl.data.sources.base import label
-from siqvl.data.sources.conversations import clean, reasoned, split_turns
-from siqvl.data.sources.tabular import (
-    Record,
-    check_table,
-    columns,
-    image_value,
-    interleaved,
-    is_local,
-    records,
-    subsets_of,
-)
+from siqvl.data.schema import Row, RowKind, message, preference_row, sft_row, with_options
+from siqvl.data.sources.base import Items, Stream, label
+from siqvl.data.sources.conversations import clean, split_turns, untagged
+from siqvl.data.sources.published import Published, TableAdapter
+from siqvl.data.sources.questions import question_row
+from siqvl.data.sources.table_file import Record
+from siqvl.data.sources.tabular import columns, is_local
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
@@ -52,10 +35,12 @@ NEEDED = {
 }
 
 
-class Table:
+class Table(TableAdapter):
     """Adapter `table`."""
 
+    name = "table"
     kinds = frozenset(RowKind)
+    needs = ()
 
     def check(self, source: Source, kind: RowKind) -> None:
         for field in source.columns:
@@ -64,46 +49,69 @@ class Table:
                     f"{label(source)}: unknown field `{field}` in `columns`; "
                     f"known are {', '.join(FIELDS)}"
                 )
-        check_table(source)
+        super().check(source, kind)
         if is_local(source):
-            field_columns(source, kind, columns(source))
+            require_fields(source, kind)
 
-    def rows(self, source: Source, kind: RowKind, seed: int) -> Iterator[Row]:
-        """Subsets take turns, so that the first rows are of all of them."""
-        mapping = field_columns(source, kind, columns(source))
-        streams = [_subset(source, subset, kind, mapping) for subset in subsets_of(source)]
-        return interleaved(streams)
+    def rows(self, source: Source, kind: RowKind, seed: int) -> Items | Stream:
+        if not is_local(source):  # local columns are known before work starts
+            require_fields(source, kind)
+        return super().rows(source, kind, seed)
+
+    def row(self, kind: RowKind, one: Published) -> Row:
+        """What is missing or of a wrong type becomes empty; preparation quarantines it."""
+        return fields_row(kind, replace(one, record=_fields(one.record, one.origin.columns)))
+
+    def title(self, source: Source) -> str:
+        return Path(str(source.path)).name.split(".")[0]
 
 
-def field_columns(source: Source, kind: RowKind, found: list[str]) -> dict[str, str]:
-    """Canonical field -> published column, for the fields that this table has.
-
-    Raises:
-        UserError: a mapped column is missing, or a field that the kind needs has no column.
-    """
+def require_fields(source: Source, kind: RowKind) -> None:
+    """Raise UserError for a mapped column that is missing, or a needed field without a column."""
+    found = columns(source)
     has = f"{source.path} has {', '.join(found) or 'no rows'}"
     for field, column in source.columns.items():
         if column.split(".")[0] not in found:
             raise UserError(f"{label(source)}: no column `{column}` for `{field}`; {has}")
-    mapping = {field: field for field in FIELDS if field in found} | source.columns
     for group in NEEDED[kind]:
-        if not any(field in mapping for field in group):
+        if not any(field in found or field in source.columns for field in group):
             names = " or ".join(f"`{field}`" for field in group)
             raise UserError(
                 f"{label(source)}: {kind} rows need {names}: map it in `columns`; {has}"
             )
-    return mapping
 
 
-def _subset(
-    source: Source, subset: str | None, kind: RowKind, mapping: dict[str, str]
-) -> Iterator[Row]:
-    name = "/".join(part for part in (Path(str(source.path)).stem, subset) if part)
-    for index, (record, folder) in enumerate(records(source, subset)):
-        fields = {field: _value(record, column) for field, column in mapping.items()}
-        number = f"{index:07d}" if fields.get("id") is None else fields["id"]
-        row_id = f"{name}/{source.split}/{number}"
-        yield table_row(kind, row_id, name, source.split, fields, folder)
+def fields_row(kind: RowKind, one: Published) -> Row:
+    """Canonical fields of a published row -> a canonical row."""
+    images = one.pictures("images") if "images" in one.record else one.pictures()
+    choices = [str(choice) for choice in _as_list(one["choices"])]
+    question, answers = one.text("question"), _answers(one, choices)
+    if kind is RowKind.EVALUATION or (kind is RowKind.SFT and question and answers):
+        return question_row(
+            kind,
+            one,
+            id=one.id("id"),
+            images=images,
+            question=question,
+            answers=answers,
+            choices=choices,
+            steps=_steps(one["reasoning"]),
+        )
+    prompt, completion = split_turns(_parsed(one["conversations"]))
+    if question:
+        prompt = [message("user", with_options(question, choices))]
+    about: dict[str, Any] = {"source": one.source, "choices": choices}
+    if kind is RowKind.PREFERENCE:
+        sides = (_last_answer(one["chosen"]), _last_answer(one["rejected"]))
+        return preference_row(one.id("id"), images, prompt, *sides, **about)
+    turns = untagged(prompt + completion)
+    return sft_row(one.id("id"), images, turns[: len(prompt)], turns[len(prompt) :], **about)
+
+
+def _fields(record: Record, mapping: dict[str, str]) -> Record:
+    """Canonical field -> value, of every field that this row has."""
+    fields = {field: record[field] for field in FIELDS if field in record}
+    return fields | {field: _value(record, column) for field, column in mapping.items()}
 
 
 def _value(record: Record, column: str) -> Any:
@@ -111,78 +119,32 @@ def _value(record: Record, column: str) -> Any:
     first, *rest = column.split(".")
     value = record.get(first)
     for key in rest:
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except ValueError:
-                return None
+        value = _parsed(value)
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def table_row(
-    kind: RowKind,
-    row_id: str,
-    name: str,
-    split: str,
-    fields: dict[str, Any],
-    folder: Path | None,
-) -> Row:
-    """Canonical fields of a published row -> a canonical row.
-
-    What is missing or of a wrong type becomes empty; preparation quarantines the row for it.
-    """
-    found = fields.get("images") if "images" in fields else [fields.get("image")]
-    images = [image_value(image, folder) for image in _as_list(found) if image is not None]
-    choices = [str(choice) for choice in _as_list(fields.get("choices"))]
-    answers = _answers(fields, choices)
-    about: dict[str, Any] = {"source": name, "choices": choices}
-    if kind is RowKind.EVALUATION:
-        question = with_options(clean(fields.get("question")), choices)
-        about |= {"benchmark": name, "split": split}
-        return evaluation_row(row_id, images, question, answers, **about)
-    prompt, completion = split_turns(_parsed(fields.get("conversations")))
-    question = clean(fields.get("question"))
-    prompt = [message("user", with_options(question, choices))] if question else prompt
-    if kind is RowKind.PREFERENCE:
-        sides = (_text(fields.get("chosen")), _text(fields.get("rejected")))
-        return preference_row(row_id, images, prompt, *sides, **about)
-    target = Counter(answers).most_common(1)[0][0] if answers else ""
-    about["answers"] = answers
-    if steps := _reasoning(fields.get("reasoning")):
-        target = reasoned_answer(steps, target) if target else ""
-    elif not target and completion:
-        target = reasoned(completion[0]["content"])
-    if ANSWER_MARKER in target and prompt:
-        prompt[-1] = message("user", prompt[-1]["content"] + REASONING_PROMPT)
-    return sft_row(row_id, images, prompt, target, **about)
-
-
-def _reasoning(value: Any) -> str:
-    """The written steps; the first of several (A-OKVQA has three); empty where there are none.
-
-    A row without steps is trained on as a direct answer (a tenth of ScienceQA has no solution).
-    """
+def _steps(value: Any) -> str:
+    """The written steps; the first of several; empty where there are none: a direct answer."""
     return next((steps for one in _as_list(value) if (steps := clean(one))), "")
 
 
-def _answers(fields: dict[str, Any], choices: list[str]) -> list[str]:
-    """All published answers, most of them strings; VQAv2 wraps each of its ten in an object."""
-    values = _as_list(fields["answers"] if "answers" in fields else fields.get("answer"))
+def _answers(one: Published, choices: list[str]) -> list[str]:
+    """All published answers, most of them texts; VQAv2 wraps each of its ten in an object."""
+    values = _as_list(one["answers"]) or _as_list(one["answer"])
     values = [value.get("answer") if isinstance(value, dict) else value for value in values]
-    if "answers" in fields and not values:
-        values = _as_list(fields.get("answer"))
-    return [_answer(value, choices) for value in values if value is not None]
+    texts = (_answer(value, choices) for value in values if value is not None)
+    return [text for text in texts if text]
 
 
 def _answer(value: Any, choices: list[str]) -> str:
     """An int that is no choice itself is the index of one (ScienceQA)."""
     if isinstance(value, int) and str(value) not in choices and value in range(len(choices)):
         return choices[value]
-    return str(value).strip()
+    return clean(str(value))
 
 
-def _text(value: Any) -> str:
+def _last_answer(value: Any) -> str:
     """A completion that is text, or the last answer of a conversation."""
     value = _parsed(value)
     if isinstance(value, list):
@@ -192,11 +154,11 @@ def _text(value: Any) -> str:
 
 
 def _parsed(value: Any) -> Any:
-    """Lists are sometimes published as their JSON."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    """Lists and objects are sometimes published as their JSON."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
 

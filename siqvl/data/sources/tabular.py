@@ -1,4 +1,4 @@
-"""Rows of a published table: a hub data set, streamed, or local parquet, JSON lines or CSV files.
+"""Rows of a published table: a hub data set, streamed, or local files (`table_file` says which).
 
 Local folders look as they do on the hub: files at the top are one data set, sub-folders its
 subsets; a file belongs to the split its name begins with (`validation-00000-of-00002.parquet`) or
@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from siqvl.data.sources.base import label, require_split, require_subsets
+from siqvl.data.sources.pictures import Beside, Find
+from siqvl.data.sources.table_file import (
+    BATCH,
+    ENDINGS,
+    DamagedRecord,
+    Unread,
+    count_records,
+    has_ending,
+    is_table,
+    table_row,
+    unread_records,
+)
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
-Record = dict[str, Any]
-
-ENDINGS = (".parquet", ".jsonl", ".csv")
 SPLIT_NAMES = ("train", "validation", "valid", "val", "dev", "test", "testdev", "challenge")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LOOKED_AT = 100  # rows whose columns are looked at: JSON leaves out those that are empty
 
 
 def check_table(source: Source) -> None:
@@ -50,7 +61,7 @@ def is_local(source: Source) -> bool:
     path = Path(source.path or "")
     if path.exists():
         return True
-    if HUB_ID.fullmatch(source.path or "") and not path.suffix.endswith(ENDINGS):
+    if HUB_ID.fullmatch(source.path or "") and not has_ending(path.name):
         return False
     raise UserError(f"{label(source)}: {path} does not exist; correct `path`")
 
@@ -68,14 +79,14 @@ def subsets_of(source: Source) -> list[str | None]:
 
 def local_subsets(path: Path) -> list[str]:
     """Sub-folders with tables in them."""
-    if not path.is_dir() or any(file.suffix in ENDINGS for file in path.iterdir()):
+    if not path.is_dir() or any(is_table(file) for file in path.iterdir()):
         return []
     return sorted(
         folder.name
         for folder in path.iterdir()
         if folder.is_dir()
         and folder.name not in (*SPLIT_NAMES, "data")
-        and any(file.suffix in ENDINGS for file in folder.rglob("*"))
+        and any(is_table(file) for file in folder.rglob("*"))
     )
 
 
@@ -88,15 +99,23 @@ def split_of(file: Path, root: Path) -> str:
     return inner if inner in SPLIT_NAMES else "train"
 
 
-def records(source: Source, subset: str | None) -> Iterator[tuple[Record, Path | None]]:
-    """Published rows of a subset with the folder that relative paths in them start from."""
+def records(source: Source, subset: str | None) -> Iterator[tuple[Unread, Find | None]]:
+    """Published rows of a subset, unread, each with what reads the pictures that it names."""
     if not is_local(source):
-        yield from ((record, None) for record in _hub(source, subset))
+        yield from ((read, None) for read in _hub(source, subset))
         return
-    for file in _tables(source, subset):
-        if split_of(file, Path(str(source.path))) == source.split:
-            for record in _read(file):
-                yield record, file.parent
+    root = _root(source)
+    for file in split_tables(source, subset):
+        find = Beside(file.parent, root).find
+        yield from ((read, find) for read in unread_records(file))
+
+
+def known_size(source: Source) -> int | None:
+    """The number of rows of a local data set; None on the hub, where cards may be out of date."""
+    if not is_local(source):
+        return None
+    files = (file for subset in subsets_of(source) for file in split_tables(source, subset))
+    return sum(count_records(file) for file in files)
 
 
 def interleaved(streams: list[Iterator[Any]]) -> Iterator[Any]:
@@ -111,48 +130,45 @@ def interleaved(streams: list[Iterator[Any]]) -> Iterator[Any]:
 
 
 def columns(source: Source) -> list[str]:
-    """Columns of the first row of a data set; empty when it has no rows."""
-    for record, _ in islice(records(source, subsets_of(source)[0]), 1):
-        return list(record)
-    return []
+    """Columns of the first rows of a data set; empty when it has no rows."""
+    found: dict[str, None] = {}
+    for read, _ in islice(records(source, subsets_of(source)[0]), LOOKED_AT):
+        try:
+            found |= dict.fromkeys(read())
+        except DamagedRecord:
+            continue
+        if not is_local(source):
+            break  # all rows of a hub data set have the same columns
+    return list(found)
 
 
-def image_value(value: Any, folder: Path | None) -> Any:
-    """Encoded bytes of a published image; a path whose file is missing stays a path."""
-    if isinstance(value, dict):
-        return value["bytes"] if value.get("bytes") else image_value(value.get("path"), folder)
-    if isinstance(value, str) and folder is not None and (folder / value).is_file():
-        return (folder / value).read_bytes()
-    return value
+def require_columns(source: Source, needed: tuple[str, ...]) -> None:
+    """Raise UserError unless the first rows have all these columns."""
+    found = columns(source)
+    for column in needed:
+        if column not in found:
+            raise UserError(
+                f"{label(source)}: {source.path} has no column `{column}`; "
+                f"it has {', '.join(found) or 'no rows'}"
+            )
+
+
+def split_tables(source: Source, subset: str | None) -> list[Path]:
+    """The files of a subset that belong to the source's split."""
+    root = Path(str(source.path))
+    return [file for file in _tables(source, subset) if split_of(file, root) == source.split]
 
 
 def _tables(source: Source, subset: str | None) -> list[Path]:
     path = Path(str(source.path)) / (subset or "")
     if path.is_file():
-        return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix in ENDINGS)
+        return [path] if has_ending(path.name) else []
+    return sorted(filter(is_table, path.rglob("*")))
 
 
-def _read(file: Path) -> Iterator[Record]:
-    try:
-        if file.suffix == ".parquet":
-            import pyarrow.parquet as pq
-
-            with pq.ParquetFile(file) as table:
-                for batch in table.iter_batches(batch_size=64):
-                    yield from batch.to_pylist()
-        elif file.suffix == ".jsonl":
-            import json
-
-            with open(file, encoding="utf-8") as lines:
-                yield from (json.loads(line) for line in lines if line.strip())
-        else:
-            import csv
-
-            with open(file, encoding="utf-8", newline="") as lines:
-                yield from csv.DictReader(lines)
-    except (OSError, ValueError) as error:  # pyarrow's and json's errors are ValueErrors
-        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from None
+def _root(source: Source) -> Path:
+    path = Path(str(source.path))
+    return path.parent if path.is_file() else path
 
 
 def _check_hub(source: Source) -> None:
@@ -169,15 +185,34 @@ def _check_hub(source: Source) -> None:
     except Exception as error:  # offline, unknown, private, gated: each its own exception
         raise UserError(
             f"{label(source)}: hub data set {path} cannot be reached "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); correct `path`, "
-            "log in with `hf auth login`, or give a local folder"
+            f"({_named(error)}); correct `path`, log in with `hf auth login`, "
+            "or give a local folder"
         ) from None
 
 
-def _hub(source: Source, subset: str | None) -> Iterator[Record]:
+def _hub(source: Source, subset: str | None) -> Iterator[Unread]:
+    """A stream of Arrow batches; the rows of those passed over are never made Python objects.
+
+    A bad read is repeated by `datasets` (20 times, 5 s apart) before it ends here.
+    """
     from datasets import load_dataset
 
-    stream = load_dataset(
-        str(source.path), subset, split=source.split, streaming=True, revision=source.revision
-    )
-    yield from stream.decode(False)  # encoded bytes are checked, then stored as they are
+    path, number = str(source.path), 0
+    try:
+        stream = load_dataset(
+            path, subset, split=source.split, streaming=True, revision=source.revision
+        )
+        # pictures stay encoded: they are checked, then stored as they are
+        for batch in stream.decode(False).with_format("arrow").iter(batch_size=BATCH):
+            for index in range(batch.num_rows):
+                number += 1
+                yield partial(table_row, batch, index)
+    except Exception as error:  # the hub, the network, a damaged file: each its own exception
+        raise UserError(
+            f"{label(source)}: hub data set {path} broke off after {number} rows "
+            f"({_named(error)}); run it again, or give a local folder"
+        ) from None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

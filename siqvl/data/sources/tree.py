@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
-from pathlib import Path
+import zlib
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from siqvl.errors import UserError
 
@@ -36,5 +41,37 @@ class Tree:
         """
         try:
             return self._zip.read(name) if self._zip else (self.path / name).read_bytes()
-        except (KeyError, OSError, zipfile.BadZipFile) as error:
+        except (KeyError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            # RuntimeError: a member that is encrypted
             raise UserError(f"{self.path} has no readable file {name} ({error})") from None
+
+    def json(self, name: str, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+        """The content of a JSON file; `object_hook` as in `json.loads`.
+
+        Raises:
+            UserError: it is not there, or no JSON.
+        """
+        try:
+            return json.loads(self.read(name), object_hook=object_hook)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.path}: {name} is not valid JSON ({error})") from None
+
+    def find(self, file_name: str) -> str | None:
+        """Where the one file of this name, or the first in order of folders, lies."""
+        return self._places.get(file_name)
+
+    def picture(self, file_name: str) -> bytes | str:
+        """The picture of this name, wherever it lies; text that says why there is none."""
+        name = self.find(file_name)
+        return file_name if name is None else self.picture_at(name)
+
+    def picture_at(self, name: str) -> bytes | str:
+        """The content of one file; text that says why it cannot be read."""
+        try:
+            return self.read(name)
+        except UserError as error:
+            return f"{name} ({error.message})"
+
+    @cached_property
+    def _places(self) -> dict[str, str]:
+        return {PurePosixPath(name).name: name for name in reversed(self.names())}

@@ -11,7 +11,8 @@ from siqvl.data import sources
 from siqvl.data.encode import encode_preference, encode_sft
 from siqvl.data.prepare import prepare
 from siqvl.data.schema import REASONING_PROMPT, RowKind
-from siqvl.data.sources.table import table_row
+from siqvl.data.sources.published import Published
+from siqvl.data.sources.table import fields_row
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 
@@ -22,74 +23,6 @@ IMAGE = {"bytes": RED, "path": None}
 def write(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-def finevision_record(number, turns=1):
-    return {
-        "images": [IMAGE],
-        "texts": [
-            {"user": f"question {number}.{t}", "assistant": f"answer {t}"} for t in range(turns)
-        ],
-        "source": "published",
-        "relevance_ratings": [5] * turns,
-        "relevance_min": 5,
-        "formatting_ratings": [4] * turns,
-        "formatting_min": 4,
-    }
-
-
-@pytest.fixture
-def finevision(tmp_path):
-    write(
-        tmp_path / "ai2d" / "train-00000-of-00001.parquet",
-        [finevision_record(n, 2) for n in range(3)],
-    )
-    text_only = finevision_record(9) | {"images": []}
-    write(tmp_path / "text" / "train-00000-of-00002.parquet", [text_only])
-    write(tmp_path / "text" / "train-00001-of-00002.parquet", [finevision_record(10)])
-    return Source(kind="finevision", path=str(tmp_path))
-
-
-def test_finevision_subsets_take_turns(finevision):
-    sources.check(finevision, RowKind.SFT)
-    rows = list(sources.rows(finevision, RowKind.SFT, 0))
-    assert [row["source"].split("/")[1] for row in rows] == ["ai2d", "text", "ai2d", "text", "ai2d"]
-    assert rows[1]["images"] == []
-    assert rows[0]["images"] == [RED]
-    meta = json.loads(rows[0]["meta"])
-    assert meta["relevance_ratings"] == [5, 5]
-    assert meta["formatting_min"] == 4
-    assert meta["published_source"] == "published"
-    only = finevision.model_copy(update={"subsets": ["text"], "max_samples": 1})
-    assert [row["id"] for row in sources.rows(only, RowKind.SFT, 0)] == ["finevision/text/0000000"]
-
-
-def test_finevision_learns_the_last_turn(finevision, processor):
-    row = next(sources.rows(finevision, RowKind.SFT, 0))
-    assert [turn["content"] for turn in row["prompt"]] == [
-        "question 0.0",
-        "answer 0",
-        "question 0.1",
-    ]
-    encoded = encode_sft(row, processor)
-    learned = processor.tokenizer.decode([label for label in encoded.labels if label != -100])
-    assert learned == "answer 1<|im_end|>"
-
-
-def test_finevision_complaints(finevision, tmp_path):
-    for changes, message in {
-        ("subsets", ("docvqa",)): "source `finevision`: unknown subset `docvqa`; it has ai2d, text",
-        ("split", "test"): "source `finevision`: unknown split `test`; it has train",
-    }.items():
-        key, value = changes
-        source = finevision.model_copy(update={key: list(value) if key == "subsets" else value})
-        with pytest.raises(UserError) as error:
-            sources.check(source, RowKind.SFT)
-        assert error.value.message == message
-    write(tmp_path / "other" / "x.parquet", [{"image": IMAGE, "texts": []}])
-    source = Source(kind="finevision", path=str(tmp_path / "other"))
-    with pytest.raises(UserError, match="has no column `images`; it has image, texts"):
-        sources.check(source, RowKind.SFT)
 
 
 TEN = [
@@ -279,53 +212,6 @@ def test_a_damaged_file_is_named(tmp_path):
         sources.check(Source(kind="table", path=str(tmp_path)), RowKind.SFT)
 
 
-def test_a_hub_data_set_is_streamed(monkeypatch):
-    """The hub is not reachable from tests: what is asked of `datasets` is written down instead."""
-    import datasets
-
-    record = {"image": IMAGE, "question": "What?", "answer": "red"}
-    asked = []
-
-    class Stream(list):
-        def decode(self, enable):
-            assert enable is False
-            return self
-
-    def load_dataset(path, subset, **options):
-        asked.append((path, subset, options))
-        return Stream([record] * 5)
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda path, revision: ["a", "b"])
-    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda path, s, revision: ["train"])
-    source = Source(kind="table", path="org/set", subsets=["a"], revision="abc", max_samples=3)
-    sources.check(source, RowKind.SFT)
-    assert asked == []
-    rows = list(sources.rows(source, RowKind.SFT, 0))
-    assert [row["id"] for row in rows] == [f"set/a/train/{n:07d}" for n in range(3)]
-    assert asked[-1] == ("org/set", "a", {"split": "train", "streaming": True, "revision": "abc"})
-    with pytest.raises(UserError, match="unknown subset `c`; it has a, b"):
-        sources.check(source.model_copy(update={"subsets": ["c"]}), RowKind.SFT)
-    with pytest.raises(UserError, match="unknown split `dev`; it has train"):
-        sources.check(source.model_copy(update={"split": "dev"}), RowKind.SFT)
-
-
-def test_an_unreachable_hub_is_one_sentence(monkeypatch):
-    import datasets
-
-    def refuse(*args, **options):
-        raise ConnectionError("no\nnetwork")
-
-    monkeypatch.setattr(datasets, "get_dataset_config_names", refuse)
-    with pytest.raises(UserError) as error:
-        sources.check(Source(kind="finevision", path="HuggingFaceM4/FineVision"), RowKind.SFT)
-    assert error.value.message == (
-        "source `finevision`: hub data set HuggingFaceM4/FineVision cannot be reached "
-        "(ConnectionError: no network); correct `path`, log in with `hf auth login`, "
-        "or give a local folder"
-    )
-
-
 @pytest.mark.parametrize(
     ("reasoning", "completion"),
     [
@@ -345,7 +231,8 @@ def test_written_steps_come_in_several_shapes(reasoning: object, completion: str
         "answer": 1,
         "reasoning": reasoning,
     }
-    row = table_row(RowKind.SFT, "id", "set", "train", fields, None)
+    one = Published(fields, Source(kind="table"), "set", 0, None)
+    row = fields_row(RowKind.SFT, one)
     assert row["completion"][0]["content"] == completion
     asked = "What?\nOptions: car, bus"
     steps = REASONING_PROMPT if completion != "bus" else ""

@@ -1,0 +1,69 @@
+"""Pictures of published rows: encoded bytes, or a name that says why there are none.
+
+A picture that is not there stays text: preparation quarantines its row, and says that text.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+Find = Callable[[str], bytes | str]
+URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Where the pictures that a local table names may lie."""
+
+    folder: Path  # of the table
+    root: Path  # of the data set: nothing outside of it is read
+
+    def find(self, name: str) -> bytes | str:
+        """The picture of that name, in the table's folder, the data set's, or a folder in these.
+
+        A name may not lead out of the data set's folder. Links in it may: they are its owner's, and
+        the hub's own cache is made of them.
+        """
+        outside = True
+        root = os.path.abspath(self.root)
+        for folder in self._folders:
+            file = Path(os.path.abspath(folder / name))
+            if not file.is_relative_to(root):
+                continue
+            outside = False
+            try:
+                if file.is_file():
+                    return file.read_bytes()
+            except (OSError, ValueError) as error:  # not allowed, too long, a NUL in it
+                return f"{name} ({error})"
+        return f"{name} (it is outside of {self.root}, and not read)" if outside else name
+
+    @cached_property
+    def _folders(self) -> list[Path]:
+        places = list(dict.fromkeys((self.folder, self.root)))
+        return places + [inner for place in places for inner in _folders_in(place)]
+
+
+def _folders_in(place: Path) -> Iterator[Path]:
+    return (inner for inner in sorted(place.iterdir()) if inner.is_dir())
+
+
+def picture(value: Any, find: Find | None) -> Any:
+    """Encoded bytes of a published picture: bytes, a path, or an object of both as on the hub.
+
+    Args:
+        find: reads the picture of a name; None where rows hold their pictures (the hub).
+    """
+    if isinstance(value, dict):
+        value = value["bytes"] if value.get("bytes") else value.get("path")
+    if not isinstance(value, str):
+        return value
+    if URL.match(value):
+        return f"{value} (URLs are not fetched: download the picture and give its path)"
+    return find(value) if find else value
