@@ -23,8 +23,11 @@ from PIL import Image as Pictures
 from transformers import SiglipVisionModel
 
 from siqvl.data.features import FeatureCache, cached_features
+from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.schema import RowKind, message
 from siqvl.errors import UserError
 from siqvl.model import SiQVLProcessor, assemble
+from siqvl.recipe import DataPrep
 
 BASE = Path(__file__).parents[2] / "recipes" / "tiny_base"
 SHAPE = (64, 128)  # patches, hidden
@@ -224,6 +227,20 @@ def test_a_trainable_tower_is_refused(tmp_path, parts):
     next(parts[0].model.vision_tower.parameters()).requires_grad_(True)
     with pytest.raises(UserError, match="frozen vision tower, but this one is trainable"):
         build(tmp_path, singles(1), parts)
+
+
+def test_prepared_rows_have_what_the_cache_asks_for(
+    tmp_path, parts, tower_calls, make_row, made_source
+):
+    asked = [[message("user", f"What is at {number}?")] for number in range(5)]
+    rows = [make_row(number=n, prompt=asked[n], images=[noise(n % 3)]) for n in range(5)]
+    prepare([made_source(rows)], RowKind.SFT, tmp_path / "data", data=DataPrep(), seed=0)
+    dataset, _ = load_prepared(tmp_path / "data", RowKind.SFT)
+    cache = build(tmp_path / "features", dataset, parts)
+    assert sum(tower_calls) == 3
+    (image,) = dataset[4]["image_hashes"]
+    reference = build(tmp_path / "other", rows_of([noise(1)]), parts)[name_of(noise(1))]
+    torch.testing.assert_close(cache[image], reference, rtol=2**-7, atol=1e-5)
 
 
 def test_rows_of_an_older_preparation_are_refused(tmp_path, parts):
