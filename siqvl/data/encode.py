@@ -30,7 +30,8 @@ def encode_sft(row: Row, processor: SiQVLProcessor, *, learn_turns: Turns = "las
     """A supervised row.
 
     Args:
-        learn_turns: `all` puts loss on the assistant's turns in the prompt as well.
+        learn_turns: `all` puts loss on the assistant's turns in the prompt as well, but for one
+            that opens the conversation: no prompt leads to it.
 
     Raises:
         ValueError: the placeholders in the text are not as many as the images of the row.
@@ -74,7 +75,7 @@ def _encode(
     labels: list[int] = []
     done = ""  # text that is tokenised already
     for index in range(len(row["prompt"]) if learn_turns == "last" else 0, len(turns)):
-        if turns[index]["role"] != "assistant":
+        if turns[index]["role"] != "assistant" or index == 0:
             continue
         opened = _render(turns[:index], processor, open_turn=True)
         closed = _render(turns[: index + 1], processor, open_turn=False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset, Sampler
 
 from siqvl.data.batching import BatchPlan, Key
-from siqvl.data.encoded import EncodedDataset, Item
+from siqvl.data.encoded import EncodedDataset, Item, UnreadablePicture
 from siqvl.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,9 +98,14 @@ class TrainingLoader:
         return self.plan.steps * self.plan.accumulation
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.dataloader():
-            self._yielded += 1
-            yield batch
+        try:
+            for batch in self.dataloader():
+                self._yielded += 1
+                yield batch
+        except UnreadablePicture as error:
+            # The frames it came through keep the workers alive until a garbage collection, which
+            # closes their queues first and then waits for each of them in vain.
+            raise error.with_traceback(None) from None
 
     def dataloader(self) -> DataLoader:
         """The batches still to come as a plain DataLoader, for Hugging Face's Trainer.

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_rows import conversation, stored
 
 from siqvl.data.encode import encode_dataset, encode_preference, encode_prompt, encode_sft
 from siqvl.data.prepare import load_prepared, prepare
@@ -199,3 +200,61 @@ def test_items_are_found_from_the_end_and_nowhere_beyond(prepared, processor):
     for index in (24, -25):
         with pytest.raises(IndexError):
             encoded[index]
+
+
+def test_every_turn_can_be_learned(processor):
+    row = sft_row("r", [b""], MULTI_TURN, "blue", source="s")
+    every = encode_sft(row, processor, learn_turns="all")
+    assert learned(every, processor) == "a circle<|im_end|>blue<|im_end|>"
+    assert every.input_ids == encode_sft(row, processor).input_ids
+
+
+def test_a_turn_that_opens_the_conversation_is_not_learned(processor):
+    prompt = [message("assistant", "Hello!"), *MULTI_TURN]
+    row = sft_row("r", [b""], prompt, "blue", source="s")
+    encoded = encode_sft(row, processor, learn_turns="all")
+    assert learned(encoded, processor) == "a circle<|im_end|>blue<|im_end|>"
+    assert encoded.input_ids == encode_sft(row, processor).input_ids
+
+
+def test_rows_with_more_images_are_left_out_and_counted(processor):
+    rows = [conversation(number, number, [("What?" * 9 * number, "this")]) for number in range(5)]
+    options = {"kind": RowKind.SFT, "max_length": 130}
+    encoded = encode_dataset(stored(rows), processor, **options, max_images=3)
+    lengths = [len(encode_sft(row, processor)) for row in rows]
+    assert encoded.rows == [i for i in range(4) if lengths[i] <= 130]
+    assert encoded.left_out == {
+        "longer than max_length": 4 - len(encoded),
+        "more images than max_images": 1,
+    }
+    assert 0 < len(encoded) < 4
+    with pytest.raises(UserError, match="all of 2 rows have more than max_images 2"):
+        encode_dataset(stored(rows[3:]), processor, **options, max_images=2)
+
+
+def test_only_the_last_turn_of_a_pair_is_compared(processor, make_row):
+    rows = [make_row(RowKind.PREFERENCE, prompt=MULTI_TURN)]
+    options = {"kind": RowKind.PREFERENCE, "max_length": 500}
+    item = encode_dataset(stored(rows, RowKind.PREFERENCE), processor, **options, learn_turns="all")
+    ids = [label for label in item[0]["chosen_labels"] if label != -100]
+    assert processor.tokenizer.decode(ids) == "blue<|im_end|>"
+
+
+def test_hashes_stand_for_images_in_a_view_and_nothing_is_decoded(processor, monkeypatch):
+    from PIL import Image
+
+    rows = [conversation(number, number % 3, [("What?", "this")]) for number in range(6)]
+    dataset = stored(rows)
+    encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=500, max_images=1)
+    assert encoded.rows == [0, 1, 3, 4]
+    monkeypatch.setattr(Image, "open", lambda *args, **options: pytest.fail("decoded"))
+    view = encoded.with_hashes()
+    stored_hashes = dataset["image_hashes"]
+    for index, item in enumerate(view):
+        assert set(item) == {"input_ids", "labels", "image_hashes"}
+        assert item["image_hashes"] == stored_hashes[encoded.rows[index]]
+        assert encoded.row_id(index) == f"made/{encoded.rows[index]}"
+        assert view.to_dataset()[index] == item
+    monkeypatch.undo()
+    assert "images" in encoded[1]
+    assert len(encoded.images(1)) == 1

@@ -1,5 +1,7 @@
 """Batches of a run: the same ones whatever happens on the way."""
 
+import multiprocessing
+import re
 from itertools import islice
 
 import pytest
@@ -135,17 +137,34 @@ def test_accelerate_skips_to_the_same_batches(make_loader, kind, workers):
     assert all_same(skip_first_batches(prepared, 5), straight[5:])
 
 
+@pytest.fixture
+def damaged(rows, processor):
+    """Row 7 with the first bytes of its picture alone."""
+    changed = [dict(row) for row in rows]
+    changed[7]["images"] = [changed[7]["images"][0][:40]]
+    return encode_dataset(stored(changed), processor, kind=RowKind.SFT, max_length=400)
+
+
+UNREADABLE = r"^a picture of row made/7 cannot be read \([^\n]*\); prepare the data again$"
+
+
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_picture_names_its_row(rows, processor, make_loader, workers):
-    damaged = [dict(row) for row in rows]
-    damaged[7]["images"] = [damaged[7]["images"][0][:40]]
-    data = encode_dataset(stored(damaged), processor, kind=RowKind.SFT, max_length=400)
-    message = r"^a picture of row made/7 cannot be read \([^\n]*\); prepare the data again$"
-    loader = make_loader("padded", data=data, workers=workers)
-    with pytest.raises(UserError, match=message):
-        list(loader)
-    with pytest.raises(UserError, match=message):
-        list(skip_first_batches(make_loader("packed", data=data, workers=workers).dataloader(), 0))
+@pytest.mark.parametrize("kind", ["packed", "padded"])
+def test_an_unreadable_picture_names_its_row(make_loader, damaged, kind, workers):
+    with pytest.raises(UserError, match=UNREADABLE):
+        list(make_loader(kind, data=damaged, workers=workers))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_picture_names_its_row_under_a_trainer(make_loader, damaged, workers):
+    batches = skip_first_batches(make_loader("padded", data=damaged, workers=workers).dataloader())
+    message = ""
+    try:
+        list(batches)
+    except UserError as error:  # pytest.raises would keep its frames, and with them the workers
+        message = error.with_traceback(None).message
+    assert re.search(UNREADABLE, message)
 
 
 def test_with_hashes_no_picture_is_opened(encoded, processor, make_loader, monkeypatch):
