@@ -266,6 +266,9 @@ class Recipe(Section):
     features_dir: str | None = Field(
         None, description="cached tower features of all runs; null: <output_dir>/features"
     )
+    features_batch_size: PositiveInt = Field(
+        32, description="pictures in one pass of the tower while its features are cached"
+    )
     seed: int = 0
     model: Model
     data: DataPrep = DataPrep()

@@ -1,35 +1,107 @@
-"""Data preparation: published rows in, checked parquet shards out.
+"""Data preparation: published rows in, checked parquet shards out, and a page to look at.
 
 pyflyte run tasks/data_prep.py data_prep --stage vqa_sft --recipe recipes/tiny.yaml
+
+`data_prep` does it in one task. `prepare_shard` and `merge_shards` do the same work side by side
+(`workflows/prepared_data.py` maps one over the shards and ends with the other); the rows come out
+equal either way.
 """
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
 from flytekit import task
 
-from siqvl.data.prepare import prepare
+from siqvl.data.prepare import merge_pieces, prepare, prepare_pieces
+from siqvl.data.schema import RowKind
 from siqvl.evaluation.benchmarks import prepare_benchmarks
-from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.runs import stage_run
+from siqvl.recipe import Recipe, Source, Stage
+from siqvl.tracking.runs import RunLog, stage_run
 from siqvl.training.stages import STAGES
-from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData, workspace
+from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData, local, workspace
+from tasks.decks import show
 from tasks.resources import light
 
 
-@task(**light())
-def data_prep(stage: Preparation, recipe: Recipe = TINY, run: PipelineRun = ALONE) -> PreparedData:
-    """Prepare the rows of one training stage, or with `evaluation` every benchmark."""
-    out = workspace(recipe, run) / "data" / stage.value
-    name = f"{stage.value} data"
-    with stage_run(recipe, name, run.parent, {"siqvl.stage": stage.value}) as log:
+@task(**light(), enable_deck=True, deck_fields=())
+def data_prep(
+    stage: Preparation,
+    recipe: Recipe = TINY,
+    run: PipelineRun = ALONE,
+    benchmarks: PreparedData | None = None,
+) -> PreparedData:
+    """Prepare the rows of one training stage, or with `evaluation` every benchmark.
+
+    With `benchmarks` (what `evaluation` prepared) training rows whose picture is in one of them are
+    left out, as `data.leaks` says.
+    """
+    out = _place(stage, recipe, run)
+    with _run(stage, recipe, run) as log:
         if stage is Preparation.EVALUATION:
             prepare_benchmarks(recipe, out)
         else:
-            trained = Stage(stage.value)
-            sources, rows = recipe.stage(trained).sources, STAGES[trained].rows
-            prepare(sources, rows, out, data=recipe.data, seed=recipe.seed)
-        for manifest in sorted(out.rglob("manifest.json")):
-            folder = manifest.parent
-            for name in ("manifest.json", "quarantine.jsonl", "report.html"):
-                log.artifact(folder / name, str(folder.relative_to(out.parent)))
+            prepare(*_rows(stage, recipe), out, **_options(recipe), benchmarks=_local(benchmarks))
+        _keep_reports(out, log)
     return PreparedData(str(out))
+
+
+@task(**light())
+def prepare_shard(
+    shard: int, stage: Preparation, recipe: Recipe, run: PipelineRun = ALONE
+) -> PreparedData:
+    """Check one share of a stage's rows; what it hands on is not prepared data yet."""
+    out = _place(stage, recipe, run).with_name(f"{stage.value}.shard-{shard:03d}")
+    shards = recipe.data.shards
+    prepare_pieces(*_rows(stage, recipe), out, **_options(recipe), shard=shard, shards=shards)
+    return PreparedData(str(out))
+
+
+@task(**light(), enable_deck=True, deck_fields=())
+def merge_shards(
+    shards: list[PreparedData],
+    stage: Preparation,
+    recipe: Recipe,
+    run: PipelineRun = ALONE,
+    benchmarks: PreparedData | None = None,
+) -> PreparedData:
+    """Bring the shards together: what only all rows can tell is decided here."""
+    out = _place(stage, recipe, run)
+    with _run(stage, recipe, run) as log:
+        pieces = [local(shard) for shard in shards]
+        options = _options(recipe)
+        merge_pieces(pieces, *_rows(stage, recipe), out, **options, benchmarks=_local(benchmarks))
+        _keep_reports(out, log)
+    return PreparedData(str(out))
+
+
+def _place(stage: Preparation, recipe: Recipe, run: PipelineRun) -> Path:
+    return workspace(recipe, run) / "data" / stage.value
+
+
+def _run(stage: Preparation, recipe: Recipe, run: PipelineRun) -> AbstractContextManager[RunLog]:
+    return stage_run(recipe, f"{stage.value} data", run.parent, {"siqvl.stage": stage.value})
+
+
+def _rows(stage: Preparation, recipe: Recipe) -> tuple[list[Source], RowKind]:
+    trained = Stage(stage.value)
+    return recipe.stage(trained).sources, STAGES[trained].rows
+
+
+def _options(recipe: Recipe) -> dict[str, Any]:
+    return {"data": recipe.data, "seed": recipe.seed}
+
+
+def _local(directory: PreparedData | None) -> Path | None:
+    return local(directory) if directory is not None else None
+
+
+def _keep_reports(out: Path, log: RunLog) -> None:
+    """The small files of a prepared folder, as artifacts of its run and as a deck."""
+    for manifest in sorted(out.rglob("manifest.json")):
+        folder = manifest.parent
+        for name in ("manifest.json", "quarantine.jsonl", "report.html"):
+            log.artifact(folder / name, str(folder.relative_to(out.parent)))
+        show(folder.name, folder / "report.html")

@@ -10,8 +10,13 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe, SFTStage
 
 
-def trainer_arguments(stage: SFTStage, recipe: Recipe, work_dir: Path) -> dict[str, Any]:
+def trainer_arguments(
+    stage: SFTStage, recipe: Recipe, work_dir: Path, steps: int
+) -> dict[str, Any]:
     """Keyword arguments that `TrainingArguments` and `trl.DPOConfig` share.
+
+    Args:
+        steps: optimizer steps of the whole run, which the plan of its batches knows.
 
     Raises:
         UserError: the precision is not to be had on this machine.
@@ -23,21 +28,18 @@ def trainer_arguments(stage: SFTStage, recipe: Recipe, work_dir: Path) -> dict[s
         "output_dir": str(work_dir),
         "seed": recipe.seed,
         "data_seed": recipe.seed,
-        "max_steps": stage.max_steps,
+        "max_steps": steps,
         "per_device_train_batch_size": stage.batch_size,
         "gradient_accumulation_steps": stage.accumulation,
         "learning_rate": stage.learning_rate,
         "lr_scheduler_type": stage.lr_schedule,
-        "warmup_steps": math.ceil(stage.warmup_ratio * stage.max_steps),
+        "warmup_steps": math.ceil(stage.warmup_ratio * steps),
         "weight_decay": stage.weight_decay,
         "max_grad_norm": stage.max_grad_norm,
         "bf16": stage.precision == "bf16",
         "fp16": stage.precision == "fp16",
         "activation_checkpointing": stage.gradient_checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
-        "dataloader_num_workers": stage.loader_workers,
-        "dataloader_persistent_workers": stage.loader_workers > 0,
-        "dataloader_pin_memory": torch.cuda.is_available(),
         # Asked for by name, or accelerate takes several CPU processes for single ones.
         "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         "logging_steps": stage.logging_steps,

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.data.collate import PreferenceCollator
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer
+
+from siqvl.data.collate import Features, PreferenceCollator
 from siqvl.data.encoded import EncodedDataset
 from siqvl.recipe import DPOStage, Recipe
 from siqvl.training.arguments import trainer_arguments
+from siqvl.training.planned import PlannedBatches, training_loader
 
 if TYPE_CHECKING:
-    from transformers import TrainerCallback
-    from trl import DPOTrainer
-
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
+
+
+class PreferenceTrainer(PlannedBatches, DPOTrainer):
+    """TRL's DPOTrainer over the batches of a plan."""
 
 
 def dpo_trainer(
@@ -26,27 +32,38 @@ def dpo_trainer(
     *,
     stage: DPOStage,
     recipe: Recipe,
+    rows_of_sources: Sequence[int],
     work_dir: Path,
     callbacks: list[TrainerCallback],
-) -> DPOTrainer:
+    features: Features | None = None,
+) -> PreferenceTrainer:
     """TRL's trainer on our encoding, so that prompts, images and end tokens are those of SFT.
 
     `reference` is the frozen checkpoint that `model` starts from; at step 0 the loss is ln 2.
-    """
-    from trl import DPOConfig, DPOTrainer
 
+    Args:
+        features: the frozen tower's features by picture, in place of pictures.
+    """
+    rows = dataset if features is None else dataset.with_hashes()
+    collate = PreferenceCollator(processor, features=features)
+    loader = training_loader(
+        rows, collate, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
+    )
     arguments = DPOConfig(
-        **trainer_arguments(stage, recipe, work_dir),
+        **trainer_arguments(stage, recipe, work_dir, loader.plan.steps),
         beta=stage.beta,
         loss_type=[stage.loss],
         max_length=None,  # rows were filtered by length; TRL would cut the end token off
     )
-    return DPOTrainer(
+    trainer = PreferenceTrainer(
         model=model,
         ref_model=reference,
         args=arguments,
-        train_dataset=dataset.to_dataset(),  # the only class that TRL takes
-        data_collator=PreferenceCollator(processor),
+        # the only class that TRL takes; it looks at the columns, and batches come from the loader
+        train_dataset=dataset.to_dataset(),
+        data_collator=collate,
         processing_class=processor,
         callbacks=callbacks,
     )
+    trainer.loader = loader
+    return trainer

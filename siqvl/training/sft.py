@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.data.collate import SFTCollator
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from siqvl.data.collate import Features, PackedCollator, SFTCollator
 from siqvl.data.encoded import EncodedDataset
 from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.arguments import trainer_arguments
+from siqvl.training.planned import PlannedBatches, training_loader
 
 if TYPE_CHECKING:
-    from transformers import Trainer, TrainerCallback
-
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
+
+
+class SFTTrainer(PlannedBatches, Trainer):
+    """Hugging Face's Trainer over the batches of a plan."""
 
 
 def sft_trainer(
@@ -24,16 +30,36 @@ def sft_trainer(
     *,
     stage: SFTStage,
     recipe: Recipe,
+    rows_of_sources: Sequence[int],
     work_dir: Path,
     callbacks: list[TrainerCallback],
-) -> Trainer:
-    """A Trainer over encoded rows; loss on answer and end tokens alone, see `siqvl.data.encode`."""
-    from transformers import Trainer, TrainingArguments
+    features: Features | None = None,
+) -> SFTTrainer:
+    """A trainer over encoded rows; loss on answer and end tokens alone, see `siqvl.data.encode`.
 
-    return Trainer(
+    Args:
+        features: the frozen tower's features by picture, in place of pictures.
+    """
+    rows = dataset if features is None else dataset.with_hashes()
+    collate = _collator(stage, recipe, processor, features)
+    loader = training_loader(
+        rows, collate, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
+    )
+    trainer = SFTTrainer(
         model=model,
-        args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir)),
-        train_dataset=dataset,
-        data_collator=SFTCollator(processor),
+        args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
+        train_dataset=rows,
+        data_collator=collate,
         callbacks=callbacks,
     )
+    trainer.loader = loader
+    return trainer
+
+
+def _collator(
+    stage: SFTStage, recipe: Recipe, processor: SiQVLProcessor, features: Features | None
+) -> SFTCollator | PackedCollator:
+    if stage.batching != "packed":
+        return SFTCollator(processor, features)
+    one_row = recipe.model.attention == "flash_attention_2"  # all that it recognises packs in
+    return PackedCollator(processor, features, one_row=one_row)

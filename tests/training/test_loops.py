@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from siqvl.data.collate import SFTCollator
 from siqvl.data.encode import encode_dataset
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
@@ -28,7 +29,7 @@ def changed(recipe: Recipe, stage: Stage, **values: object) -> Recipe:
 
 
 def sft(trained, recipe: Recipe, work_dir: Path):
-    dataset, _ = load_prepared(trained.data(Stage.VQA_SFT), RowKind.SFT)
+    dataset, manifest = load_prepared(trained.data(Stage.VQA_SFT), RowKind.SFT)
     model, processor = load_checkpoint(
         trained.checkpoint(Stage.PROJECTOR_ALIGNMENT), attn_implementation="eager"
     )
@@ -36,7 +37,14 @@ def sft(trained, recipe: Recipe, work_dir: Path):
     stage = recipe.stage(Stage.VQA_SFT)
     encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=stage.max_length)
     return sft_trainer(
-        model, processor, encoded, stage=stage, recipe=recipe, work_dir=work_dir, callbacks=[]
+        model,
+        processor,
+        encoded,
+        stage=stage,
+        recipe=recipe,
+        rows_of_sources=manifest.rows_of_sources,
+        work_dir=work_dir,
+        callbacks=[],
     )
 
 
@@ -44,25 +52,42 @@ def losses(trainer) -> list[float]:
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def test_first_loss_is_plain_cross_entropy_over_answers(trained, tmp_path: Path) -> None:
-    """Against a sum over answer tokens by hand, in float64."""
-    recipe = changed(trained.recipe, Stage.VQA_SFT, max_steps=1, batch_size=24, learning_rate=1e-9)
+BATCHINGS = pytest.mark.parametrize("batching", ["packed", "grouped", "padded"])
+
+
+@BATCHINGS
+def test_first_loss_is_plain_cross_entropy_over_answers(
+    trained, tmp_path: Path, batching: str
+) -> None:
+    """Against each row of the first step by itself, summed by hand in float64."""
+    recipe = changed(
+        trained.recipe, Stage.VQA_SFT, max_steps=1, learning_rate=1e-9, batching=batching
+    )
     trainer = sft(trained, recipe, tmp_path)
-    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(24)])
-    model = trainer.model.eval()
-    with torch.no_grad():
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        scores = model(**inputs).logits[:, :-1].double().log_softmax(-1)
-    targets = batch["labels"][:, 1:]
-    picked = scores.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    expected = -(picked * (targets != -100)).sum() / (targets != -100).sum()
+    keys = trainer.loader.plan.batch(0)
+    rows = [row for key in keys for row in (key if isinstance(key, tuple) else [key])]
+    alone = SFTCollator(trainer.data_collator.processor)
+    model, total, count = trainer.model.eval(), 0.0, 0
+    for row in rows:
+        batch = alone([trainer.train_dataset[row]])
+        labels = batch.pop("labels")[0, 1:]
+        with torch.no_grad():
+            scores = model(**batch).logits[0, :-1].double().log_softmax(-1)
+        learnt = labels != -100
+        total -= scores[learnt].gather(-1, labels[learnt].unsqueeze(-1)).sum().item()
+        count += int(learnt.sum())
     trainer.train()
-    assert losses(trainer)[0] == pytest.approx(expected.item(), abs=1e-4)
+    assert losses(trainer)[0] == pytest.approx(total / count, abs=1e-4)
 
 
-def test_accumulated_batches_learn_like_one_large_batch(trained, tmp_path: Path) -> None:
-    large = changed(trained.recipe, Stage.VQA_SFT, batch_size=8, accumulation=1, max_steps=3)
-    small = changed(trained.recipe, Stage.VQA_SFT, batch_size=1, accumulation=8, max_steps=3)
+@BATCHINGS
+def test_accumulated_batches_learn_like_one_large_batch(
+    trained, tmp_path: Path, batching: str
+) -> None:
+    """Optimizer steps hold the same rows however they are divided, so the losses are the same."""
+    common = {"max_steps": 3, "batching": batching}
+    large = changed(trained.recipe, Stage.VQA_SFT, batch_size=4, accumulation=1, **common)
+    small = changed(trained.recipe, Stage.VQA_SFT, batch_size=1, accumulation=4, **common)
     first, second = sft(trained, large, tmp_path / "a"), sft(trained, small, tmp_path / "b")
     first.train()
     second.train()
@@ -70,14 +95,21 @@ def test_accumulated_batches_learn_like_one_large_batch(trained, tmp_path: Path)
 
 
 def test_one_batch_can_be_learnt_by_heart(trained, tmp_path: Path) -> None:
-    recipe = changed(trained.recipe, Stage.VQA_SFT, max_steps=40, batch_size=24, learning_rate=2e-3)
+    recipe = changed(
+        trained.recipe,
+        Stage.VQA_SFT,
+        max_steps=40,
+        batch_size=24,
+        batching="padded",  # one batch is the whole epoch
+        learning_rate=2e-3,
+    )
     trainer = sft(trained, recipe, tmp_path)
     trainer.train()
     assert losses(trainer)[-1] < 0.2 < losses(trainer)[0]
 
 
 def test_dpo_starts_at_ln_2_and_a_swapped_pair_flips_the_margin(trained, tmp_path: Path) -> None:
-    dataset, _ = load_prepared(trained.data(Stage.DPO), RowKind.PREFERENCE)
+    dataset, manifest = load_prepared(trained.data(Stage.DPO), RowKind.PREFERENCE)
     checkpoint = trained.checkpoint(Stage.COT_SFT)
     model, processor = load_checkpoint(checkpoint, attn_implementation="eager")
     reference, _ = load_checkpoint(checkpoint, attn_implementation="eager")
@@ -96,6 +128,7 @@ def test_dpo_starts_at_ln_2_and_a_swapped_pair_flips_the_margin(trained, tmp_pat
         encoded,
         stage=stage,
         recipe=recipe,
+        rows_of_sources=manifest.rows_of_sources,
         work_dir=tmp_path,
         callbacks=[],
     )
@@ -129,11 +162,22 @@ class StopAfter(TrainerCallback):
             raise RuntimeError("killed")
 
 
-@pytest.mark.parametrize("stage", [Stage.VQA_SFT, Stage.DPO], ids=str)
+INTERRUPTED = [
+    (Stage.VQA_SFT, {"batching": "packed", "batch_size": 1, "pack_length": 600}),
+    (Stage.VQA_SFT, {"batching": "grouped", "accumulation": 2, "loader_workers": 1}),
+    (Stage.VQA_SFT, {"batching": "packed", "batch_size": 1, "cached_features": True}),
+    (Stage.DPO, {"batching": "grouped", "cached_features": True}),
+]
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"), INTERRUPTED, ids=["packed", "grouped", "cached features", "dpo"]
+)
 def test_an_interrupted_stage_continues_to_the_same_weights(
-    trained, tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch
+    trained, tmp_path: Path, stage: Stage, options: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = changed(trained.recipe, stage, max_steps=6, saving_steps=2)
+    """Over several epochs of 24 rows, so that the states lie inside of one."""
+    recipe = changed(trained.recipe, stage, max_steps=6, saving_steps=2, **options)
     common = {"data": trained.data(stage), "checkpoint": trained.parent(stage)}
     train_stage(stage, recipe, **common, output=tmp_path / "straight")
 
@@ -154,6 +198,8 @@ def test_an_interrupted_stage_continues_to_the_same_weights(
 
     monkeypatch.setattr(run, "_build_trainer", build)
     train_stage(stage, recipe, **common, output=tmp_path / "resumed")
+    kept = list((Path(recipe.output_dir) / "features").rglob("*.safetensors"))
+    assert kept or not recipe.stage(stage).cached_features
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     for name, value in load_file(tmp_path / "resumed" / "model.safetensors").items():
         assert torch.equal(value, straight[name]), name
@@ -164,7 +210,7 @@ def test_fp16_without_a_gpu_is_refused(trained, tmp_path: Path) -> None:
         pytest.skip("this machine has a GPU")
     recipe = changed(trained.recipe, Stage.VQA_SFT, precision="fp16")
     with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
-        trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path)
+        trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path, 200)
 
 
 def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
@@ -176,15 +222,13 @@ def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
         weight_decay=0.1,
         precision="bf16",
         gradient_checkpointing=True,
-        loader_workers=3,
     )
-    arguments = trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path)
+    arguments = trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path, 200)
     assert arguments["warmup_steps"] == 6
     assert arguments["weight_decay"] == 0.1
     assert arguments["bf16"]
     assert not arguments["fp16"]
     assert arguments["activation_checkpointing"]
-    assert arguments["dataloader_num_workers"] == 3
 
 
 def test_rows_that_are_too_long_are_counted(trained, tmp_path: Path, caplog) -> None:
@@ -199,7 +243,8 @@ def test_rows_that_are_too_long_are_counted(trained, tmp_path: Path, caplog) -> 
     )
     assert card.metrics["rows_left_out"] > 0
     assert card.metrics["rows"] + card.metrics["rows_left_out"] == 48
-    assert "are longer than max_length 90 and were left out" in caplog.text
+    left_out = int(card.metrics["rows_left_out"])
+    assert f"{left_out} of 48 rows were left out: longer than max_length" in caplog.text
     nothing = changed(trained.recipe, stage, max_length=10)
     with pytest.raises(UserError, match="fits into max_length 10"):
         train_stage(

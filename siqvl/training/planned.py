@@ -1,0 +1,66 @@
+"""Trainers that follow a plan: which rows a step sees is known from its number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from siqvl.data.batching import BatchPlan
+from siqvl.data.loader import TrainingLoader
+from siqvl.data.mixture import Mixture
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from siqvl.data.encoded import EncodedDataset
+    from siqvl.recipe import Recipe, SFTStage
+
+
+def training_loader(
+    dataset: EncodedDataset,
+    collate: Callable[[Sequence[Any]], dict[str, Any]],
+    *,
+    stage: SFTStage,
+    recipe: Recipe,
+    rows_of_sources: Sequence[int],
+) -> TrainingLoader:
+    """The batches of a stage for this process, one of those that torch elastic started.
+
+    Args:
+        rows_of_sources: the manifest's: prepared rows of each source of the stage.
+    """
+    import torch
+
+    mixture = Mixture.of(
+        dataset, stage.sources, rows_of_sources, temperature=stage.temperature, seed=recipe.seed
+    )
+    return TrainingLoader(
+        dataset,
+        collate,
+        BatchPlan.of(stage, dataset, mixture, world=int(os.environ.get("WORLD_SIZE", "1"))),
+        rank=int(os.environ.get("RANK", "0")),
+        workers=stage.loader_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+class PlannedBatches:
+    """Mixin for Hugging Face's trainers: batches come from `loader`, and from nowhere else.
+
+    To the trainer the whole run is one epoch, whose length it knows. Packs make every epoch of the
+    data a little shorter or longer, and a resumed Trainer, which divides steps by the length of an
+    epoch, would start in the wrong place.
+    """
+
+    loader: TrainingLoader
+
+    def get_train_dataloader(self) -> DataLoader:
+        """This process's share of every batch; accelerate must not divide it again."""
+        return self.loader.dataloader()
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """`epoch` is that of the data, not the share of the run that is done."""
+        state = self.state  # type: ignore[attr-defined]  # of the trainer this is mixed into
+        state.epoch = float(self.loader.plan.epoch_of(max(state.global_step - 1, 0)))
+        super().log(logs, *args, **kwargs)  # type: ignore[misc]

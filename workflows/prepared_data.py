@@ -1,0 +1,31 @@
+"""The rows of one stage, prepared by as many tasks side by side as the recipe's `data.shards` says.
+
+pyflyte run workflows/prepared_data.py prepared_data --stage vqa_sft --recipe recipes/tiny.yaml
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flytekit import dynamic, map_task
+
+from siqvl.recipe import Recipe
+from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
+from tasks.data_prep import data_prep, merge_shards, prepare_shard
+from tasks.resources import light
+
+
+@dynamic(**light())
+def prepared_data(
+    stage: Preparation,
+    recipe: Recipe = TINY,
+    run: PipelineRun = ALONE,
+    benchmarks: PreparedData | None = None,
+) -> PreparedData:
+    """One task for one shard; otherwise a map over the shards and a merge."""
+    shards = recipe.data.shards
+    if shards == 1:
+        return data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
+    prepare_one = partial(prepare_shard, stage=stage, recipe=recipe, run=run)
+    prepared = map_task(prepare_one)(shard=list(range(shards)))
+    return merge_shards(shards=prepared, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
