@@ -17,13 +17,11 @@ from siqvl.tracking.runs import RunLog
 from siqvl.training.check import check_model
 from siqvl.training.checkpoints import CheckpointCard, read_card, write_checkpoint
 from siqvl.training.launch import launch
+from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
 from siqvl.training.stages import STAGES, freeze
 from siqvl.version import code_version
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from siqvl.data.batching import BatchPlan
     from siqvl.data.encoded import EncodedDataset
     from siqvl.data.features import FeatureCache
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -95,19 +93,20 @@ def _train(inputs: StageInputs) -> None:
     """The body of a stage, run by every training process; rank 0 writes."""
     from transformers import set_seed
 
-    set_seed(inputs.recipe.seed)
-    parent = _check_parent(inputs.stage, inputs.checkpoint)
+    recipe, stage = inputs.recipe, inputs.stage
+    set_seed(recipe.seed)
+    parent = _check_parent(stage, inputs.checkpoint)
     # `train_stage` has compared the checksums already, once for all processes.
-    dataset, manifest = load_prepared(inputs.data, STAGES[inputs.stage].rows, verify=False)
-    model, processor = _load_model(inputs.recipe, inputs.checkpoint)
-    counts = freeze(model, inputs.recipe.stage(inputs.stage).trainable)
+    dataset, manifest = load_prepared(inputs.data, STAGES[stage].rows, verify=False)
+    model, processor = _load_model(recipe, inputs.checkpoint)
+    counts = freeze(model, recipe.stage(stage).trainable)
     work_dir = _work_dir(inputs, parent, manifest)
-    encoded = _encode(inputs, processor, dataset)
-    features = _features(inputs, model, processor, dataset, encoded)
+    encoded = encoded_rows(recipe, stage, dataset, processor)
+    features = tower_features(recipe, stage, encoded, dataset, model, processor)
     trainer = _build_trainer(
         inputs, model, processor, encoded, features, manifest.rows_of_sources, work_dir
     )
-    data_metrics = _data_metrics(trainer.loader.plan)
+    data_metrics = plan_metrics(trainer.loader.plan)
     if inputs.log and trainer.is_world_process_zero():
         inputs.log.metrics(data_metrics)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(work_dir))
@@ -125,9 +124,9 @@ def _train(inputs: StageInputs) -> None:
             inputs.output,
             trainer.accelerator.unwrap_model(trainer.model),
             processor,
-            stage=inputs.stage,
+            stage=stage,
             parent=parent,
-            recipe=inputs.recipe,
+            recipe=recipe,
             data_fingerprint=manifest.fingerprint,
             code_version=code_version(),
             mlflow_run=inputs.log.run_id if inputs.log else None,
@@ -167,68 +166,6 @@ def _assemble(spec: Model) -> tuple[SiQVLForConditionalGeneration, SiQVLProcesso
         vision_revision=spec.vision_revision,
         language_revision=spec.language_revision,
     )
-
-
-def _encode(inputs: StageInputs, processor: SiQVLProcessor, dataset: Dataset) -> EncodedDataset:
-    from siqvl.data.encode import encode_dataset
-
-    stage = inputs.recipe.stage(inputs.stage)
-    encoded = encode_dataset(
-        dataset,
-        processor,
-        kind=STAGES[inputs.stage].rows,
-        max_length=stage.max_length,
-        max_images=stage.max_images,
-        learn_turns=stage.learn_turns,
-    )
-    for reason, rows in encoded.left_out.items():
-        logger.warning("%d of %d rows were left out: %s", rows, len(dataset), reason)
-    return encoded
-
-
-def _features(
-    inputs: StageInputs,
-    model: SiQVLForConditionalGeneration,
-    processor: SiQVLProcessor,
-    dataset: Dataset,
-    encoded: EncodedDataset,
-) -> FeatureCache | None:
-    """The cached tower features of the rows that are trained on, if the stage wants them."""
-    recipe, stage = inputs.recipe, inputs.recipe.stage(inputs.stage)
-    if not stage.cached_features:
-        return None
-    import torch
-    from accelerate import PartialState
-
-    from siqvl.data.features import cached_features
-
-    state = PartialState(cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()))
-    model.to(state.device)  # type: ignore[arg-type]  # transformers wraps `to` untyped
-    return cached_features(
-        Path(recipe.features_dir or Path(recipe.output_dir) / "features"),
-        dataset.select(encoded.rows),
-        model=model,
-        processor=processor,
-        precision=stage.precision,
-        batch_size=recipe.features_batch_size,
-        workers=stage.loader_workers,
-        rank=state.process_index,
-        world=state.num_processes,
-        barrier=state.wait_for_everyone,
-    )
-
-
-def _data_metrics(plan: BatchPlan) -> dict[str, float]:
-    """The realised mixture of the run that is planned, and what padding will cost."""
-    shares = plan.realised()
-    rows = sum(share.rows for share in shares)
-    metrics = {"data/padding_share": plan.padding_share()}
-    for number, share in enumerate(shares):
-        name = f"data/source {number} {share.source}"
-        metrics[f"{name}/rows"] = float(share.rows)
-        metrics[f"{name}/tokens"] = float(share.tokens)
-        metrics[f"{name}/share"] = share.rows / rows
-    return metrics
 
 
 def _build_trainer(

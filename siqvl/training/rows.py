@@ -1,0 +1,102 @@
+"""The rows of a stage as its trainer takes them: encoded, with cached features where wanted."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siqvl.recipe import Recipe, Stage
+from siqvl.training.stages import STAGES
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from siqvl.data.batching import BatchPlan
+    from siqvl.data.encoded import EncodedDataset
+    from siqvl.data.features import FeatureCache
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+logger = logging.getLogger(__name__)
+
+#: Processes wait for one another while features are computed; torch gives up after 10 minutes.
+LONGEST_WAIT = timedelta(hours=12)
+
+
+def encoded_rows(
+    recipe: Recipe, stage: Stage, dataset: Dataset, processor: SiQVLProcessor
+) -> EncodedDataset:
+    """The rows that keep to the stage's limits; the others are counted in the log.
+
+    Raises:
+        UserError: none of them does.
+    """
+    from siqvl.data.encode import encode_dataset
+
+    figures = recipe.stage(stage)
+    encoded = encode_dataset(
+        dataset,
+        processor,
+        kind=STAGES[stage].rows,
+        max_length=figures.max_length,
+        max_images=figures.max_images,
+        learn_turns=figures.learn_turns,
+    )
+    for reason, rows in encoded.left_out.items():
+        logger.warning("%d of %d rows were left out: %s", rows, len(dataset), reason)
+    return encoded
+
+
+def tower_features(
+    recipe: Recipe,
+    stage: Stage,
+    encoded: EncodedDataset,
+    dataset: Dataset,
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+) -> FeatureCache | None:
+    """Features of the frozen tower for all pictures that are trained on, if the stage wants them.
+
+    Every training process computes its share; `model` is on its device afterwards.
+
+    Raises:
+        UserError: the disk is too small for them, or may not be written to.
+    """
+    figures = recipe.stage(stage)
+    if not figures.cached_features:
+        return None
+    import torch
+    from accelerate import PartialState
+
+    from siqvl.data.features import cached_features
+
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    state = PartialState(cpu=not gpu, timeout=LONGEST_WAIT)
+    model.to(state.device)
+    return cached_features(
+        Path(recipe.features_dir or Path(recipe.output_dir) / "features"),
+        dataset.select(encoded.rows),
+        model=model,
+        processor=processor,
+        precision=figures.precision,
+        batch_size=recipe.features_batch_size,
+        workers=figures.loader_workers,
+        rank=state.process_index,
+        world=state.num_processes,
+        barrier=state.wait_for_everyone,
+    )
+
+
+def plan_metrics(plan: BatchPlan) -> dict[str, float]:
+    """The realised mixture of the planned run, and the share of positions that is padding."""
+    shares = plan.realised()
+    rows = sum(share.rows for share in shares)
+    metrics = {"data/padding_share": plan.padding_share()}
+    for number, share in enumerate(shares):
+        name = f"data/source {number} {share.source}"
+        metrics[f"{name}/rows"] = float(share.rows)
+        metrics[f"{name}/tokens"] = float(share.tokens)
+        metrics[f"{name}/share"] = share.rows / rows
+    return metrics
