@@ -9,6 +9,7 @@ official download below one folder: `aokvqa_v1p0_train.json` (a list) and the ph
 from __future__ import annotations
 
 import ast
+from functools import partial
 from typing import Any
 
 from siqvl.data.schema import Row, RowKind
@@ -50,10 +51,7 @@ class AOKVQA(ReasoningAdapter):
         name = tree.find(f"aokvqa_v1p0_{PARTS.get(source.split)}.json")
         if name is None:
             return None
-        found = tree.json(name)
-        if not isinstance(found, list):
-            raise UserError(f"{tree.path}: {name} is no list; is it A-OKVQA's?")
-        return Download([_with_photo(one) for one in found], tree)
+        return Download(partial(_questions, tree, name), tree)
 
 
 def direct_answers(published: Any) -> Any:
@@ -62,6 +60,13 @@ def direct_answers(published: Any) -> Any:
         return ast.literal_eval(published) if isinstance(published, str) else published
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return published
+
+
+def _questions(tree: Tree, name: str) -> list[Any]:
+    found = tree.json(name)
+    if not isinstance(found, list):
+        raise UserError(f"{tree.path}: {name} is no list; is it A-OKVQA's?")
+    return [_with_photo(one) for one in found]
 
 
 def _with_photo(record: Any) -> Any:

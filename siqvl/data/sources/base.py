@@ -18,7 +18,12 @@ VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 @runtime_checkable
 class SourceAdapter(Protocol):
-    """Reads one published format. The path of the source it is given is already resolved."""
+    """Reads one published format. The path of the source it is given is already resolved.
+
+    Whatever is in a published row, reading it does not raise: a field that is missing or of a wrong
+    type comes out empty, a picture that is not there as text, what cannot be parsed as a
+    `damaged_row`, what is not wanted as `schema.left_out_row`. Preparation counts them by reason.
+    """
 
     kinds: frozenset[RowKind]
 

@@ -78,7 +78,7 @@ class Published:
 class Download:
     """An official download: rows of JSON files, and the folder or archive of their pictures."""
 
-    records: Sequence[Any]
+    load: Callable[[], Sequence[Any]]  # hundreds of megabytes: not done to check a source
     tree: Tree
 
 
@@ -119,7 +119,7 @@ class TableAdapter:
         """Items of an official download; otherwise a stream in which subsets take turns."""
         ways = self.ways(source, kind)
         if download := self._download(source):
-            found, find = download.records, download.tree.picture
+            found, find = download.load(), download.tree.picture
 
             def build(index: int) -> Row:
                 number, way = divmod(index, len(ways))

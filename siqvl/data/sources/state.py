@@ -15,11 +15,15 @@ from siqvl.recipe import Source
 KEYS = ("kind", "path", "subsets", "split", "revision", "columns", "max_samples", "min_ratings")
 
 
-def state(source: Source) -> str:
+def state(source: Source, *, without: Path | None = None) -> str:
     """sha256 of the source's keys and of what is at its path now.
 
     Local files count by name, size and time of change, as in `make`: their content is not read. A
     hub data set counts by its commit, where the hub can be asked.
+
+    Args:
+        without: a folder that is none of the data even if it lies below the path: the outputs of
+            who keeps both in one place.
 
     Raises:
         UserError: the path names a variable that is not set.
@@ -28,14 +32,22 @@ def state(source: Source) -> str:
     found: dict[str, Any] = {"keys": source.model_dump(mode="json", include=set(KEYS))}
     if source.path is not None:
         path = Path(source.path)
-        found["data"] = _files(path) if path.exists() else _commit(source.path, source.revision)
+        if path.exists():
+            found["data"] = _files(path, without)
+        else:
+            found["data"] = _commit(source.path, source.revision)
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def _files(path: Path) -> list[list[object]]:
+def _files(path: Path, without: Path | None) -> list[list[object]]:
     """Name, size in bytes and time of change in nanoseconds of every file below a path."""
     files = [path] if path.is_file() else []
-    for folder, _, names in os.walk(path, followlinks=True):
+    seen = {os.path.realpath(without)} if without else set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        if os.path.realpath(folder) in seen:  # left out, or a link that leads round in a circle
+            inner.clear()
+            continue
+        seen.add(os.path.realpath(folder))
         files += [Path(folder, name) for name in names]
     found = []
     for file in sorted(files):
@@ -48,9 +60,8 @@ def _files(path: Path) -> list[list[object]]:
 def _commit(path: str, revision: str | None) -> str | None:
     """The commit a hub data set is at; None when the hub cannot be asked."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     try:
         return HfApi().dataset_info(path, revision=revision, timeout=10).sha
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
+    except Exception:  # offline, unknown, private, gated: each its own exception
         return None

@@ -7,6 +7,7 @@ object whose `data` lists the questions) and the photos `<image_id>.jpg`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from siqvl.data.schema import Row, RowKind
@@ -43,11 +44,15 @@ class TextVQA(TableAdapter):
         name = tree.find(f"TextVQA_0.5.1_{PARTS.get(source.split)}.json")
         if name is None:
             return None
-        content = tree.json(name)
-        found = content.get("data") if isinstance(content, dict) else None
-        if not isinstance(found, list):
-            raise UserError(f"{tree.path}: {name} has no list `data`; is it TextVQA's?")
-        return Download([_with_photo(one) for one in found], tree)
+        return Download(partial(_questions, tree, name), tree)
+
+
+def _questions(tree: Tree, name: str) -> list[Any]:
+    content = tree.json(name)
+    found = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(found, list):
+        raise UserError(f"{tree.path}: {name} has no list `data`; is it TextVQA's?")
+    return [_with_photo(one) for one in found]
 
 
 def _with_photo(record: Any) -> Any:

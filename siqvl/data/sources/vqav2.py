@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from siqvl.data.schema import Row, RowKind
@@ -61,13 +62,7 @@ class VQAv2(TableAdapter):
             raise UserError(
                 f"{label(source)}: {source.path} has no {missing} of {part}; they come in two files"
             )
-        questions = _listed(tree, asked, "questions")
-        annotations = {
-            str(one.get("question_id")): one
-            for one in _listed(tree, answered, "annotations")
-            if isinstance(one, dict)  # a question without its annotation is quarantined
-        }
-        return Download([_joined(one, annotations, str(part)) for one in questions], tree)
+        return Download(partial(_annotated, tree, asked, answered, str(part)), tree)
 
 
 def answers(published: Any) -> list[str]:
@@ -75,6 +70,17 @@ def answers(published: Any) -> list[str]:
     found = published if isinstance(published, Sequence) and not isinstance(published, str) else []
     texts = (clean(one.get("answer") if isinstance(one, dict) else one) for one in found)
     return [text for text in texts if text]
+
+
+def _annotated(tree: Tree, asked: str, answered: str, part: str) -> list[Any]:
+    """Every question with its annotation and the name of its photo."""
+    questions = _listed(tree, asked, "questions")
+    annotations = {
+        str(one.get("question_id")): one
+        for one in _listed(tree, answered, "annotations")
+        if isinstance(one, dict)  # a question without its annotation is quarantined
+    }
+    return [_joined(one, annotations, part) for one in questions]
 
 
 def _joined(question: Any, annotations: dict[str, Any], part: str) -> Any:

@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from published_files import write_parquet
 
 from siqvl.data import sources
+from siqvl.data.prepare import prepare
 from siqvl.data.schema import RowKind
 from siqvl.data.sources.gqa import gqa_row, question
 from siqvl.errors import UserError
-from siqvl.recipe import Source
+from siqvl.recipe import DataPrep, Source
 
 
 @pytest.fixture
@@ -79,3 +81,47 @@ def test_wrong_sources_are_one_line(tmp_path: Path, changes: dict, message: str)
     with pytest.raises(UserError) as caught:
         sources.check(Source(**(fields | changes)), RowKind.SFT)
     assert message in caught.value.message
+
+
+def test_the_hubs_tables_on_disk(tmp_path: Path) -> None:
+    """A folder as `hf download lmms-lab/GQA` leaves it."""
+    folder = tmp_path / "GQA"
+    for image in ("n1", "n2"):
+        record = {"id": image, "image": {"bytes": image.encode(), "path": f"{image}.jpg"}}
+        file = f"testdev-0000{image[1]}-of-00002.parquet"
+        write_parquet(folder / "testdev_balanced_images" / file, [record])
+    asked = [
+        {"id": f"20{number}", "imageId": image, "question": "Is it?", "answer": "no"}
+        for number, image in enumerate(["n2", "n1", "n2", "n9"])
+    ]
+    instructions = folder / "testdev_balanced_instructions"
+    write_parquet(instructions / "testdev-00000-of-00001.parquet", asked)
+    source = Source(kind="gqa", path=str(folder), subsets=["testdev_balanced"], split="testdev")
+    sources.check(source, RowKind.EVALUATION)
+    rows = list(sources.rows(source, RowKind.EVALUATION, seed=0))
+    assert [(row["id"].rpartition("/")[2], row["images"]) for row in rows] == [
+        ("201", [b"n1"]),
+        ("200", [b"n2"]),
+        ("202", [b"n2"]),
+        ("203", ["n9.jpg"]),  # no picture: preparation quarantines it
+    ]
+    assert list(sources.rows(source, RowKind.EVALUATION, 0, start=2, stop=3)) == rows[2:3]
+
+
+def test_bad_questions_are_quarantined_one_by_one(
+    download: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = download / "val_balanced_questions.json"
+    content = json.loads(file.read_text())
+    (good,) = content.values()
+    content |= {"1": "text", "2": good | {"imageId": "n0"}, "3": good | {"question": None}}
+    file.write_text(json.dumps(content))
+    source = Source(kind="gqa", path=str(download), subsets=["val_balanced"], split="val")
+    out = tmp_path_factory.mktemp("out") / "data"
+    data = DataPrep(max_quarantined=1.0)
+    manifest = prepare([source], RowKind.SFT, out, data=data, seed=0)
+    assert manifest.rows == 1
+    assert sum(manifest.quarantined.values()) == 3
+    file.write_text("[]")
+    with pytest.raises(UserError, match=r"val_balanced_questions\.json holds no questions by id"):
+        list(sources.rows(source, RowKind.SFT, 0))

@@ -76,6 +76,23 @@ def test_easy_vqa_from_the_archive_a_folder_and_a_folder_above(easy, real_data, 
         assert list(sources.rows(source, RowKind.SFT, 0)) == expected
 
 
+def test_a_picture_or_question_that_is_damaged_costs_one_row(easy, real_data, tmp_path):
+    import json
+    import zipfile
+
+    with zipfile.ZipFile(real_data / "easy_vqa" / "easy_vqa_data.zip") as zip:
+        zip.extractall(tmp_path / "in", [name for name in zip.namelist() if "/test/" in name])
+    (file,) = tmp_path.rglob("questions.json")
+    questions = json.loads(file.read_text())[:100]
+    (file.parent / "images" / f"{questions[0][2]}.png").unlink()
+    lost = sum(image == questions[0][2] for _, _, image in questions)
+    file.write_text(json.dumps([*questions, "text", ["What?"]]))
+    source = Source(kind="easy_vqa", path=str(tmp_path / "in"), split="test")
+    data = DataPrep(max_quarantined=1.0)
+    manifest = prepare([source], RowKind.SFT, tmp_path / "out", data=data, seed=0)
+    assert manifest.quarantined == {"no image data": lost, "damaged record": 2}
+
+
 def test_puzzle_vqa_counts(puzzles, real_data):
     from siqvl.data.sources.puzzlevqa import read_items, templates
 

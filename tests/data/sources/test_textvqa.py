@@ -84,4 +84,4 @@ def test_complaints(download: Source) -> None:
     file = Path(str(download.path)) / "TextVQA_0.5.1_val.json"
     write_json(file, [QUESTION])
     with pytest.raises(UserError, match=r"TextVQA_0\.5\.1_val\.json has no list `data`"):
-        sources.check(download, RowKind.SFT)
+        read(download, RowKind.SFT)

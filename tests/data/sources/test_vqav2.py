@@ -139,10 +139,10 @@ def test_half_a_download_is_named(tmp_path: Path) -> None:
         sources.check(source, RowKind.SFT)
     write_json(tmp_path / ANNOTATIONS, {"answers": []})
     with pytest.raises(UserError, match="has no list `annotations`"):
-        sources.check(source, RowKind.SFT)
+        read(source, RowKind.SFT)
     (tmp_path / ANNOTATIONS).write_text('{"annotations": [')
     with pytest.raises(UserError, match=f"{ANNOTATIONS} is not valid JSON"):
-        sources.check(source, RowKind.SFT)
+        read(source, RowKind.SFT)
 
 
 def test_columns_cannot_be_renamed(tmp_path: Path) -> None:
