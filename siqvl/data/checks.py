@@ -205,9 +205,9 @@ def _characters(value: Any) -> int:
 
 def _name(value: Any) -> str:
     """A short text that can be written anywhere, from whatever a source gave."""
-    text = value[: SHOWN_CHARACTERS + 1] if isinstance(value, str) else ""
-    if not text:
-        return "?" if value is None or value == "" else _shown(value)
+    if not isinstance(value, str):
+        return "?" if value is None else _shown(value)
+    text = value[: SHOWN_CHARACTERS + 1] or "?"
     short = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
     return short.encode("utf-8", "replace").decode().replace("\0", "?")
 

@@ -1,11 +1,18 @@
 """The report shows rows as they are, and nothing in them is taken for markup."""
 
+import base64
+import io
 import re
+from collections import Counter
 from functools import partial
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
+from made_pictures import encoded
+from PIL import Image
 
+from siqvl.data.manifest import Spread
 from siqvl.data.prepare import prepare
 from siqvl.data.schema import RowKind, message
 from siqvl.data.tally import Examples
@@ -33,7 +40,7 @@ def test_it_shows_twelve_examples_with_pictures(tmp_path, kind):
     page = Collector((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
     assert page.tags.count("img") == 12
     assert manifest.fingerprint in page.text
-    assert "Nothing: every row was good." in page.text
+    assert "None: every row was good." in page.text
     numbers = {int(n) for n in re.findall(r"shapes/train/\w+/0-0000(\d\d)", page.text)}
     assert max(numbers) > 15  # spread over all rows: families take turns, so 25 of each
 
@@ -47,6 +54,56 @@ def test_texts_are_no_markup_and_the_left_out_are_listed(tmp_path, made_source, 
     assert "script" not in page.tags
     assert "<script>alert(1)</script> & more" in page.text
     assert "undecodable image" in page.text
+    assert "made/1 cannot identify image file" in page.text  # the first of them, and why
+
+
+def test_leaks_and_left_out_rows_are_listed(tmp_path, made_source, make_row):
+    question = make_row(RowKind.EVALUATION, 0x101010)
+    folder = tmp_path / "benchmarks"
+    prepare([made_source([question])], RowKind.EVALUATION, folder / "made", data=DataPrep(), seed=0)
+    rows = [make_row(number=0x101010), *(make_row(number=n, id=str(n)) for n in (0x111111, 7, 7))]
+    rows[3]["id"] = "again"
+    data, out = DataPrep(near=1.0), tmp_path / "out"
+    prepare([made_source(rows)], RowKind.SFT, out, data=data, seed=0, benchmarks=folder)
+    text = Collector((out / "report.html").read_text(encoding="utf-8")).text
+    assert "madewith similar ones" not in text
+    assert "similar onesmade11" in text  # one row exactly, one nearly
+    assert "duplicate1again" in text
+    assert f"picture of benchmark made1made/{0x101010} the picture of made/{0x101010}" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "bins"),
+    [
+        ([8, 8, 8], [(8, 8, 3)]),
+        ([1, 2, 2, 4], [(1, 1, 1), (2, 2, 2), (3, 3, 0), (4, 4, 1)]),
+        ([*range(48)], [(2 * n, 2 * n + 1, 2) for n in range(24)]),
+        # one value in a hundred is far out: it has a bar of its own, and the others their shape
+        ([*range(10)] * 20 + [10**6], [*((n, n, 20) for n in range(10)), (10, 10**6, 1)]),
+    ],
+)
+def test_histograms(values, bins):
+    spread = Spread.of(Counter(values))
+    assert spread.bins == bins
+    assert sum(height for _, _, height in spread.bins) == spread.count == len(values)
+
+
+def test_spreads_equal_those_of_numpy():
+    values = np.random.default_rng(0).integers(0, 1_000, 501)
+    spread = Spread.of(Counter(values.tolist()))
+    assert (spread.minimum, spread.maximum) == (values.min(), values.max())
+    assert (spread.total, spread.mean) == (values.sum(), round(values.mean(), 3))
+    assert spread.median == np.median(values)
+    assert spread.p95 == np.quantile(values, 0.95, method="higher")
+
+
+def test_large_pictures_are_shown_smaller(tmp_path, made_source, make_row):
+    pixels = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    row = make_row(images=[encoded(Image.fromarray(pixels))])
+    prepare([made_source([row])], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    shown = base64.b64decode(re.search(r"data:image/jpeg;base64,([^\"]+)", page).group(1))
+    assert Image.open(io.BytesIO(shown)).size == (640, 480)
 
 
 @pytest.mark.parametrize("total", [0, 1, 12, 13, 24, 25, 100, 1000])
