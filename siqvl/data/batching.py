@@ -21,6 +21,7 @@ import hashlib
 import json
 import math
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -40,6 +41,7 @@ Key = int | tuple[int, ...]
 
 PACK_WINDOW = 16_384  # rows
 GROUP_WINDOW = 50  # global batches
+REMEMBERED = 20_000_000  # rows of epochs that are kept (16 bytes each) instead of planned again
 
 
 @dataclass(frozen=True)
@@ -199,11 +201,8 @@ class BatchPlan:
 
     def realised(self, first: int = 0, end: int | None = None) -> list[Share]:
         """Rows and tokens of each source in steps `first` up to `end`; of the whole run if bare."""
-        import numpy as np
-
-        return self.mixture.realised(
-            np.concatenate([part.items for part in self._parts(first, end)])
-        )
+        shares = [self.mixture.realised(part.items) for part in self._parts(first, end)]
+        return [sum(of_source[1:], of_source[0]) for of_source in zip(*shares, strict=True)]
 
     def padding_share(self, first: int = 0, end: int | None = None) -> float:
         """The share of all positions in some steps' batches that hold no token."""
@@ -233,21 +232,17 @@ class BatchPlan:
             digest.update(values.tobytes())
         return digest.hexdigest()
 
-    def _parts(self, first: int, end: int | None) -> list[Sequences]:
+    def _parts(self, first: int, end: int | None) -> Iterator[Sequences]:
         """The sequences of some steps, epoch by epoch."""
         end = self.steps if end is None else end
-        parts = []
         while first < end:
             block = self._block(self.epoch_of(first))
             last = min(end, block.first_step + block.steps)
-            parts.append(
-                block.sequences.part(
-                    (first - block.first_step) * self.sequences_per_step,
-                    (last - block.first_step) * self.sequences_per_step,
-                )
+            yield block.sequences.part(
+                (first - block.first_step) * self.sequences_per_step,
+                (last - block.first_step) * self.sequences_per_step,
             )
             first = last
-        return parts
 
     def _block(self, epoch: int) -> Block:
         if epoch not in self._blocks:
@@ -261,7 +256,8 @@ class BatchPlan:
             if self.batching == "grouped":
                 first = self.sequences_per_step if len(self._rests[epoch]) else 0
                 sequences = self._grouped(sequences, epoch, first)
-            _keep(self._blocks, epoch, Block(self._starts[epoch], steps, sequences))
+            self._blocks = dict([*self._blocks.items()][-1:])  # a run goes through them in order
+            self._blocks[epoch] = Block(self._starts[epoch], steps, sequences)
         return self._blocks[epoch]
 
     def _epoch(self, number: int) -> Sequences:
@@ -273,7 +269,9 @@ class BatchPlan:
                 sequences = self._packed(items, number)
             else:
                 sequences = Sequences(items, np.arange(len(items) + 1))
-            _keep(self._epochs, number, sequences)
+            while sum(len(one.items) for one in self._epochs.values()) > REMEMBERED:
+                del self._epochs[next(iter(self._epochs))]
+            self._epochs[number] = sequences
         return self._epochs[number]
 
     def _packed(self, items: np.ndarray, epoch: int) -> Sequences:
@@ -309,10 +307,3 @@ class BatchPlan:
             ordered = window[np.argsort(self.mixture.lengths[window], kind="stable")]
             batches.append(rng.permutation(ordered.reshape(-1, self.sequences_per_step)).ravel())
         return Sequences(np.concatenate(batches), sequences.ends)
-
-
-def _keep(planned: dict, epoch: int, value: object) -> None:
-    """Remember this epoch and the one asked for before it: a run goes through them in order."""
-    while len(planned) > 1:
-        del planned[next(iter(planned))]
-    planned[epoch] = value

@@ -12,8 +12,10 @@ after any number of epochs the rows of a source have been drawn equally often, g
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ class Share:
     source: str
     rows: int
     tokens: int
+
+    def __add__(self, other: Share) -> Share:
+        return Share(self.source, self.rows + other.rows, self.tokens + other.tokens)
 
 
 class Mixture:
@@ -134,5 +139,6 @@ class Mixture:
 
 
 def _name(source: Source) -> str:
-    """`shapes`; with a path, `finevision HuggingFaceM4/FineVision`."""
-    return f"{source.kind} {source.path}" if source.path else source.kind
+    """`shapes`, or with a path `finevision HuggingFaceM4/FineVision`: characters MLflow takes."""
+    path = "/".join(PurePath(source.path or "").parts[-2:])
+    return re.sub(r"[^\w ./-]", "", f"{source.kind} {path}").strip()

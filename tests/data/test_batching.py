@@ -3,13 +3,18 @@
 import math
 import time
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from made_rows import conversation, stored
 
 from siqvl.data import batching
 from siqvl.data.batching import BatchPlan
-from siqvl.data.mixture import Mixture
+from siqvl.data.encode import encode_dataset
+from siqvl.data.mixture import Mixture, Share
+from siqvl.data.schema import RowKind
+from siqvl.recipe import SFTStage, Source
 
 KINDS = ["packed", "grouped", "padded"]
 LENGTHS = np.random.default_rng(0).integers(5, 60, 203)
@@ -192,6 +197,59 @@ def test_the_fingerprint_changes_with_whatever_changes_a_step(kind):
     assert len(prints) == len(others)
     assert make_plan(kind).fingerprint() not in prints
     assert make_plan(kind, steps=7).fingerprint() == make_plan(kind).fingerprint()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_a_run_add_up_to_it(kind):
+    plan = make_plan(kind, steps=250)
+    bounds = [0, 17, 100, 250]
+    parts = [plan.realised(first, end)[0] for first, end in pairwise(bounds)]
+    (whole,) = plan.realised()
+    assert sum(part.rows for part in parts) == whole.rows
+    shown = items(key for step in range(250) for key in step_keys(plan, step))
+    assert whole == Share("made", len(shown), int(LENGTHS[shown].sum()))
+
+
+def test_planned_epochs_are_kept_as_far_as_they_fit(monkeypatch):
+    plan = make_plan("packed", steps=100)
+    packed = []
+    pack = plan._packed
+    monkeypatch.setattr(plan, "_packed", lambda *args: packed.append(args[1]) or pack(*args))
+    plan.realised()
+    plan.padding_share()
+    assert packed == sorted(set(packed))
+    assert len(packed) > 2
+    monkeypatch.setattr(batching, "REMEMBERED", 203)
+    forgetful = make_plan("packed", steps=100)
+    assert forgetful.realised() == plan.realised()
+    assert len(forgetful._epochs) <= 2
+
+
+def test_the_plan_of_a_stage_follows_its_recipe(processor):
+    rows = [conversation(number, number % 2, [("What?", "this")]) for number in range(8)]
+    encoded = encode_dataset(stored(rows), processor, kind=RowKind.SFT, max_length=400)
+    mixture = Mixture([0] * 8, encoded.lengths, names=["made"], weights=[1.0])
+    stage = SFTStage(
+        sources=[Source(kind="shapes")],
+        trainable=["projector"],
+        learning_rate=1,
+        epochs=2,
+        batch_size=1,
+        accumulation=2,
+        max_length=400,
+        max_images=2,
+        pack_images=2,
+    )
+    plan = BatchPlan.of(stage, encoded, mixture)
+    packs = [pack for step in range(plan.steps) for pack in step_keys(plan, step)]
+    assert max(sum(encoded.num_images[item] for item in pack) for pack in packs) == 2
+    lengths = [sum(encoded.lengths[item] for item in pack) for pack in packs]
+    assert 200 < max(lengths) <= 400  # of max_length, because there is no pack_length
+    wider = BatchPlan.of(stage.model_copy(update={"pack_length": 800}), encoded, mixture, world=2)
+    assert wider.pack_length == 800
+    assert wider.sequences_per_step == 4
+    plain = stage.model_copy(update={"batching": "padded", "max_steps": 3, "epochs": None})
+    assert BatchPlan.of(plain, encoded, mixture).steps == 3
 
 
 def test_batches_outside_of_the_run_are_refused():

@@ -4,8 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from made_rows import conversation, stored
 
+from siqvl.data.encode import encode_dataset
 from siqvl.data.mixture import Mixture, Share
+from siqvl.data.schema import RowKind
+from siqvl.recipe import Source
 
 
 def mixture(counts, weights, **options) -> Mixture:
@@ -98,3 +102,24 @@ def test_a_source_of_which_nothing_is_left_gives_nothing():
     mixed = mixture([3, 0, 5], [1.0, 2.0, 1.0], temperature=3.0)
     assert [share.rows for share in mixed.realised(mixed.epoch(0))][1] == 0
     assert sum(mixed.rows_per_epoch) == pytest.approx(8)
+
+
+def test_the_mixture_of_a_recipe_follows_rows_that_were_left_out(processor):
+    """Rows 1 and 4 are too long; sources have 2, 0 and 4 prepared rows."""
+    rows = [conversation(n, 0, [("What?" * (80 if n in (1, 4) else 1), "x")]) for n in range(6)]
+    encoded = encode_dataset(stored(rows), processor, kind=RowKind.SFT, max_length=200)
+    assert encoded.rows == [0, 2, 3, 5]
+    sources = [
+        Source(kind="shapes"),
+        Source(kind="easy_vqa", path="${DATA}/somewhere/easy_vqa", weight=9),
+        Source(kind="finevision", path="HuggingFaceM4/FineVision", weight=2),
+    ]
+    mixed = Mixture.of(encoded, sources, [2, 0, 4])
+    assert mixed.source_of.tolist() == [0, 2, 2, 2]
+    length = encoded.lengths[0]
+    assert mixed.realised(mixed.epoch(0)) == [
+        Share("shapes", 1, length),
+        Share("easy_vqa somewhere/easy_vqa", 0, 0),
+        Share("finevision HuggingFaceM4/FineVision", 6, 6 * length),
+    ]
+    assert Mixture.of(encoded, [Source(kind="table", path="${DATA}")], [6]).names == ["table DATA"]
