@@ -14,7 +14,7 @@ from typing import Any
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.published import Download, Published
-from siqvl.data.sources.questions import ReasoningAdapter, chosen, question_row
+from siqvl.data.sources.questions import ReasoningAdapter, choices_of, chosen, question_row
 from siqvl.data.sources.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
@@ -29,12 +29,13 @@ class AOKVQA(ReasoningAdapter):
     kinds = frozenset({RowKind.SFT, RowKind.EVALUATION})
     needs = ("image", "question_id", "question", "choices", "correct_choice_idx", "rationales")
     unanswered = ("test",)
+    official = "aokvqa_v1p0_*.json of the split"
 
     def has_steps(self, one: Published) -> bool:
         return bool(one.texts("rationales"))
 
     def asked(self, kind: RowKind, one: Published, reasoned: bool) -> Row:
-        choices = one.texts("choices")
+        choices = choices_of(one)
         return question_row(
             kind,
             one,

@@ -92,6 +92,7 @@ class TableAdapter:
     kinds: frozenset[RowKind]
     needs: tuple[str, ...]  # columns that a table of this format has
     unanswered: tuple[str, ...] = ()  # splits whose answers are not published
+    official: str = ""  # the files of an official download
 
     def row(self, kind: RowKind, one: Published) -> Row:
         """What a published row becomes; never raises for what is in it."""
@@ -111,7 +112,7 @@ class TableAdapter:
         if self._download(source):
             return
         table = self.table(source)
-        check_table(table)
+        check_table(table, self.official)
         if is_local(table):
             require_columns(table, self.needs)
 

@@ -19,6 +19,7 @@ from siqvl.data.schema import (
     with_options,
 )
 from siqvl.data.sources.base import require_subsets
+from siqvl.data.sources.conversations import clean
 from siqvl.data.sources.published import Published, TableAdapter, Way
 from siqvl.recipe import Source
 
@@ -53,6 +54,13 @@ def question_row(
     if steps and target and question:
         question, target = question + REASONING_PROMPT, reasoned_answer(steps, target)
     return sft_row(id, images, question, target, answers=answers, **about)
+
+
+def choices_of(one: Published, column: str = "choices") -> list[str]:
+    """All choices in their order; none when one is no text, as an index would then mislead."""
+    found = one[column]
+    texts = [clean(choice) for choice in found] if isinstance(found, list | tuple) else []
+    return texts if all(texts) else []
 
 
 def chosen(choices: Sequence[str], index: Any) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.published import Published
-from siqvl.data.sources.questions import ReasoningAdapter, chosen, question_row
+from siqvl.data.sources.questions import ReasoningAdapter, choices_of, chosen, question_row
 
 
 class ScienceQA(ReasoningAdapter):
@@ -25,7 +25,7 @@ class ScienceQA(ReasoningAdapter):
 
     def asked(self, kind: RowKind, one: Published, reasoned: bool) -> Row:
         hint, question = one.text("hint"), one.text("question")
-        choices = one.texts("choices")
+        choices = choices_of(one)
         return question_row(
             kind,
             one,

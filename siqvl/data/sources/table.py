@@ -18,7 +18,7 @@ from siqvl.data.sources.base import Items, Stream, label
 from siqvl.data.sources.conversations import clean, split_turns, untagged
 from siqvl.data.sources.published import Published, TableAdapter
 from siqvl.data.sources.questions import question_row
-from siqvl.data.sources.table_file import Record
+from siqvl.data.sources.table_file import Record, has_ending
 from siqvl.data.sources.tabular import columns, is_local
 from siqvl.errors import UserError
 from siqvl.recipe import Source
@@ -63,7 +63,8 @@ class Table(TableAdapter):
         return fields_row(kind, replace(one, record=_fields(one.record, one.origin.columns)))
 
     def title(self, source: Source) -> str:
-        return Path(str(source.path)).name.split(".")[0]
+        name = Path(str(source.path)).name or Path.cwd().name
+        return name.removesuffix(".gz").rpartition(".")[0] if has_ending(name) else name
 
 
 def require_fields(source: Source, kind: RowKind) -> None:
@@ -84,8 +85,9 @@ def require_fields(source: Source, kind: RowKind) -> None:
 def fields_row(kind: RowKind, one: Published) -> Row:
     """Canonical fields of a published row -> a canonical row."""
     images = one.pictures("images") if "images" in one.record else one.pictures()
-    choices = [str(choice) for choice in _as_list(one["choices"])]
-    question, answers = one.text("question"), _answers(one, choices)
+    choices = [_text(choice) for choice in _as_list(one["choices"])]
+    question = one.text("question")
+    answers = _answers(one, choices) if all(choices) else []  # an index would mislead
     if kind is RowKind.EVALUATION or (kind is RowKind.SFT and question and answers):
         return question_row(
             kind,
@@ -133,15 +135,27 @@ def _answers(one: Published, choices: list[str]) -> list[str]:
     """All published answers, most of them texts; VQAv2 wraps each of its ten in an object."""
     values = _as_list(one["answers"]) or _as_list(one["answer"])
     values = [value.get("answer") if isinstance(value, dict) else value for value in values]
-    texts = (_answer(value, choices) for value in values if value is not None)
+    texts = (_answer(_text(value), choices) for value in values)
     return [text for text in texts if text]
 
 
-def _answer(value: Any, choices: list[str]) -> str:
-    """An int that is no choice itself is the index of one (ScienceQA)."""
-    if isinstance(value, int) and str(value) not in choices and value in range(len(choices)):
-        return choices[value]
-    return clean(str(value))
+def _answer(text: str, choices: list[str]) -> str:
+    """A number that is no choice itself is the index of one, from 0 (ScienceQA)."""
+    if text not in choices and text.isdecimal() and len(text) < 4 and int(text) < len(choices):
+        return choices[int(text)]
+    return text
+
+
+def _text(value: Any) -> str:
+    """Text or a number as text; empty for anything else, NaN too: pandas' missing value.
+
+    A whole number may be published as a float: where one is missing, pandas makes them all floats.
+    """
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool | int | str) or (isinstance(value, float) and value == value):
+        return clean(str(value))
+    return ""
 
 
 def _last_answer(value: Any) -> str:

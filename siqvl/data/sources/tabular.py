@@ -35,8 +35,12 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LOOKED_AT = 100  # rows whose columns are looked at: JSON leaves out those that are empty
 
 
-def check_table(source: Source) -> None:
-    """Raise UserError unless the path, subsets and split are there."""
+def check_table(source: Source, official: str = "") -> None:
+    """Raise UserError unless the path, subsets and split are there.
+
+    Args:
+        official: the files that could be there in place of tables, for the message.
+    """
     if source.path is None:
         raise UserError(f"{label(source)} needs a `path`: a hub id, a folder or a file")
     if not is_local(source):
@@ -47,7 +51,8 @@ def check_table(source: Source) -> None:
     everything = [file for subset in subsets_of(source) for file in _tables(source, subset)]
     if not everything:
         endings = ", ".join(ENDINGS)
-        raise UserError(f"{label(source)}: {source.path} holds no table ({endings})")
+        none = f"neither {official} nor a" if official else "no"
+        raise UserError(f"{label(source)}: {source.path} holds {none} table ({endings})")
     root = Path(source.path)
     require_split(source, sorted({split_of(file, root) for file in everything}))
 

@@ -27,6 +27,7 @@ class TextVQA(TableAdapter):
     kinds = frozenset({RowKind.SFT, RowKind.EVALUATION})
     needs = ("question_id", "image", "question", "answers")
     unanswered = ("test",)
+    official = "TextVQA_0.5.1_*.json of the split"
 
     def row(self, kind: RowKind, one: Published) -> Row:
         return question_row(

@@ -36,6 +36,7 @@ class VQAv2(TableAdapter):
     kinds = frozenset({RowKind.SFT, RowKind.EVALUATION})
     needs = ("question_id", "image", "question", "answers")
     unanswered = ("test", "testdev")
+    official = "v2_OpenEnded_mscoco_*2014_questions.json of the split"
 
     def row(self, kind: RowKind, one: Published) -> Row:
         return question_row(

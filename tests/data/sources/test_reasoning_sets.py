@@ -118,6 +118,13 @@ def test_an_answer_that_is_no_choice_is_empty(answer: Any, tmp_path: Path) -> No
     assert texts(row, "completion") == [""]
 
 
+@pytest.mark.parametrize("choice", ["", None])
+def test_a_missing_choice_does_not_shift_the_others(choice: Any, tmp_path: Path) -> None:
+    published = science(tmp_path, ["direct"], choices=[choice, "Louisiana", "Arizona"], answer=1)
+    (row,) = read(published, RowKind.SFT)
+    assert texts(row, "completion") == [""]  # and so quarantined, not "Arizona"
+
+
 def test_ways_to_ask_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         sources.check(science(tmp_path, ["cot"]), RowKind.SFT)

@@ -10,7 +10,7 @@ from siqvl.recipe import Source
 
 
 def test_every_adapter_fits_the_protocol():
-    assert {"easy_vqa", "finevision", "puzzlevqa", "shapes", "table"} <= set(sources.SOURCES)
+    assert {"a_okvqa", "easy_vqa", "finevision", "gqa", "llava", "llava_cot"} < set(sources.SOURCES)
     for adapter in sources.SOURCES.values():
         assert isinstance(adapter, SourceAdapter)
 
@@ -28,8 +28,10 @@ def test_a_kind_of_row_the_source_does_not_have(tmp_path):
     assert error.value.message == "source `finevision` has no preference rows, only sft"
 
 
-@pytest.mark.parametrize("kind", ["easy_vqa", "puzzlevqa", "finevision", "table"])
+@pytest.mark.parametrize("kind", sorted({*sources.SOURCES} - {"shapes", "gqa"}))
 def test_paths(kind, tmp_path, monkeypatch):
+    kinds = sources.SOURCES[kind].kinds
+    row_kind = RowKind.SFT if RowKind.SFT in kinds else RowKind.PREFERENCE
     monkeypatch.delenv("NO_SUCH_PLACE", raising=False)
     checks = {
         "${NO_SUCH_PLACE}/data": f"source `{kind}`: path ${{NO_SUCH_PLACE}}/data needs the "
@@ -39,12 +41,12 @@ def test_paths(kind, tmp_path, monkeypatch):
     }
     for path, message in checks.items():
         with pytest.raises(UserError) as error:
-            sources.check(Source(kind=kind, path=path), RowKind.SFT)
+            sources.check(Source(kind=kind, path=path), row_kind)
         assert error.value.message == message
     with pytest.raises(UserError, match=f"source `{kind}` needs a `path`"):
-        sources.check(Source(kind=kind), RowKind.SFT)
-    with pytest.raises(UserError, match=f"source `{kind}`: {tmp_path} (has|holds) no "):
-        sources.check(Source(kind=kind, path=str(tmp_path)), RowKind.SFT)
+        sources.check(Source(kind=kind), row_kind)
+    with pytest.raises(UserError, match=f"source `{kind}`: {tmp_path} (has|holds) (no|neither) "):
+        sources.check(Source(kind=kind, path=str(tmp_path)), row_kind)
 
 
 def test_an_adapter_of_another_package(monkeypatch):

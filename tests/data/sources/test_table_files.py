@@ -279,6 +279,7 @@ def test_a_relative_data_set_is_guarded_too(
     for path in (".", "rows.jsonl"):
         (only,) = sources.rows(table(Path(path)), RowKind.SFT, 0)
         assert only["images"] == ["../secret.png"]
+        assert only["source"] == ("set" if path == "." else "rows")
 
 
 @pytest.mark.parametrize(
@@ -296,6 +297,13 @@ def test_what_is_no_picture_file_stays_text(name: str, data_set: Path, tmp_path:
         assert value == f"{name} (URLs are not fetched: download the picture and give its path)"
     with pytest.raises(UserError, match="`no image data`"):
         prepare([table(data_set)], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
+
+
+def test_a_dot_in_a_name_is_part_of_it(folder: Path) -> None:
+    (folder / "v1.5").mkdir()
+    (folder / "v1.5" / "rows-1.2.jsonl.gz").write_bytes(FILES["rows.jsonl.gz"](ROWS))
+    for path, name in (("v1.5", "v1.5"), ("v1.5/rows-1.2.jsonl.gz", "rows-1.2")):
+        assert read(table(folder / path), RowKind.SFT)[0]["source"] == name
 
 
 JUNK: list[Any] = [

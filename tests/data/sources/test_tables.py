@@ -213,6 +213,31 @@ def test_a_damaged_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("answer", "choices", "completion"),
+    [
+        (1, ["car", "bus"], "bus"),
+        ("1", '["car", "bus"]', "bus"),  # a CSV has no numbers
+        (1.0, ["car", "bus"], "bus"),  # pandas, where one is missing
+        (2, ["1", "2"], "2"),
+        ("2", ["car", "bus"], "2"),
+        ("9" * 5_000, ["car", "bus"], "9" * 5_000),
+        (0.5, None, "0.5"),
+        (3.0, None, "3"),
+        (True, None, "True"),
+        (float("nan"), None, ""),
+        (float("nan"), ["car", "bus"], ""),
+        (1, ["car", None, "bus"], ""),
+        ({"x": 1}, None, ""),
+        ([], None, ""),
+    ],
+)
+def test_answers_come_in_several_shapes(answer: object, choices: object, completion: str) -> None:
+    fields = {"image": IMAGE, "question": "What?", "answer": answer, "choices": choices}
+    row = fields_row(RowKind.SFT, Published(fields, Source(kind="table"), "set", 0, None))
+    assert [turn["content"] for turn in row["completion"]] == [completion] * bool(completion)
+
+
+@pytest.mark.parametrize(
     ("reasoning", "completion"),
     [
         (["A bus is red.", "It has wheels."], "A bus is red.\nAnswer: bus"),  # A-OKVQA
