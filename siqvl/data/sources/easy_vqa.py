@@ -44,6 +44,8 @@ class EasyVQA:
         tree, root = find(local_path(source), source)
         folder = f"{root}{source.split}"
         questions = tree.json(f"{folder}/questions.json")
+        if not isinstance(questions, list):
+            raise UserError(f"{tree.path}: {folder}/questions.json is no list; is it easy-VQA's?")
 
         def build(index: int) -> Row:
             row_id = f"easy_vqa/{source.split}/{index:06d}"

@@ -24,12 +24,20 @@ from siqvl.data.schema import (
     sft_row,
     with_options,
 )
-from siqvl.data.sources.base import Items, label, local_path, require_split, require_subsets
+from siqvl.data.sources.base import (
+    Items,
+    damaged_row,
+    label,
+    local_path,
+    require_split,
+    require_subsets,
+)
 from siqvl.data.sources.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 SPLITS = ("train", "test", "all")
+TEXTS = ("image", "question", "caption", "explanation", "deduction")
 TEST_EVERY = 5  # within a template, every fifth item is test
 
 
@@ -55,13 +63,16 @@ class PuzzleVQA:
             (template, index, item)
             for template in source.subsets or templates(path)
             for index, item in enumerate(read_items(path, template))
-            if in_split(index, source.split) and PurePosixPath(item["image"]).name in images
+            if in_split(index, source.split) and (item is None or picture_name(item) in images)
         ]
 
         def build(index: int) -> Row:
             template, number, item = items[index]
-            tree, name = images[PurePosixPath(item["image"]).name]
             row_id = f"puzzlevqa/{template}/{number:03d}"
+            if item is None:
+                reason = f"line {number + 1} of {template}.json is no item of PuzzleVQA"
+                return damaged_row(row_id, reason, source=f"puzzlevqa/{template}")
+            tree, name = images[picture_name(item)]
             return puzzle_row(
                 kind, row_id, template, source.split, item, tree.picture_at(name), seed
             )
@@ -114,17 +125,36 @@ def templates(path: Path) -> list[str]:
     return sorted(file.stem for file in path.glob("*.json"))
 
 
-def read_items(path: Path, template: str) -> list[dict[str, Any]]:
-    """The items of one template.
+def picture_name(item: dict[str, Any]) -> str:
+    """The file name of an item's picture, without its folder."""
+    return PurePosixPath(item["image"]).name
+
+
+def read_items(path: Path, template: str) -> list[dict[str, Any] | None]:
+    """The items of one template, one a line; None for a line that is none.
 
     Raises:
-        UserError: the file is not the published JSON lines.
+        UserError: the file cannot be read.
     """
     try:
-        lines = (path / f"{template}.json").read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path / template}.json is not JSON lines ({error})") from None
+        lines = (path / f"{template}.json").read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"{path / template}.json cannot be read ({error})") from None
+    return [read_item(line) for line in lines if line.strip()]
+
+
+def read_item(line: bytes) -> dict[str, Any] | None:
+    """An item with all its fields, at least one of its options being wrong; or None."""
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(item, dict) or not all(isinstance(item.get(key), str) for key in TEXTS):
+        return None
+    options, answer = item.get("options"), str(item.get("answer"))
+    if not isinstance(options, list) or answer not in map(str, options):
+        return None
+    return item if any(str(option) != answer for option in options) else None
 
 
 def find_images(path: Path) -> dict[str, tuple[Tree, str]]:

@@ -113,6 +113,32 @@ def test_puzzle_vqa_counts(puzzles, real_data):
         assert all(isinstance(option, str) for option in row["choices"])
 
 
+def test_a_damaged_puzzle_costs_one_row(puzzles, real_data, tmp_path):
+    import json
+
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "images.zip").symlink_to(next((real_data / "puzzlevqa").glob("*.zip")))
+    lines = (real_data / "puzzlevqa" / "venn.json").read_text().splitlines()
+    whole = puzzles(subsets=["venn"]).model_copy(update={"path": str(folder)})
+    (folder / "venn.json").write_text("\n".join(lines))
+    count = len(list(sources.rows(whole, RowKind.SFT, 0)))
+    item = json.loads(lines[0])
+    broken = [
+        *("[" * 100_000, lines[0][:99], "3"),
+        *(json.dumps(item | changes) for changes in ({"image": 3}, {"options": []})),
+        json.dumps(item | {"options": [item["answer"]]}),
+    ]
+    (folder / "venn.json").write_text("\n".join([*lines, *broken]))
+    for kind in RowKind:
+        rows = list(sources.rows(whole, kind, 0))
+        assert len(rows) == count + len(broken)
+        assert [row["damaged"] for row in rows if "damaged" in row] == [
+            f"line {len(lines) + number} of venn.json is no item of PuzzleVQA"
+            for number in range(1, len(broken) + 1)
+        ]
+
+
 def test_puzzle_vqa_reasoning_ends_in_the_answer(puzzles):
     for row in sources.rows(puzzles(), RowKind.SFT, 0):
         prompt, completion = row["prompt"][0]["content"], row["completion"][0]["content"]
