@@ -117,9 +117,16 @@ def _check_placeholders(row: Row, text: str, processor: SiQVLProcessor) -> None:
 
 
 def _tokenize(text: str, processor: SiQVLProcessor) -> list[int]:
-    """Ids of rendered text, its placeholders grown to the tokens that an image takes."""
-    text = text.replace(processor.image_token, processor.image_token * processor.num_image_tokens)
-    return processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    """Ids of rendered text, its placeholders grown to the tokens that an image takes.
+
+    They grow as ids, not as text, on which a tokenizer would spend most of its time; nothing merges
+    across a special token.
+    """
+    ids: list[int] = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    if processor.image_token not in text:
+        return ids
+    image, count = processor.image_token_id, processor.num_image_tokens
+    return [one for i in ids for one in ([image] * count if i == image else (i,))]
 
 
 def encode_dataset(
