@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BLOCK = 256  # rows of a piece
 GROUP_ROWS = 64  # rows of a row group: what is in memory at once,
-GROUP_BYTES = 16 * 2**20  # or fewer, when their pictures are large
+GROUP_BYTES = 8 * 2**20  # or fewer, when their pictures are large
 KEPT_BYTES = 16  # of the sha256 in a name
 NAME = re.compile(r"piece-(\d{4})-(\d{8})-([0-9a-f]{32})\.parquet")
 SUMMARY = "siqvl"  # key of the summary in a piece's footer

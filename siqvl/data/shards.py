@@ -21,7 +21,7 @@ IN_MEMORY_BYTES = 512 * 2**20
 #: Small row groups: a viewer shows the first rows without reading the whole shard, and a writer
 #: holds no more than one of them.
 GROUP_ROWS = 500
-GROUP_BYTES = 32 * 2**20
+GROUP_BYTES = 16 * 2**20
 
 
 class ShardWriter:

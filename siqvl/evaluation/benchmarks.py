@@ -38,7 +38,9 @@ def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
             else None
         )
         found = floors(rows.select_columns(["question", "answers", "choices"]).to_list(), training)
-        (directory / FLOORS).write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished = directory / f".{FLOORS}"
+        unfinished.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        unfinished.rename(directory / FLOORS)  # a killed run leaves no half of it
 
 
 def read_floors(data: Path, benchmark: Benchmark) -> Floors:
