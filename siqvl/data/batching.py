@@ -69,9 +69,9 @@ class Sequences:
         )
 
     def part(self, first: int, end: int) -> Sequences:
-        """Sequences `first` up to `end`."""
+        """Sequences `first` up to `end`; a copy, which does not keep the others in memory."""
         ends = self.ends[first : end + 1]
-        return Sequences(self.items[ends[0] : ends[-1]], ends - ends[0])
+        return Sequences(self.items[ends[0] : ends[-1]].copy(), ends - ends[0])
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,15 @@ def test_what_a_run_holds_of_each_source():
     ]
 
 
+def test_what_an_epoch_leaves_over_does_not_keep_the_epoch_in_memory():
+    plan = make_plan("padded", lengths=np.full(1003, 7), steps=251)
+    plan.batch(250)
+    rest = plan._rests[1]
+    assert len(rest) == 3
+    for values in (rest.items, rest.ends):
+        assert values.base is None or values.base.size < 10
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_fingerprint_changes_with_whatever_changes_a_step(kind):
     longer = LENGTHS.copy()
