@@ -2,8 +2,8 @@
 
 `path` is the hub id (HuggingFaceM4/FineVision), or a folder with a sub-folder of parquet files per
 subset. Columns, as `load_dataset` lists them: `images` (several, or none in text-only rows),
-`texts` (turns of `user` and `assistant`), `source`, and for each of four ratings `<rating>_ratings`,
-one a turn, and `<rating>_min`, the lowest of these.
+`texts` (turns of `user` and `assistant`), `source`, and for each of four ratings
+`<rating>_ratings`, one a turn, and `<rating>_min`, the lowest of these.
 """
 
 from __future__ import annotations
