@@ -6,6 +6,7 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,7 +54,13 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
     if not isinstance(value, bytes | bytearray | memoryview) or not value:
         what = f"no file {value}" if isinstance(value, str) else f"got {type(value).__name__}"
         raise BadRow("no image data", f"{what}, expected encoded bytes"[:300])
-    data = bytes(value)
+    return _stored_file(bytes(value), max_pixels)
+
+
+@lru_cache(maxsize=2)  # a picture's questions often follow one another
+def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
+    from PIL import Image
+
     image = _opened(data, max_pixels)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise BadRow("animated image", f"{image.format} with several frames")
@@ -69,14 +76,14 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
         (image.format == "JPEG" and image.mode in ("RGB", "L"))
         or (image.format == "PNG" and image.mode == "RGB" and "transparency" not in image.info)
     ):
-        return _stored(data, image.convert("RGB"))
+        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
     return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
 
 
 def pixel_hash(image: Image.Image) -> str:
     """sha256 of size and RGB pixels, as hex: equal for equal pixels in whatever file format."""
     digest = hashlib.sha256(f"{image.width}x{image.height}\n".encode())
-    digest.update(image.convert("RGB").tobytes())
+    digest.update((image if image.mode == "RGB" else image.convert("RGB")).tobytes())
     return digest.hexdigest()
 
 
