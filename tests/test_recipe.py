@@ -104,7 +104,7 @@ def test_full_size_recipes_hold_the_published_figures(name: str) -> None:
     align = recipe.stage(Stage.PROJECTOR_ALIGNMENT)
     assert align.trainable == ["projector"]
     assert (align.learning_rate, align.max_steps) == (1e-3, 1000)
-    assert (align.batch_size, align.accumulation, align.precision) == (8, 4, "bf16")
+    assert (align.batching, align.max_length, align.precision) == ("packed", 2048, "bf16")
     assert len(align.sources[0].subsets) == 10
     for stage in (Stage.VQA_SFT, Stage.COT_SFT):
         assert 1e-5 <= recipe.stage(stage).learning_rate <= 2e-5

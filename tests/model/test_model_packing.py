@@ -83,6 +83,23 @@ def test_a_cache_over_packed_rows_is_refused(model, samples):
 
 
 @torch.no_grad()
+def test_several_packed_rows_are_refused_where_flash_attention_would_leak(
+    model, samples, monkeypatch: pytest.MonkeyPatch
+):
+    """transformers' own test for packed rows there, which only a batch of one row passes."""
+    from transformers.modeling_flash_attention_utils import _is_packed_sequence
+
+    inputs = pack(samples[1:2] * 2)
+    positions = inputs["position_ids"]
+    assert _is_packed_sequence(positions, batch_size=1)
+    assert not _is_packed_sequence(positions.repeat(2, 1), batch_size=2)
+    both = {"input_ids": inputs["input_ids"].repeat(2, 1), "position_ids": positions.repeat(2, 1)}
+    config = model.config.text_config
+    monkeypatch.setattr(config, "_attn_implementation_internal", "flash_attention_2")
+    with pytest.raises(ValueError, match="only in a batch of one row, got 2"):
+        model(**both)
+
+
 def test_padded_batches_with_positions_are_no_packing(model, processor):
     inputs = encode(processor, "what?", [picture(0)])
     plain = model(**inputs).logits[0]
