@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -128,16 +129,27 @@ class Manifest(Part):
             raise UserError(
                 f"{folder} holds no prepared data ({FILE_NAME} is missing); run `siqvl prepare`"
             )
+        text = file.read_text(encoding="utf-8")
+        version = _version(text)  # first: another version has other keys
+        if version is not None and version != SCHEMA_VERSION:
+            raise UserError(
+                f"{file} has schema version {version}, this code reads {SCHEMA_VERSION}; prepare "
+                "the data again"
+            )
         try:
-            manifest = cls.model_validate_json(file.read_text(encoding="utf-8"))
+            manifest = cls.model_validate_json(text)
         except ValidationError as error:
             raise UserError(f"{file} is damaged: {explain_manifest(error)}") from None
-        if manifest.schema_version != SCHEMA_VERSION:
-            raise UserError(
-                f"{file} has schema version {manifest.schema_version}, this code reads "
-                f"{SCHEMA_VERSION}; prepare the data again"
-            )
         return manifest
+
+
+def _version(text: str) -> object:
+    """The schema version a manifest says it has; None if it says none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found.get("schema_version") if isinstance(found, dict) else None
 
 
 def explain_manifest(error: ValidationError) -> str:

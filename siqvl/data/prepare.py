@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from siqvl.data import sources as source_registry
 from siqvl.data.manifest import Manifest
@@ -35,6 +36,9 @@ from siqvl.data.shards import load_prepared
 from siqvl.data.workers import Checker, Workers, stream_pieces
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["load_prepared", "merge_pieces", "prepare", "prepare_pieces"]
 
@@ -233,7 +237,7 @@ def _refuse_early(summary: Summary, allowed: float, total: int | None) -> None:
         )
 
 
-def _progress(done: int, total: int | None):  # type: ignore[no-untyped-def]  # tqdm[NoReturn]
+def _progress(done: int, total: int | None) -> tqdm[NoReturn]:
     from tqdm import tqdm
 
     return tqdm(desc="prepare", unit=" rows", initial=done, total=total, mininterval=1.0)

@@ -24,10 +24,12 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 h1 { font-size: 1.6rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left;
-  border-bottom: 1px solid #ddd; vertical-align: top; overflow-wrap: anywhere }
+  border-bottom: 1px solid #ddd; vertical-align: top }
+.example { overflow-wrap: anywhere; min-width: 9rem }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .charts, .rows { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)) }
+.charts { margin-top: 1.5rem }
 figure { margin: 0; break-inside: avoid } figcaption { font-size: .9rem }
 svg { width: 100%; height: auto } svg rect { fill: #3a6ea5 } svg text { font-size: 14px }
 .row { border: 1px solid #ddd; border-radius: 6px; padding: .8rem; overflow-wrap: anywhere;

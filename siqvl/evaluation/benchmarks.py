@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from siqvl.data import sources
 from siqvl.data.prepare import prepare
-from siqvl.data.schema import RowKind
+from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.floors import Floors, floors
-from siqvl.recipe import Benchmark, Recipe
+from siqvl.recipe import Benchmark, Recipe, Source
 
 FLOORS = "floors.json"
 
@@ -32,15 +33,18 @@ def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
             [benchmark.source], RowKind.EVALUATION, directory, data=recipe.data, seed=recipe.seed
         )
         rows, _ = load_prepared(directory, RowKind.EVALUATION)
-        training = (
-            sources.rows(benchmark.training, RowKind.EVALUATION, recipe.seed)
-            if benchmark.training
-            else None
-        )
+        training = _training_rows(benchmark.training, recipe) if benchmark.training else None
         found = floors(rows.select_columns(["question", "answers", "choices"]).to_list(), training)
         unfinished = directory / f".{FLOORS}"
         unfinished.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
         unfinished.rename(directory / FLOORS)  # a killed run leaves no half of it
+
+
+def _training_rows(source: Source, recipe: Recipe) -> Iterator[Row]:
+    """Questions with an answer; a published row without both teaches a guesser nothing."""
+    for row in sources.rows(source, RowKind.EVALUATION, recipe.seed):
+        if row.get("question") and row.get("answers"):
+            yield row
 
 
 def read_floors(data: Path, benchmark: Benchmark) -> Floors:

@@ -280,7 +280,9 @@ def alter_shard(out: Path) -> None:
 
 def age_manifest(out: Path) -> None:
     file = out / "manifest.json"
-    file.write_text(file.read_text().replace('"schema_version": 2', '"schema_version": 99'))
+    old = json.loads(file.read_text())
+    del old["left_out"], old["pictures"]  # keys that version 1 had not
+    file.write_text(json.dumps(old | {"schema_version": 1, "duplicates": 0}))
 
 
 def damage_manifest(out: Path) -> None:
@@ -303,7 +305,7 @@ def damage_manifest(out: Path) -> None:
         ),
         (
             age_manifest,
-            "{out}/manifest.json has schema version 99, this code reads 2; prepare the data again",
+            "{out}/manifest.json has schema version 1, this code reads 2; prepare the data again",
         ),
         (damage_manifest, "{out}/manifest.json is damaged: Invalid JSON"),
     ],

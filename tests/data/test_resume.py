@@ -199,8 +199,16 @@ def test_shards_and_processes_change_no_byte(tmp_path, undisturbed, checked, sha
     assert content(out) == undisturbed
 
 
-@pytest.mark.parametrize("size", [1, BLOCK, 2 * BLOCK, 3 * BLOCK + 7])
-def test_a_stream_of_unknown_size_is_split_likewise(tmp_path, monkeypatch, make_row, size):
+@pytest.mark.parametrize(
+    ("size", "processes"),
+    [
+        *((size, 1) for size in (1, BLOCK, 2 * BLOCK, 3 * BLOCK + 7)),
+        pytest.param(3 * BLOCK + 7, 2, marks=pytest.mark.integration),
+    ],
+)
+def test_a_stream_of_unknown_size_is_split_likewise(
+    tmp_path, monkeypatch, make_row, size, processes
+):
     from siqvl.data import sources
 
     class Endless:
@@ -220,7 +228,8 @@ def test_a_stream_of_unknown_size_is_split_likewise(tmp_path, monkeypatch, make_
     assert manifest.rows_of_sources == [size, 3]
     folders = [tmp_path / f"shard{shard}" for shard in range(2)]
     for shard, folder in enumerate(folders):
-        options = {"data": DataPrep(), "seed": 0, "shard": shard, "shards": 2}
+        data = DataPrep(processes=processes)
+        options = {"data": data, "seed": 0, "shard": shard, "shards": 2}
         prepare_pieces(stream, RowKind.SFT, folder, **options)
     out = tmp_path / "out"
     merge_pieces(folders, stream, RowKind.SFT, out, data=DataPrep(), seed=0)
