@@ -21,7 +21,7 @@ from siqvl.data.pieces import (
     is_whole,
     read_piece,
 )
-from siqvl.data.report import EXAMPLES, render_report
+from siqvl.data.report import EXAMPLES, example, render_report
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter
 from siqvl.data.tally import Examples, Tally
@@ -77,7 +77,7 @@ def merge_pieces(
                         quarantine.write(json.dumps(line, ensure_ascii=False) + "\n")
                         continue
                     keep[index] = True
-                    examples.offer(partial(_row, table, index))
+                    examples.offer(partial(_example, table, index))
                 sizes = [checked.stored_bytes for checked in compress(found, keep)]
                 writer.write(table.filter(keep), sizes)
         _refuse_bad(tally, data.max_quarantined)
@@ -88,8 +88,8 @@ def merge_pieces(
     return manifest
 
 
-def _row(table: pa.Table, index: int) -> Row:
-    return table.slice(index, 1).to_pylist()[0]
+def _example(table: pa.Table, index: int) -> Row:
+    return example(table.slice(index, 1).to_pylist()[0])
 
 
 def refuse_foreign(out: Path) -> None:

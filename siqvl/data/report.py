@@ -12,6 +12,7 @@ from siqvl.data.schema import Row, RowKind
 
 EXAMPLES = 12
 SHOWN_CHARACTERS = 600
+SHOWN_BYTES, SHOWN_PIXELS = 100_000, 640  # the page goes into a Flyte Deck, so it stays small
 CHART_WIDTH, CHART_HEIGHT = 480, 120  # units of the drawing, which grows with the page
 
 PAGE = Template("""<!doctype html>
@@ -61,7 +62,7 @@ def render_report(manifest: Manifest, examples: list[Row], refused: Lines) -> st
 
     Args:
         manifest: what is shown.
-        examples: stored rows (images as `{"bytes": …}`).
+        examples: stored rows, as `example` gives them.
         refused: reason -> the first line of the quarantine list with it.
     """
     return PAGE.substitute(
@@ -173,18 +174,26 @@ def _example(row: Row, kind: RowKind) -> str:
     return f"<div class=row>{pictures}{texts}<code>{_text(row['id'])}</code></div>"
 
 
-def _picture(data: bytes) -> str:
-    """The picture itself; of a large one a smaller copy, as the page goes into a Flyte Deck."""
+def example(row: Row) -> Row:
+    """A stored row as it is kept for the page, with smaller copies of large pictures."""
+    return row | {"images": [{"bytes": _small(image["bytes"])} for image in row["images"]]}
+
+
+def _small(data: bytes) -> bytes:
     import io
 
     from PIL import Image
 
-    if len(data) > 100_000:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-        image.thumbnail((640, 640))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=85)
-        data = stream.getvalue()
+    if len(data) <= SHOWN_BYTES:
+        return data
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def _picture(data: bytes) -> str:
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
