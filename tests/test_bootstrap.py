@@ -10,7 +10,7 @@ from PIL import Image
 from siqvl.bootstrap.corpus import text_row
 from siqvl.bootstrap.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from siqvl.bootstrap.tower import NOTHING, corner_features, scene_batch
-from siqvl.data.shapes import COLORS, HELD_OUT, SHAPES
+from siqvl.data.shapes.scenes import COLORS, HELD_OUT, SHAPES
 
 BASE = Path(__file__).parent.parent / "recipes" / "tiny_base"
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import random
 
 from siqvl.data.schema import REASONING_PROMPT, Row, reasoned_answer, sft_row
-from siqvl.data.shape_questions import VQA, Caption, find_scene
-from siqvl.data.shape_reasoning import REASONING, Reasoning
-from siqvl.data.shapes import Scene, World, caption
+from siqvl.data.shapes.questions import VQA, Caption, find_scene
+from siqvl.data.shapes.reasoning import REASONING, Reasoning
+from siqvl.data.shapes.scenes import Scene, World, caption
 
 #: Share of each kind of row. Half of the multi-step questions get written steps.
 KINDS = {"caption": 0.25, "vqa": 0.4, "reasoning": 0.25, "reasoning_direct": 0.1}

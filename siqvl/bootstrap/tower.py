@@ -11,7 +11,7 @@ import random
 from typing import TYPE_CHECKING, NamedTuple
 
 from siqvl.bootstrap.loop import fit
-from siqvl.data.shapes import CELLS, COLORS, SHAPES, SIDE, World, draw, place
+from siqvl.data.shapes.scenes import CELLS, COLORS, SHAPES, SIDE, World, draw, place
 
 if TYPE_CHECKING:
     import torch

@@ -1,7 +1,7 @@
 """Prepare data: check every row, and write shards, a manifest, a quarantine list and a report.
 
-Rows are checked in pieces (`siqvl.data.pieces`), which are kept beside the prepared folder until it
-is there: a killed run goes on where it was. A prepared folder appears whole or not at all: it is
+Rows are checked in pieces (`siqvl.data.preparation.pieces`), which are kept beside the prepared
+folder until it is there: a killed run goes on where it was. It appears whole or not at all: it is
 written beside its place, synced to disk, and renamed at the end. A prepared folder that is already
 there is replaced in the same way (two renames: a crash in between leaves the old one as
 `.<name>.old-*`); a folder that holds anything else is refused.
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from siqvl.data import sources as source_registry
 from siqvl.data.manifest import Manifest
-from siqvl.data.merge import merge_pieces, refuse_foreign
-from siqvl.data.pieces import (
+from siqvl.data.preparation.merge import merge_pieces, refuse_foreign
+from siqvl.data.preparation.pieces import (
     BLOCK,
     DESCRIPTION,
     NAME,
@@ -31,9 +31,9 @@ from siqvl.data.pieces import (
     read_summary,
     write_json,
 )
+from siqvl.data.preparation.workers import Checker, Workers, stream_pieces
 from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.data.shards import load_prepared
-from siqvl.data.workers import Checker, Workers, stream_pieces
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 

@@ -143,8 +143,8 @@ def _meta(values: dict[str, Any]) -> str:
 def features(kind: RowKind) -> Features:
     """Arrow columns of a kind of row.
 
-    `images` are stored encoded (PNG or JPEG bytes); `image_hashes` are their
-    `siqvl.data.images.pixel_hash`es, one for each and in their order, which preparation adds.
+    `images` are stored encoded (PNG or JPEG bytes); `image_hashes`, which preparation adds, are
+    their `siqvl.data.preparation.images.pixel_hash`es, one for each and in their order.
     """
     from datasets import Features, Image, List, Value
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from siqvl.data.batching import BatchPlan
     from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.features import FeatureCache
+    from siqvl.data.features.build import FeatureCache
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
 
@@ -70,7 +70,7 @@ def tower_features(
     import torch
     from accelerate import PartialState
 
-    from siqvl.data.features import cached_features
+    from siqvl.data.features.build import cached_features
 
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     state = PartialState(cpu=not gpu, timeout=LONGEST_WAIT)

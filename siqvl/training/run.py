@@ -23,7 +23,7 @@ from siqvl.version import code_version
 
 if TYPE_CHECKING:
     from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.features import FeatureCache
+    from siqvl.data.features.build import FeatureCache
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
     from siqvl.training.dpo import PreferenceTrainer

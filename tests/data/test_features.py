@@ -22,7 +22,7 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
 from transformers import SiglipVisionModel
 
-from siqvl.data.features import FeatureCache, cached_features
+from siqvl.data.features.build import FeatureCache, cached_features
 from siqvl.data.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind, message
 from siqvl.errors import UserError

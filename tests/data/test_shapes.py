@@ -10,9 +10,9 @@ import pytest
 
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
-from siqvl.data.shape_questions import VQA, Caption, find_scene
-from siqvl.data.shape_reasoning import REASONING
-from siqvl.data.shapes import ALL, COLORS, HELD_OUT, SEEN, SIDE, World, draw, place
+from siqvl.data.shapes.questions import VQA, Caption, find_scene
+from siqvl.data.shapes.reasoning import REASONING
+from siqvl.data.shapes.scenes import ALL, COLORS, HELD_OUT, SEEN, SIDE, World, draw, place
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

@@ -19,9 +19,9 @@ from siqvl.data.schema import (
     reasoned_answer,
     sft_row,
 )
-from siqvl.data.shape_questions import VQA, Ask, Caption, Template, edited, find_scene
-from siqvl.data.shape_reasoning import REASONING, Reasoning
-from siqvl.data.shapes import SPLITS, Scene, World, caption, draw
+from siqvl.data.shapes.questions import VQA, Ask, Caption, Template, edited, find_scene
+from siqvl.data.shapes.reasoning import REASONING, Reasoning
+from siqvl.data.shapes.scenes import SPLITS, Scene, World, caption, draw
 from siqvl.data.sources.base import Stream, label, require_split, require_subsets
 from siqvl.errors import UserError
 from siqvl.recipe import Source

@@ -328,7 +328,7 @@ FIELDS = {
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_adapters_never_raise_for_what_is_in_a_row(kind: str) -> None:
-    from siqvl.data.checks import check_row
+    from siqvl.data.preparation.checks import check_row
     from siqvl.data.sources.published import Published, TableAdapter
 
     adapter = sources.SOURCES[kind]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from siqvl.data.checks import Checked
+from siqvl.data.preparation.checks import Checked
 from siqvl.recipe import LeaveOut
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from made_pictures import bomb, encoded
 from PIL import Image
 
-from siqvl.data.checks import Checked, check_row
+from siqvl.data.preparation.checks import Checked, check_row
 from siqvl.data.prepare import load_prepared, prepare
 from siqvl.data.schema import Row, RowKind, evaluation_row, left_out_row, preference_row, sft_row
 from siqvl.recipe import DataPrep

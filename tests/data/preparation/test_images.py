@@ -8,7 +8,7 @@ import pytest
 from made_pictures import bomb, encoded
 from PIL import Image
 
-from siqvl.data.images import BadRow, stored_image
+from siqvl.data.preparation.images import BadRow, stored_image
 
 LIMIT = 10_000
 

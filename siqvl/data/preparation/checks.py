@@ -8,7 +8,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from siqvl.data.images import BadRow, StoredImage, stored_image
+from siqvl.data.preparation.images import BadRow, StoredImage, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
 from siqvl.recipe import DataPrep
 

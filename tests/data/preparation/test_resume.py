@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from siqvl.data import merge, workers
-from siqvl.data.checks import check_row
-from siqvl.data.pieces import BLOCK
+from siqvl.data.preparation import merge, workers
+from siqvl.data.preparation.checks import check_row
+from siqvl.data.preparation.pieces import BLOCK
 from siqvl.data.prepare import load_prepared, merge_pieces, prepare, prepare_pieces
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, undisturbed, checked, proce
 
 def test_a_run_that_is_killed_while_it_merges_checks_no_row_again(tmp_path, undisturbed, checked):
     kill = (
-        "import siqvl.data.merge as m; m.render_report = "
+        "import siqvl.data.preparation.merge as m; m.render_report = "
         "lambda *_: os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert started(tmp_path, 1, kill).wait() == -signal.SIGKILL

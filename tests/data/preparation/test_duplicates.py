@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from made_pictures import picture
 from PIL import Image, ImageFilter
 
-from siqvl.data.duplicates import LookAlikes
-from siqvl.data.images import stored_image
+from siqvl.data.preparation.duplicates import LookAlikes
+from siqvl.data.preparation.images import stored_image
 from siqvl.data.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind
 from siqvl.recipe import DataPrep

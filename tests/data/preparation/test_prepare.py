@@ -8,8 +8,9 @@ import pytest
 from made_pictures import picture
 
 from siqvl.data import prepare as prepare_module
-from siqvl.data import sources, workers
+from siqvl.data import sources
 from siqvl.data.manifest import Manifest
+from siqvl.data.preparation import workers
 from siqvl.data.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind, left_out_row, message
 from siqvl.data.sources.base import Items

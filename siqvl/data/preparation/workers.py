@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from siqvl.data import sources
-from siqvl.data.checks import Checked, check_row
-from siqvl.data.pieces import BLOCK, Summary, end_file, write_json, write_piece
+from siqvl.data.preparation.checks import Checked, check_row
+from siqvl.data.preparation.pieces import BLOCK, Summary, end_file, write_json, write_piece
 from siqvl.data.schema import Row, RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from siqvl.atomic_folder import atomic_folder
 from siqvl.data.manifest import FILE_NAME, Manifest
-from siqvl.data.pictures import Leaks, PictureWriter
-from siqvl.data.pieces import (
+from siqvl.data.preparation.pictures import Leaks, PictureWriter
+from siqvl.data.preparation.pieces import (
     BLOCK,
     DESCRIPTION,
     Summary,
@@ -21,17 +21,17 @@ from siqvl.data.pieces import (
     is_whole,
     read_piece,
 )
-from siqvl.data.report import EXAMPLES, example, render_report
+from siqvl.data.preparation.report import EXAMPLES, example, render_report
+from siqvl.data.preparation.tally import Examples, Tally
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter
-from siqvl.data.tally import Examples, Tally
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from siqvl.data.checks import Checked
+    from siqvl.data.preparation.checks import Checked
 
 QUARANTINE = "quarantine.jsonl"
 REPORT = "report.html"

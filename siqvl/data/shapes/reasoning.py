@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from siqvl.data.shape_questions import Ask, Template
-from siqvl.data.shapes import CELLS, COLORS, SHAPES, Combination, Scene, World, place
+from siqvl.data.shapes.questions import Ask, Template
+from siqvl.data.shapes.scenes import CELLS, COLORS, SHAPES, Combination, Scene, World, place
 
 CORNERS = {"circle": 0, "triangle": 3, "square": 4}
 

@@ -17,9 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.data.feature_cache import FeatureCache, open_cache
-from siqvl.data.feature_shards import PARTIAL, row_bytes, write_shard
-from siqvl.data.vision_features import PixelBatches, Place, Precision, Tower
+from siqvl.data.features.cache import FeatureCache, open_cache
+from siqvl.data.features.shards import PARTIAL, row_bytes, write_shard
+from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
 from siqvl.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from types import TracebackType
 
-from siqvl.data.checks import Checked
-from siqvl.data.duplicates import PIXELS, LookAlikes
 from siqvl.data.manifest import FILE_NAME, Manifest, Shard
+from siqvl.data.preparation.checks import Checked
+from siqvl.data.preparation.duplicates import PIXELS, LookAlikes
 from siqvl.data.shards import checked_shard, described_shard
 from siqvl.errors import UserError
 from siqvl.recipe import LeaveOut

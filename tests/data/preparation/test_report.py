@@ -13,9 +13,9 @@ from made_pictures import encoded
 from PIL import Image
 
 from siqvl.data.manifest import Spread
+from siqvl.data.preparation.tally import Examples
 from siqvl.data.prepare import prepare
 from siqvl.data.schema import RowKind, message
-from siqvl.data.tally import Examples
 from siqvl.recipe import DataPrep, Source
 
 

@@ -6,11 +6,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 
-from siqvl.data.checks import Checked
-from siqvl.data.duplicates import Duplicates
 from siqvl.data.manifest import Manifest, Shard, Spread
-from siqvl.data.pictures import Leaks, PictureWriter
-from siqvl.data.pieces import Summary, line_of
+from siqvl.data.preparation.checks import Checked
+from siqvl.data.preparation.duplicates import Duplicates
+from siqvl.data.preparation.pictures import Leaks, PictureWriter
+from siqvl.data.preparation.pieces import Summary, line_of
 from siqvl.data.schema import Row, RowKind
 from siqvl.recipe import DataPrep, Source
 

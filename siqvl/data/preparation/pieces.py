@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siqvl.atomic_folder import sync
-from siqvl.data.checks import Checked
+from siqvl.data.preparation.checks import Checked
 from siqvl.data.schema import RowKind, features
 from siqvl.data.shards import file_sha256
 

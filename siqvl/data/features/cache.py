@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.data.feature_shards import (
+from siqvl.data.features.shards import (
     SUFFIX,
     BadShard,
     Shape,

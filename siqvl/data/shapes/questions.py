@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from siqvl.data.shapes import (
+from siqvl.data.shapes.scenes import (
     CELLS,
     Combination,
     Scene,

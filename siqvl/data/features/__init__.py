@@ -1,0 +1,1 @@
+"""Cached features of the frozen vision tower: how they are computed, kept and looked up."""
