@@ -1,9 +1,9 @@
 """Rows -> token ids and labels, computed by the same steps as a prompt at inference.
 
 Loss is on the assistant's words and the end token `<|im_end|>` that follows them, nowhere else.
-Prompt and completion are tokenised apart. The border lies after `assistant\\n`, or at a special
-token, where no merge can reach over: the ids before it are exactly the ids that generation starts
-from, and those after it the ids that generation has to produce.
+Prompt and completion are tokenised apart, at the border after `assistant\\n`: the ids before it are
+exactly the ids that generation starts from, and those after it the ids that generation has to
+produce. (Tokenised together, an answer that begins with a line break would grow into the prompt's.)
 """
 
 from __future__ import annotations

@@ -124,10 +124,11 @@ class Manifest(Part):
         """
         file = folder / FILE_NAME
         if not folder.is_dir():
-            raise UserError(f"{folder} does not exist; run `siqvl prepare` to make it")
+            raise UserError(f"{folder} does not exist; prepare the data first (task data_prep)")
         if not file.is_file():
             raise UserError(
-                f"{folder} holds no prepared data ({FILE_NAME} is missing); run `siqvl prepare`"
+                f"{folder} holds no prepared data ({FILE_NAME} is missing); prepare it first (task "
+                "data_prep)"
             )
         text = file.read_text(encoding="utf-8")
         version = _version(text)  # first: another version has other keys

@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -70,14 +71,18 @@ def prepare(
             pieces stay in `.<name>.preparing-*`, so that the next run need not do them again.
     """
     kind, out = RowKind(kind), Path(out)
-    _check(sources, kind)
+    _check(sources, kind, out)
     refuse_foreign(out)
-    work = out.with_name(f".{out.name}.preparing-{_key(sources, kind, data, seed)[:16]}")
-    prepare_pieces(sources, kind, work, data=data, seed=seed)
-    manifest = merge_pieces([work], sources, kind, out, data=data, seed=seed, benchmarks=benchmarks)
-    for left in out.parent.iterdir():  # of this run, and of others that were killed or gave up
-        if left.name.startswith((f".{out.name}.preparing-", f"{out.name}.tmp-")):
-            shutil.rmtree(left, ignore_errors=True)
+    key = _key(sources, kind, data, seed)
+    work = out.with_name(f".{out.name}.preparing-{key[:16]}")
+    with _alone(out):
+        prepare_pieces(sources, kind, work, data=data, seed=seed)
+        manifest = merge_pieces(
+            [work], sources, kind, out, data=data, seed=seed, benchmarks=benchmarks
+        )
+        for left in out.parent.iterdir():  # of this run, and of others that were killed or gave up
+            if left.name.startswith((f".{out.name}.preparing-", f"{out.name}.tmp-")):
+                shutil.rmtree(left, ignore_errors=True)
     return manifest
 
 
@@ -100,7 +105,7 @@ def prepare_pieces(
             no others can make up for them.
     """
     kind, folder = RowKind(kind), Path(out_folder)
-    _check(sources, kind)
+    _check(sources, kind, folder)
     key = _key(sources, kind, data, seed)
     folder.mkdir(parents=True, exist_ok=True)
     present = _present(folder, key, _options(kind, data, seed))
@@ -191,11 +196,17 @@ class Plan:
         return all((number, block) in self._present for block in self._mine(number, size))
 
 
-def _check(sources: list[Source], kind: RowKind) -> None:
+def _check(sources: list[Source], kind: RowKind, out: Path) -> None:
     if not sources:
         raise UserError("no source is given; name at least one under `sources`")
     for source in sources:
         source_registry.check(source, kind)
+        path = source_registry.resolve(source).path
+        if path and out.resolve().is_relative_to(Path(path).resolve()):
+            raise UserError(
+                f"source `{source.kind}`: prepared data would go into its own folder {path} "
+                f"(to {out}), and be read as part of it next time; keep the two apart"
+            )
 
 
 def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
@@ -211,6 +222,29 @@ def _key(sources: list[Source], kind: RowKind, data: DataPrep, seed: int) -> str
     """Digest of all that decides what the pieces hold."""
     parts = [_options(kind, data, seed), *(source_registry.state(source) for source in sources)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keeps a second run out of a place where one is at work: it would remove the other's pieces.
+
+    Raises:
+        UserError: another run is at work there.
+    """
+    from filelock import FileLock, Timeout
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    place = out.with_name(f".{out.name}.lock")
+    try:
+        with FileLock(place, timeout=0):
+            try:
+                yield
+            finally:
+                place.unlink(missing_ok=True)
+    except Timeout:
+        raise UserError(
+            f"another run is preparing {out} right now; wait for it, or choose another folder"
+        ) from None
 
 
 def _present(folder: Path, key: str, options: str) -> dict[tuple[int, int], Path]:

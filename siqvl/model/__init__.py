@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, Aut
 from .assemble import assemble, build_on_meta, chat_template, init_projector, load_checkpoint
 from .configuration import SiQVLConfig, derive_pixel_shuffle_factor
 from .modeling import SiQVLForConditionalGeneration, SiQVLModel, SiQVLPreTrainedModel
-from .processing import IMAGE_TOKEN, VISION_TOKENS, SiQVLProcessor, neutralise_image_tokens
+from .processing import IMAGE_TOKEN, SiQVLProcessor
 from .projector import SiQVLProjector, pixel_shuffle
 
 AutoConfig.register(SiQVLConfig.model_type, SiQVLConfig, exist_ok=True)
@@ -26,7 +26,6 @@ SiQVLProcessor.register_for_auto_class()
 
 __all__ = [
     "IMAGE_TOKEN",
-    "VISION_TOKENS",
     "SiQVLConfig",
     "SiQVLForConditionalGeneration",
     "SiQVLModel",
@@ -39,6 +38,5 @@ __all__ = [
     "derive_pixel_shuffle_factor",
     "init_projector",
     "load_checkpoint",
-    "neutralise_image_tokens",
     "pixel_shuffle",
 ]

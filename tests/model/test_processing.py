@@ -5,7 +5,8 @@ import torch
 from tiny_siqvl import conversation, encode, make_tokenizer, picture
 from transformers import AutoTokenizer, SiglipImageProcessor
 
-from siqvl.model import VISION_TOKENS, SiQVLProcessor, neutralise_image_tokens
+from siqvl.data.image_tokens import VISION_TOKENS, neutralise_image_tokens
+from siqvl.model import SiQVLProcessor
 
 
 def image_runs(processor, ids) -> list[int]:

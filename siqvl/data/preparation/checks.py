@@ -8,6 +8,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from siqvl.data.image_tokens import neutralise_image_tokens
 from siqvl.data.preparation.images import BadRow, StoredImage, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
 from siqvl.recipe import DataPrep
@@ -182,13 +183,9 @@ def _check_json(meta: str) -> None:
 
 
 def _neutralised(checked: Checked, text: str) -> str:
-    if "<|" not in text:  # spares the import of transformers in almost every process
-        return text
     for token in CONTROL_TOKENS:
         if token in text:
             raise BadRow("control token in text", f"{token} would end or begin a turn")
-    from siqvl.model.processing import neutralise_image_tokens
-
     text, count = neutralise_image_tokens(text)
     checked.neutralised += count
     return text

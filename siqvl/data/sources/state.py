@@ -15,15 +15,11 @@ from siqvl.recipe import Source
 KEYS = ("kind", "path", "subsets", "split", "revision", "columns", "max_samples", "min_ratings")
 
 
-def state(source: Source, *, without: Path | None = None) -> str:
+def state(source: Source) -> str:
     """sha256 of the source's keys and of what is at its path now.
 
     Local files count by name, size and time of change, as in `make`: their content is not read. A
     hub data set counts by its commit, where the hub can be asked.
-
-    Args:
-        without: a folder that is none of the data even if it lies below the path: the outputs of
-            who keeps both in one place.
 
     Raises:
         UserError: the path names a variable that is not set.
@@ -33,18 +29,18 @@ def state(source: Source, *, without: Path | None = None) -> str:
     if source.path is not None:
         path = Path(source.path)
         if path.exists():
-            found["data"] = _files(path, without)
+            found["data"] = _files(path)
         else:
             found["data"] = _commit(source.path, source.revision)
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def _files(path: Path, without: Path | None) -> list[list[object]]:
+def _files(path: Path) -> list[list[object]]:
     """Name, size in bytes and time of change in nanoseconds of every file below a path."""
     files = [path] if path.is_file() else []
-    seen = {os.path.realpath(without)} if without else set()
+    seen: set[str] = set()
     for folder, inner, names in os.walk(path, followlinks=True):
-        if os.path.realpath(folder) in seen:  # left out, or a link that leads round in a circle
+        if os.path.realpath(folder) in seen:  # a link that leads round in a circle
             inner.clear()
             continue
         seen.add(os.path.realpath(folder))

@@ -296,7 +296,7 @@ def damage_manifest(out: Path) -> None:
         (break_kind, "{out} holds sft rows, but preference rows are needed here"),
         (
             remove_manifest,
-            "{out} holds no prepared data (manifest.json is missing); run `siqvl prepare`",
+            "{out} holds no prepared data (manifest.json is missing); prepare it first",
         ),
         (remove_shard, "{out}/shards/part-00001.parquet is missing; prepare the data again"),
         (
@@ -322,7 +322,7 @@ def test_what_is_wrong_with_a_folder_is_named(tmp_path, breakage, message):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(UserError, match="nowhere does not exist; run `siqvl prepare`"):
+    with pytest.raises(UserError, match="nowhere does not exist; prepare the data first"):
         load_prepared(tmp_path / "nowhere", RowKind.SFT)
 
 
@@ -343,3 +343,36 @@ def test_large_sets_go_through_the_arrow_cache(tmp_path, monkeypatch):
 def test_the_manifest_survives_a_round_trip(tmp_path):
     manifest = prepare(SHAPES, RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
     assert Manifest.read(tmp_path / "out") == manifest
+
+
+def a_table(folder: Path) -> Source:
+    folder.mkdir(parents=True)
+    (folder / "questions.csv").write_text("question,answer\nWhat color?,blue\n")
+    return Source(kind="table", path=str(folder))
+
+
+def test_prepared_data_keeps_out_of_the_folder_it_is_made_from(tmp_path):
+    """It would be read as part of the data: a table in a sub-folder is one of the data set."""
+    source = a_table(tmp_path / "data")
+    with pytest.raises(UserError, match="would go into its own folder"):
+        prepare([source], RowKind.SFT, tmp_path / "data" / "out", data=DataPrep(), seed=0)
+    assert prepare([source], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0).rows == 1
+
+
+def test_a_second_run_keeps_out_of_a_place_where_one_is_at_work(tmp_path, made_source, make_row):
+    out = tmp_path / "out"
+    inner = []
+
+    class Meanwhile(dict):
+        """A row during whose check another run is started."""
+
+        def get(self, key, default=None):
+            if key == "id" and not inner:
+                inner.append(pytest.raises(UserError, match="another run is preparing"))
+                with inner[0]:
+                    prepare(SHAPES, RowKind.SFT, out, data=DataPrep(), seed=0)
+            return super().get(key, default)
+
+    source = made_source([Meanwhile(make_row())])
+    assert prepare([source], RowKind.SFT, out, data=DataPrep(), seed=0).rows == 1
+    assert inner

@@ -166,15 +166,6 @@ def test_the_state_of_a_hub_data_set_without_a_hub(monkeypatch: pytest.MonkeyPat
     assert sources.state(source) != sources.state(source.model_copy(update={"path": "org/other"}))
 
 
-def test_outputs_beside_the_data_are_no_part_of_its_state(folder: Path) -> None:
-    source = Source(kind="table", path=str(folder))
-    before = sources.state(source, without=folder / "outputs")
-    (folder / "outputs" / "data").mkdir(parents=True)
-    (folder / "outputs" / "data" / "shard.parquet").write_bytes(b"x")
-    assert sources.state(source, without=folder / "outputs") == before
-    assert sources.state(source) != before
-
-
 def test_links_in_a_circle_end(folder: Path) -> None:
     source = Source(kind="table", path=str(folder))
     (folder / "images" / "round").symlink_to(folder)
