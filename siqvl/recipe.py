@@ -90,7 +90,7 @@ class Source(Section):
 class DataPrep(Section):
     """How rows are prepared, for every stage alike."""
 
-    processes: PositiveInt = Field(1, description="worker processes that check and encode images")
+    processes: PositiveInt = Field(1, description="worker processes that check and encode rows")
     rows_per_shard: PositiveInt = Field(5_000, description="rows in one parquet shard")
     max_image_pixels: PositiveInt = Field(
         50_000_000, description="larger images are quarantined as decompression bombs"

@@ -9,10 +9,12 @@ produce. (Tokenised together, an answer that begins with a line break would grow
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from siqvl.data.encoded import IGNORED, Encoded, EncodedDataset, Sequences
+from siqvl.data.processes import in_order, processes_with
 from siqvl.data.schema import Message, Row, RowKind, message
 from siqvl.errors import UserError
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 Turns = Literal["last", "all"]
 
 END_TOKEN = "<|im_end|>"
+#: Below, starting processes (each imports transformers) takes longer than they save.
+PARALLEL_ROWS = 20_000
 
 
 def encode_sft(row: Row, processor: SiQVLProcessor, *, learn_turns: Turns = "last") -> Encoded:
@@ -138,6 +142,7 @@ def encode_dataset(
     max_images: int | None = None,
     learn_turns: Turns = "last",
     prompt_suffix: str = "",
+    processes: int = 1,
 ) -> EncodedDataset:
     """Encode all rows; those over a limit are left out and counted by reason, never cut.
 
@@ -146,28 +151,27 @@ def encode_dataset(
         max_images: images of a row.
         learn_turns: see `encode_sft`; a preference row always learns its last turn alone.
         prompt_suffix: see `encode_prompt`.
+        processes: share a large data set out to so many; the result is the same.
 
     Raises:
-        UserError: nothing is left.
+        UserError: nothing is left, or a process died.
         ValueError: a row's placeholders and images differ in number.
     """
     from tqdm import tqdm
 
-    encode = _encoder(kind, processor, learn_turns, prompt_suffix)
     names = ("chosen", "rejected") if kind is RowKind.PREFERENCE else ("",)
     sequences = {name: Sequences() for name in names}
     rows: list[int] = []
     num_images: list[int] = []
     left_out: Counter[str] = Counter()
     shortest = None
-    progress = tqdm(
-        _texts(dataset), total=len(dataset), desc="encode", unit=" rows", mininterval=1.0
-    )
-    for index, row in enumerate(progress):
-        if max_images is not None and len(row["images"]) > max_images:
+    encoder = RowEncoder(processor, kind, max_images, learn_turns, prompt_suffix)
+    encoded = encoder.all(dataset, processes)
+    progress = tqdm(encoded, total=len(dataset), desc="encode", unit=" rows", mininterval=1.0)
+    for index, sides in enumerate(progress):
+        if sides is None:
             left_out["more images than max_images"] += 1
             continue
-        sides = encode(row)
         length = max(map(len, sides))
         shortest = min(shortest or length, length)
         if length > max_length:
@@ -191,22 +195,59 @@ def _nothing_left(count: int, shortest: int | None, max_length: int, max_images:
     )
 
 
-def _encoder(
-    kind: RowKind, processor: SiQVLProcessor, learn_turns: Turns, prompt_suffix: str
-) -> Callable[[Row], tuple[Encoded, ...]]:
-    if kind is RowKind.SFT:
-        return lambda row: (encode_sft(row, processor, learn_turns=learn_turns),)
-    if kind is RowKind.PREFERENCE:
-        return lambda row: encode_preference(row, processor)
-    return lambda row: (encode_prompt(row, processor, suffix=prompt_suffix),)
+Sides = tuple[Encoded, ...]  # of a pair two, otherwise one
 
 
-def _texts(dataset: Dataset) -> Iterator[Row]:
-    """Rows with as many Nones as they have images: none is decoded, or even copied."""
+@dataclass(frozen=True)
+class RowEncoder:
+    """Encodes rows of one kind; picklable, for worker processes."""
+
+    processor: SiQVLProcessor
+    kind: RowKind
+    max_images: int | None
+    learn_turns: Turns
+    prompt_suffix: str
+
+    def all(self, dataset: Dataset, processes: int) -> Iterator[Sides | None]:
+        """Every row of a data set in order; None for one with too many images."""
+        if processes == 1 or len(dataset) < PARALLEL_ROWS:
+            for rows in _texts(dataset):
+                yield from self.rows(rows)
+            return
+        chunks = ((rows,) for rows in _texts(dataset))
+        with processes_with(self, processes) as pool:
+            for encoded in in_order(pool, _encode_rows, chunks, ahead=2 * processes):
+                yield from encoded
+
+    def rows(self, rows: list[Row]) -> list[Sides | None]:
+        """Some rows, whose images need not be there, only their number."""
+        limit = self.max_images
+        return [
+            None if limit is not None and len(row["images"]) > limit else self.row(row)
+            for row in rows
+        ]
+
+    def row(self, row: Row) -> Sides:
+        """One row."""
+        if self.kind is RowKind.SFT:
+            return (encode_sft(row, self.processor, learn_turns=self.learn_turns),)
+        if self.kind is RowKind.PREFERENCE:
+            return encode_preference(row, self.processor)
+        return (encode_prompt(row, self.processor, suffix=self.prompt_suffix),)
+
+
+def _encode_rows(encoder: RowEncoder, rows: list[Row]) -> list[Sides | None]:
+    return encoder.rows(rows)
+
+
+def _texts(dataset: Dataset) -> Iterator[list[Row]]:
+    """Chunks of rows, with as many Nones as they have images: none is decoded, or even copied."""
     import pyarrow.compute as pc
 
     for table in dataset.with_format("arrow").iter(batch_size=256):
         counts = pc.list_value_length(table["images"]).to_pylist()
         texts = table.select([name for name in table.column_names if not name.startswith("image")])
-        for row, count in zip(texts.to_pylist(), counts, strict=True):
-            yield row | {"images": [None] * count}
+        yield [
+            row | {"images": [None] * count}
+            for row, count in zip(texts.to_pylist(), counts, strict=True)
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,8 @@ def encoded_rows(
         max_length=figures.max_length,
         max_images=figures.max_images,
         learn_turns=figures.learn_turns,
+        # every training process of this machine encodes for itself
+        processes=max(1, recipe.data.processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
     )
     for reason, rows in encoded.left_out.items():
         logger.warning("%d of %d rows were left out: %s", rows, len(dataset), reason)

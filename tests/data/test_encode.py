@@ -1,10 +1,12 @@
 """Loss lies on the answer and its end token, and on nothing else."""
 
 import pytest
+from datasets import concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_rows import conversation, stored
 
+from siqvl.data import encode
 from siqvl.data.encode import encode_dataset, encode_preference, encode_prompt, encode_sft
 from siqvl.data.prepare import load_prepared, prepare
 from siqvl.data.schema import REASONING_PROMPT, RowKind, message, reasoned_answer, sft_row
@@ -128,6 +130,22 @@ def test_the_data_set_holds_what_the_rows_encode_to(prepared, processor, kind):
     else:
         assert item["input_ids"] == encode_prompt(row, processor).input_ids
         assert "labels" not in item
+
+
+@pytest.mark.integration
+def test_several_processes_encode_what_one_does(prepared, processor, monkeypatch):
+    monkeypatch.setattr(encode, "PARALLEL_ROWS", 1)
+    dataset, _ = load_prepared(prepared / RowKind.PREFERENCE, RowKind.PREFERENCE)
+    dataset = concatenate_datasets([dataset] * 30)  # several chunks of rows
+    everything = encode_dataset(dataset, processor, kind=RowKind.PREFERENCE, max_length=1000)
+    limits = {"kind": RowKind.PREFERENCE, "max_length": max(everything.lengths) - 1}
+    one = encode_dataset(dataset, processor, **limits)
+    two = encode_dataset(dataset, processor, **limits, processes=2)
+    assert 0 < len(two) < len(dataset)
+    assert (two.rows, two.left_out, two.num_images) == (one.rows, one.left_out, one.num_images)
+    for index in range(len(one)):
+        first, second = one.with_hashes()[index], two.with_hashes()[index]
+        assert first == second
 
 
 def test_longer_rows_are_left_out_and_never_cut(prepared, processor):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, count, groupby, islice
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, TypeVar
 
 from siqvl.data import sources
 from siqvl.data.preparation.checks import Checked, check_row
 from siqvl.data.preparation.pieces import BLOCK, Summary, end_file, write_json, write_piece
+from siqvl.data.processes import in_order, processes_with
 from siqvl.data.schema import Row, RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
@@ -108,33 +107,13 @@ class Workers:
         if self._pool is None:
             yield from (method(*each) for each in arguments)
             return
-        from concurrent.futures.process import BrokenProcessPool
-
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for each in arguments:
-                waiting.append(self._pool.submit(_work, method.__name__, each))
-                if len(waiting) > 2 * self.checker.data.processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        except BrokenProcessPool:
-            raise UserError(
-                "a worker process died, most likely for lack of memory; lower `data.processes` "
-                "and run again: what is done is kept"
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
+        named = ((method.__name__, each) for each in arguments)
+        yield from in_order(self._pool, _call, named, ahead=2 * self.checker.data.processes)
 
     def __enter__(self) -> Workers:
         processes = self.checker.data.processes
         if processes > 1:
-            # spawn: a forked child can inherit a lock held by a thread of torch or grpc, and hang
-            context = get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                processes, mp_context=context, initializer=_begin, initargs=(self.checker,)
-            )
+            self._pool = processes_with(self.checker, processes)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -142,29 +121,8 @@ class Workers:
             self._pool.shutdown(cancel_futures=True)
 
 
-_checker: Checker | None = None  # of a worker process
-
-
-def _begin(checker: Checker) -> None:
-    global _checker
-    import threading
-
-    _checker = checker
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent closes no queue, and its workers would wait for work forever."""
-    import os
-
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(method: str, arguments: tuple[Any, ...]) -> Any:
-    return getattr(_checker, method)(*arguments)
+def _call(checker: Checker, method: str, arguments: tuple[Any, ...]) -> Any:
+    return getattr(checker, method)(*arguments)
 
 
 def stream_pieces(
