@@ -6,7 +6,19 @@ import pytest
 import yaml
 
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import (
+    Benchmark,
+    DataPrep,
+    Distributed,
+    DPOStage,
+    Evaluation,
+    Model,
+    Recipe,
+    Section,
+    SFTStage,
+    Stage,
+    Tracking,
+)
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SHIPPED = sorted(RECIPES.glob("*.yaml"))
@@ -161,3 +173,12 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
         Recipe.model_validate(tiny(**change))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [DataPrep, Model, SFTStage, DPOStage, Benchmark, Evaluation, Tracking, Distributed, Recipe],
+)
+def test_the_tiny_recipe_documents_every_key(section: type[Section]) -> None:
+    text = (RECIPES / "tiny.yaml").read_text()
+    assert [key for key in section.model_fields if f"{key}:" not in text] == []
