@@ -17,17 +17,25 @@ def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distribu
     Hugging Face's trainers find their rank in the environment that torch elastic sets.
 
     Raises:
-        UserError: more processes than GPUs on a machine that has any.
+        UserError: more processes than GPUs on a machine that has any, or one process for several
+            GPUs, among which Hugging Face's Trainer would split a batch without its images.
     """
+    import torch
+
+    gpus = torch.cuda.device_count()
     if not distributed.enabled or distributed.processes == 1:
+        if gpus > 1:
+            raise UserError(
+                f"this machine has {gpus} GPUs: set distributed.enabled: true and "
+                f"distributed.processes: {gpus} in the recipe, or show one of them to this process "
+                "with CUDA_VISIBLE_DEVICES=0"
+            )
         body(inputs)
         return
 
-    import torch
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    gpus = torch.cuda.device_count()
     if gpus and distributed.processes > gpus:
         raise UserError(
             f"distributed.processes is {distributed.processes}, but this machine has {gpus} GPUs"
