@@ -14,7 +14,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,13 +25,13 @@ from siqvl.data.preparation.pieces import (
     DESCRIPTION,
     NAME,
     Summary,
-    end_file,
     find_pieces,
     is_whole,
     read_summary,
     write_json,
 )
-from siqvl.data.preparation.workers import Checker, Workers, stream_pieces
+from siqvl.data.preparation.plan import Plan
+from siqvl.data.preparation.workers import Checker, Workers
 from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
@@ -124,76 +123,6 @@ def prepare_pieces(
             _refuse_early(summary, data.max_quarantined, plan.rows)
     if _key(sources, kind, data, seed) != key:
         raise UserError("a source changed while it was being prepared; prepare the data again")
-
-
-class Plan:
-    """Which pieces of which sources are still to be made for a shard."""
-
-    def __init__(
-        self,
-        sources: list[Source],
-        kind: RowKind,
-        seed: int,
-        shard: int,
-        shards: int,
-        folder: Path,
-        present: set[tuple[int, int]],
-    ) -> None:
-        self._sizes = [source_registry.size(source, kind, seed) for source in sources]
-        self._shard, self._shards = shard, shards
-        self._folder, self._present = folder, present
-
-    @property
-    def rows(self) -> int | None:
-        """Rows of all sources; None when a stream is among them."""
-        known = [size for size in self._sizes if size is not None]
-        return sum(known) if len(known) == len(self._sizes) else None
-
-    @property
-    def mine_rows(self) -> int | None:
-        """Rows of this shard."""
-        if self.rows is None:
-            return None
-        return sum(
-            min(BLOCK, size - block * BLOCK)
-            for number, size in enumerate(self._sizes)
-            for block in self._mine(number, size or 0)
-            if size is not None
-        )
-
-    def carried_out(self, workers: Workers) -> Iterator[Summary]:
-        """Make the missing pieces; a source is marked as complete at its end."""
-        jobs = [
-            (number, block, min(BLOCK, size - block * BLOCK))
-            for number, size in enumerate(self._sizes)
-            if size is not None
-            for block in self._mine(number, size)
-            if (number, block) not in self._present
-        ]
-        yield from workers.map(workers.checker.piece, jobs)
-        for number, size in enumerate(self._sizes):
-            if size is not None:
-                write_json(end_file(self._folder, number), {"rows": size})
-            elif not self._is_complete(number):
-                yield from stream_pieces(workers, number, partial(self._wanted, number))
-
-    def _mine(self, number: int, size: int) -> list[int]:
-        return [block for block in range(-(-size // BLOCK)) if self._is_mine(number, block)]
-
-    def _is_mine(self, number: int, block: int) -> bool:
-        """Sources take turns too, so that many small ones spread over the shards."""
-        return (number + block) % self._shards == self._shard
-
-    def _wanted(self, number: int, block: int) -> bool:
-        return self._is_mine(number, block) and (number, block) not in self._present
-
-    def _is_complete(self, number: int) -> bool:
-        """Whether an earlier run came to the end of a stream, and its pieces are still there."""
-        end = end_file(self._folder, number)
-        if not end.is_file():
-            return False
-        size = json.loads(end.read_text(encoding="utf-8"))["rows"]
-        return all((number, block) in self._present for block in self._mine(number, size))
 
 
 def _check(sources: list[Source], kind: RowKind, out: Path) -> None:
