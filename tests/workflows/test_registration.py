@@ -30,6 +30,9 @@ def test_register_compiles_every_entity_without_a_cluster(pyflyte, checkout: Pat
     assert "Workflow: workflows.full_pipeline.full_pipeline" in printed
     for task in ("projector_alignment", "vqa_sft", "cot_sft", "dpo", "evaluation", "data_prep"):
         assert f"Task: tasks.{task}.{task} " in printed
+    for task in ("tasks.data_prep.prepare_shard", "tasks.data_prep.merge_shards"):
+        assert f"Task: {task} " in printed
+    assert "Task: workflows.prepared_data.prepared_data " in printed
 
 
 def test_tasks_run_in_the_named_image() -> None:
