@@ -1,4 +1,4 @@
-"""The one exception a user is meant to read."""
+"""The one exception a user is meant to read, and other exceptions as part of its sentence."""
 
 import click
 
@@ -19,3 +19,8 @@ class UserError(click.ClickException):
     # An exception crosses process borders (loader workers, torch elastic) by pickle.
     def __reduce__(self) -> tuple[type["UserError"], tuple[str]]:
         return (type(self), (self.message,))
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, without line breaks; its type when it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

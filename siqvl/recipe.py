@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from siqvl.errors import UserError
+from siqvl.errors import UserError, one_line
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Rating = Annotated[int, Field(ge=1, le=5)]
@@ -320,7 +320,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no recipe: expected `key: value` lines at its top level")
     return content

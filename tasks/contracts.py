@@ -71,6 +71,11 @@ def local(directory: FlyteDirectory) -> Path:
     return Path(directory.download())
 
 
+def local_if_given(directory: FlyteDirectory | None) -> Path | None:
+    """The same for an input that may be left out."""
+    return None if directory is None else local(directory)
+
+
 def stage_of(checkpoint: Path) -> Stage:
     """The stage a checkpoint directory is of."""
     return read_card(checkpoint).stage

@@ -21,7 +21,16 @@ from siqvl.evaluation.benchmarks import prepare_benchmarks
 from siqvl.recipe import Recipe, Source, Stage
 from siqvl.tracking.runs import RunLog, stage_run
 from siqvl.training.stages import STAGES
-from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData, local, workspace
+from tasks.contracts import (
+    ALONE,
+    TINY,
+    PipelineRun,
+    Preparation,
+    PreparedData,
+    local,
+    local_if_given,
+    workspace,
+)
 from tasks.decks import show
 from tasks.resources import light
 
@@ -43,7 +52,12 @@ def data_prep(
         if stage is Preparation.EVALUATION:
             prepare_benchmarks(recipe, out)
         else:
-            prepare(*_rows(stage, recipe), out, **_options(recipe), benchmarks=_local(benchmarks))
+            prepare(
+                *_rows(stage, recipe),
+                out,
+                **_options(recipe),
+                benchmarks=local_if_given(benchmarks),
+            )
         _keep_reports(out, log)
     return PreparedData(str(out))
 
@@ -72,7 +86,9 @@ def merge_shards(
     with _run(stage, recipe, run) as log:
         pieces = [local(shard) for shard in shards]
         options = _options(recipe)
-        merge_pieces(pieces, *_rows(stage, recipe), out, **options, benchmarks=_local(benchmarks))
+        merge_pieces(
+            pieces, *_rows(stage, recipe), out, **options, benchmarks=local_if_given(benchmarks)
+        )
         _keep_reports(out, log)
     return PreparedData(str(out))
 
@@ -92,10 +108,6 @@ def _rows(stage: Preparation, recipe: Recipe) -> tuple[list[Source], RowKind]:
 
 def _options(recipe: Recipe) -> dict[str, Any]:
     return {"data": recipe.data, "seed": recipe.seed}
-
-
-def _local(directory: PreparedData | None) -> Path | None:
-    return local(directory) if directory is not None else None
 
 
 def _keep_reports(out: Path, log: RunLog) -> None:

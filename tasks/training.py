@@ -5,7 +5,14 @@ from __future__ import annotations
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import stage_run
 from siqvl.training.run import train_stage
-from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
+from tasks.contracts import (
+    Checkpoint,
+    PipelineRun,
+    PreparedData,
+    local,
+    local_if_given,
+    workspace,
+)
 
 
 def train(
@@ -17,7 +24,7 @@ def train(
 ) -> Checkpoint:
     """Train one stage inside its MLflow run and hand its checkpoint on."""
     out = workspace(recipe, run) / "checkpoints" / stage.value
-    rows, parent = local(data), local(checkpoint) if checkpoint is not None else None
+    rows, parent = local(data), local_if_given(checkpoint)
     with stage_run(recipe, stage.value, run.parent, {"siqvl.stage": stage.value}) as log:
         card = train_stage(stage, recipe, data=rows, checkpoint=parent, output=out, log=log)
         log.metrics(card.metrics)

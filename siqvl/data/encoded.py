@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siqvl.data.schema import RowKind
-from siqvl.errors import UserError
+from siqvl.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,10 +112,9 @@ class EncodedDataset:
         try:
             return self._images[row]["images"]
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, …
-            reason = " ".join(str(error).split()) or type(error).__name__
             raise UnreadablePicture(
-                f"a picture of row {self.row_id(index)} cannot be read ({reason}); prepare the "
-                "data again"
+                f"a picture of row {self.row_id(index)} cannot be read ({one_line(error)}); "
+                "prepare the data again"
             ) from None
 
     def image_hashes(self, index: int) -> list[str]:

@@ -75,7 +75,7 @@ def prepare(
     key = _key(sources, kind, data, seed)
     work = out.with_name(f".{out.name}.preparing-{key[:16]}")
     with _alone(out):
-        prepare_pieces(sources, kind, work, data=data, seed=seed)
+        _make_pieces(sources, kind, work, key, data=data, seed=seed, shard=0, shards=1)
         manifest = merge_pieces(
             [work], sources, kind, out, data=data, seed=seed, benchmarks=benchmarks
         )
@@ -106,6 +106,21 @@ def prepare_pieces(
     kind, folder = RowKind(kind), Path(out_folder)
     _check(sources, kind, folder)
     key = _key(sources, kind, data, seed)
+    _make_pieces(sources, kind, folder, key, data=data, seed=seed, shard=shard, shards=shards)
+
+
+def _make_pieces(
+    sources: list[Source],
+    kind: RowKind,
+    folder: Path,
+    key: str,
+    *,
+    data: DataPrep,
+    seed: int,
+    shard: int,
+    shards: int,
+) -> None:
+    """`prepare_pieces` of sources that were checked, and whose `key` is known."""
     folder.mkdir(parents=True, exist_ok=True)
     present = _present(folder, key, _options(kind, data, seed))
     plan = Plan(sources, kind, seed, shard, shards, folder, set(present))

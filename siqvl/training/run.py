@@ -106,8 +106,9 @@ def _train(inputs: StageInputs) -> None:
     trainer = _build_trainer(
         inputs, model, processor, encoded, features, manifest.rows_of_sources, work_dir
     )
-    data_metrics = plan_metrics(trainer.loader.plan)
-    if inputs.log and trainer.is_world_process_zero():
+    # packing every epoch of a large run takes a while, and only one process reports it
+    data_metrics = plan_metrics(trainer.loader.plan) if trainer.is_world_process_zero() else {}
+    if inputs.log and data_metrics:
         inputs.log.metrics(data_metrics)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(work_dir))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from changed_recipe import changed
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -20,12 +21,6 @@ from siqvl.training.dpo import dpo_trainer
 from siqvl.training.run import train_stage
 from siqvl.training.sft import sft_trainer
 from siqvl.training.stages import freeze
-
-
-def changed(recipe: Recipe, stage: Stage, **values: object) -> Recipe:
-    content = recipe.model_dump(mode="json")
-    content["stages"][stage.value] |= values
-    return Recipe.model_validate(content)
 
 
 def sft(trained, recipe: Recipe, work_dir: Path):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from changed_recipe import changed
 
 from siqvl.data.collate import SFTCollator
 from siqvl.data.encode import encode_dataset
@@ -14,12 +15,6 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client, stage_run
 from siqvl.training.planned import training_loader
 from siqvl.training.run import train_stage
-
-
-def changed(recipe: Recipe, stage: Stage, **values: object) -> Recipe:
-    content = recipe.model_dump(mode="json")
-    content["stages"][stage.value] |= values
-    return Recipe.model_validate(content)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from siqvl.errors import one_line
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -71,7 +73,7 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
             image.load()
             orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct…
-        raise BadRow("undecodable image", _one_line(error)) from None
+        raise BadRow("undecodable image", one_line(error)) from None
     if orientation == 1 and (
         (image.format == "JPEG" and image.mode in ("RGB", "L"))
         or (image.format == "PNG" and image.mode == "RGB" and "transparency" not in image.info)
@@ -103,9 +105,9 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise BadRow("image too large", _one_line(error)) from None
+        raise BadRow("image too large", one_line(error)) from None
     except Exception as error:
-        raise BadRow("undecodable image", _one_line(error)) from None
+        raise BadRow("undecodable image", one_line(error)) from None
     _check_size(image, max_pixels)
     return image
 
@@ -133,7 +135,7 @@ def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
     except BadRow:
         raise
     except Exception as error:  # a lazily read picture that is damaged, a mode without conversion
-        raise BadRow("undecodable image", _one_line(error)) from None
+        raise BadRow("undecodable image", one_line(error)) from None
     data = stream.getvalue()
     # JPEG loses: hash what a reader will decode, not what went in
     return _stored(data, Image.open(io.BytesIO(data)).convert("RGB") if format == "JPEG" else image)
@@ -166,7 +168,3 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if isinstance(transparent := image.info.get("transparency"), int):
         grey[values == transparent] = 255
     return Image.fromarray(grey)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

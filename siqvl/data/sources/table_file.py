@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from siqvl.errors import UserError
+from siqvl.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +87,7 @@ def table_row(table: pa.Table | pa.RecordBatch, index: int) -> Record:
     try:
         return table.slice(index, 1).to_pylist()[0]
     except ValueError as error:  # text that is not UTF-8
-        raise DamagedRecord(_one_line(error)) from None
+        raise DamagedRecord(_shown(error)) from None
 
 
 class _RowGroup:
@@ -126,7 +126,7 @@ def _parsed(line: bytes) -> Record:
     try:
         return record(json.loads(line.decode("utf-8-sig")))
     except (ValueError, RecursionError) as error:
-        raise DamagedRecord(f"{_one_line(error)}: {line[:40]!r}") from None
+        raise DamagedRecord(f"{_shown(error)}: {line[:40]!r}") from None
 
 
 def record(item: Any) -> Record:
@@ -151,7 +151,7 @@ def _separated(file: Path, delimiter: str) -> Iterator[Unread]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield partial(_refuse, _one_line(error))
+                yield partial(_refuse, _shown(error))
                 continue
             if values:
                 yield partial(_fields, header, values)
@@ -163,7 +163,7 @@ def _fields(header: list[str], values: list[str]) -> Record:
     try:
         _refuse_surrogates(values)
     except ValueError as error:
-        raise DamagedRecord(_one_line(error)) from None
+        raise DamagedRecord(_shown(error)) from None
     return dict(zip(header, values, strict=True))
 
 
@@ -194,8 +194,8 @@ def _first_character(file: Path) -> bytes:
 
 
 def _unreadable(file: Path, error: BaseException) -> UserError:
-    return UserError(f"{file} cannot be read: {_one_line(error)}; replace it with an intact copy")
+    return UserError(f"{file} cannot be read: {_shown(error)}; replace it with an intact copy")
 
 
-def _one_line(error: BaseException) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:SHOWN]
+def _shown(error: BaseException) -> str:
+    return one_line(error)[:SHOWN]
