@@ -23,6 +23,13 @@ PositiveInt = Annotated[int, Field(gt=0)]
 Rating = Annotated[int, Field(ge=1, le=5)]
 LeaveOut = Literal["none", "exact", "near"]
 Part = Literal["vision_tower", "projector", "language_model"]
+#: Who answers a benchmark: the model; the model blind, its picture left out or swapped for that of
+#: another question; and three guessers that need no model, see `siqvl.evaluation.floors`.
+Player = Literal[
+    "picture", "no_picture", "other_picture", "majority", "question_only", "random_choice"
+]
+Blind = Literal["no_picture", "other_picture"]
+ScorerName = Literal["exact_match", "vqav2", "gqa", "anls", "chartqa", "choice"]
 
 
 class Stage(StrEnum):
@@ -124,6 +131,9 @@ class Model(Section):
     init: Literal["pretrained", "config"] = Field(
         "pretrained", description="`config` starts from random weights"
     )
+    random_tower: bool = Field(
+        False, description="random weights in the tower alone: the control of stage 1"
+    )
     pixel_shuffle_factor: PositiveInt | None = Field(
         None, description="patches merged along each side; null derives it from max_image_tokens"
     )
@@ -195,12 +205,35 @@ class SFTStage(Section):
         return self
 
 
+class SampledPairs(Section):
+    """Preference pairs that the checkpoint DPO starts from writes itself: right against wrong."""
+
+    source: Source = Field(description="the questions, with their answers")
+    prompt_suffix: str = Field("", description="appended to every question")
+    answer_marker: str | None = Field(
+        None, description="judge the text after the last marker (chain of thought)"
+    )
+    scorer: ScorerName = "exact_match"
+    samples: PositiveInt = Field(4, ge=2, description="completions sampled for every question")
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: PositiveInt = 256
+    max_pairs: PositiveInt = Field(1, description="pairs kept of one question, at most")
+    batch_size: PositiveInt = Field(64, description="completions sampled at a time")
+    weight: float = Field(1.0, gt=0, description="2 takes every pair twice an epoch")
+
+
 class DPOStage(SFTStage):
     """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
 
     batching: Literal["grouped", "padded"] = "grouped"
     beta: float = Field(0.1, gt=0)
     loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
+    sft_weight: float = Field(
+        0.0, ge=0, description="weight of the chosen answers' likelihood, added to the loss"
+    )
+    sampled: SampledPairs | None = Field(
+        None, description="pairs that the starting checkpoint writes, beside those of `sources`"
+    )
 
 
 class Stages(Section):
@@ -213,7 +246,7 @@ class Stages(Section):
 
 
 class Benchmark(Section):
-    """One evaluation set and how its questions are asked."""
+    """One evaluation set and how its questions are asked and scored."""
 
     name: str = Field(pattern=r"^[a-z0-9_.-]+$")
     source: Source
@@ -221,11 +254,58 @@ class Benchmark(Section):
         None, description="the training questions, from which the question-only floors are learnt"
     )
     stages: list[Stage] = Field(list(Stage), description="scored after these stages")
+    method: Literal["generation", "likelihood", "preference"] = Field(
+        "generation",
+        description="generation: what the model writes; likelihood: the option whose letter is "
+        "likeliest; preference: whether the chosen completion is likelier than the rejected one",
+    )
+    scorer: ScorerName = "exact_match"
+    blind: list[Blind] = Field(
+        ["no_picture", "other_picture"],
+        description="asked again without the picture, with another",
+    )
+    letters: bool = Field(False, description="list the options as A, B, … below the question")
+    sampled: bool = Field(
+        False,
+        description="for preference: pairs that the checkpoint DPO starts from writes itself, as "
+        "stages.dpo.sampled says, about the questions of `source`",
+    )
     prompt_suffix: str = Field("", description="appended to every question")
     answer_marker: str | None = Field(
         None, description="score the text after the last marker (chain of thought)"
     )
     max_new_tokens: PositiveInt = 16
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Benchmark:
+        if self.method == "likelihood" and not self.letters:
+            raise ValueError("method likelihood compares letters: set `letters: true`")
+        if self.sampled and self.method != "preference":
+            raise ValueError("`sampled` is for method preference")
+        return self
+
+
+class Rival(Section):
+    """Whom a gate compares with; what is left out is as on the gate's own side."""
+
+    player: Player = "picture"
+    stage: Stage | None = None
+    benchmark: str | None = Field(None, description="another benchmark about the same questions")
+    random_tower: bool = Field(False, description="the control model's score")
+
+
+class Gate(Section):
+    """A claim about a stage, tested on paired differences; one that fails stops promotion."""
+
+    claim: str = Field(description="the sentence people read")
+    stage: Stage
+    benchmark: str
+    random_tower: bool = Field(False, description="the claim is about the control model")
+    over: Rival
+    above: float | None = Field(
+        0.0, description="the whole 95 % interval of the difference lies above this share"
+    )
+    below: float | None = Field(None, description="… and below this one")
 
 
 class Evaluation(Section):
@@ -233,12 +313,28 @@ class Evaluation(Section):
 
     benchmarks: list[Benchmark] = Field(min_length=1)
     batch_size: PositiveInt = 32
+    shards: PositiveInt = Field(1, description="Flyte tasks that answer side by side")
+    random_tower: bool = Field(
+        False, description="train and score a control: stage 1 behind a tower of random weights"
+    )
+    gates: list[Gate] = Field([], description="what must hold before a checkpoint is promoted")
+    report_pictures: PositiveInt = Field(24, description="sample pictures in the report")
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Evaluation:
-        names = [benchmark.name for benchmark in self.benchmarks]
-        if len(set(names)) < len(names):
+    def _consistent(self) -> Evaluation:
+        scored = {benchmark.name: benchmark.stages for benchmark in self.benchmarks}
+        if len(scored) < len(self.benchmarks):
+            names = [benchmark.name for benchmark in self.benchmarks]
             raise ValueError(f"two benchmarks share a name: {names}")
+        for gate in self.gates:
+            for name, stage in (
+                (gate.benchmark, gate.stage),
+                (gate.over.benchmark or gate.benchmark, gate.over.stage or gate.stage),
+            ):
+                if stage not in scored.get(name, []):
+                    raise ValueError(f"gate `{gate.claim}`: no benchmark `{name}` after {stage}")
+            if (gate.random_tower or gate.over.random_tower) and not self.random_tower:
+                raise ValueError(f"gate `{gate.claim}` needs `random_tower: true`")
         return self
 
 
