@@ -16,8 +16,8 @@ from siqvl.evaluation.benchmarks import read_floors
 from siqvl.evaluation.floors import Floors
 from siqvl.evaluation.metrics import SCORER, bootstrap_interval, exact_match, extract_answer
 from siqvl.evaluation.report import PICTURES, Sample, pick_samples, write_report
-from siqvl.evaluation.scores import Score, Scores
-from siqvl.recipe import Benchmark, Recipe
+from siqvl.evaluation.scores import Result, Score, Scores
+from siqvl.recipe import Benchmark, Player, Recipe
 from siqvl.training.checkpoints import read_card
 
 if TYPE_CHECKING:
@@ -63,12 +63,31 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
         scores.append(score)
         predictions += answered
         samples += pick_samples(answered, one.dataset, PICTURES // len(benchmarks))
-    report = Scores(stage=card.stage, checkpoint_hash=card.hash, scores=scores)
+    report = Scores(
+        stage=card.stage,
+        random_tower=card.recipe.model.random_tower,
+        checkpoint_hash=card.hash,
+        scores=scores,
+    )
     with atomic_folder(out) as partial:
         report.write(partial)
         _write_predictions(predictions, partial / PREDICTIONS)
         write_report(report, samples, partial / "report.html")
     return report
+
+
+def answer_shard(
+    recipe: Recipe, *, checkpoint: Path, data: Path, out: Path, shard: int, shards: int
+) -> None:
+    """Answer every `shards`-th question of each benchmark, from number `shard` on."""
+    raise NotImplementedError
+
+
+def merge_answers(
+    answered: list[Path], recipe: Recipe, *, checkpoint: Path, data: Path, out: Path
+) -> Scores:
+    """The EvalReport of what `answer_shard` wrote, equal to that of `evaluate`."""
+    raise NotImplementedError
 
 
 def _evaluate_one(
@@ -93,14 +112,19 @@ def _evaluate_one(
     ]
     correct = np.array([row["correct"] for row in predictions])
     blind_correct = np.array([row["blind_correct"] for row in predictions])
+    players: dict[Player, Result] = {
+        player: Result(
+            mean=float(scores.mean()), interval=bootstrap_interval(scores, seed=recipe.seed)
+        )
+        for player, scores in {"picture": correct, "no_picture": blind_correct}.items()
+    }
     score = Score(
         benchmark=benchmark.name,
         questions=len(predictions),
-        accuracy=float(correct.mean()),
-        interval=bootstrap_interval(correct, seed=recipe.seed),
-        blind=float(blind_correct.mean()),
-        blind_interval=bootstrap_interval(blind_correct, seed=recipe.seed),
-        floors=prepared.floors,
+        players=players,
+        lead={},
+        types={},
+        method=benchmark.method,
         prompt=_shown(
             prompt_item(dataset[0], processor, benchmark.prompt_suffix, blind=False), processor
         ),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from siqvl.data.schema import Row
-from siqvl.evaluation.scores import Scores, percent
+from siqvl.evaluation.scores import OTHERS, Scores, between, mean_of
 from siqvl.training.stages import STAGES
 
 if TYPE_CHECKING:
@@ -48,12 +48,10 @@ def write_report(report: Scores, samples: list[Sample], path: Path) -> None:
     """Write `report.html`; self-contained, nothing is fetched from elsewhere."""
     lines = "".join(
         f"<tr><td>{escape(score.benchmark)}</td><td>{score.questions:,}</td>"
-        f"<td>{percent(score.accuracy)}<br><small>{percent(score.interval[0])} – "
-        f"{percent(score.interval[1])}</small></td>"
-        f"<td><div class=bar><i style='width:{100 * score.accuracy:.1f}%'></i>"
-        f"<b style='left:{100 * score.blind:.1f}%' title='blind'></b></div></td>"
-        f"<td>{percent(score.blind)}</td><td>{percent(score.floors.majority)}</td>"
-        f"<td>{percent(score.floors.question_only)}</td></tr>"
+        f"<td>{mean_of(score.players['picture'])}<br>"
+        f"<small>{between(score.players['picture'])}</small></td>"
+        + "".join(f"<td>{mean_of(score.players.get(player))}</td>" for player in OTHERS)
+        + "</tr>"
         for score in report.scores
     )
     cards = "".join(_card(sample) for sample in samples)
@@ -62,8 +60,8 @@ def write_report(report: Scores, samples: list[Sample], path: Path) -> None:
         "<meta name=viewport content='width=device-width,initial-scale=1'>"
         f"<title>SiQ-VL after {report.stage}</title><style>{STYLE}</style>"
         f"<h1>After {escape(STAGES[report.stage].title)}</h1>"
-        "<table><tr><th>benchmark<th>questions<th>accuracy<th>(black mark: blind)<th>blind"
-        f"<th>majority<th>question only</tr>{lines}</table>"
+        "<table><tr><th>benchmark<th>questions<th>score"
+        f"{''.join(f'<th>{name}' for name in OTHERS.values())}</tr>{lines}</table>"
         f"<h2>Pictures</h2><div class=cards>{cards}</div>"
         f"<p><small>checkpoint {report.checkpoint_hash[:12]}</small></html>\n",
         encoding="utf-8",
