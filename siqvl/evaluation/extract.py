@@ -1,0 +1,28 @@
+"""The answer in what a model wrote."""
+
+from __future__ import annotations
+
+import re
+
+_BOXED = re.compile(r"\\boxed\{(.*)\}")  # greedy: its content may hold braces itself
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+
+
+def extract_answer(generation: str, marker: str | None) -> str:
+    r"""The text after the last `marker`; the whole generation when there is no marker to look for.
+
+    A chain of thought that never reaches its marker has given no answer: the result is empty. Of
+    what follows the marker the first line with text counts, without the wrapping that models put
+    around an answer: Markdown's `**`, TeX's `$` and `\boxed{}`, and a closing full stop.
+    """
+    if marker is None:
+        return generation.strip()
+    _, found, rest = generation.rpartition(marker)
+    lines = (line.strip(" \t*`") for line in rest.splitlines()) if found else ()
+    answer = next(filter(None, lines), "")
+    if len(answer) > 1 and answer[0] == answer[-1] == "$":  # TeX; a single one is money
+        answer = answer.strip("$")
+    if boxed := _BOXED.search(answer):
+        answer = boxed.group(1)
+    answer = _TEXT.sub(r"\1", answer)
+    return answer.removesuffix(".").strip(" \t*`")
