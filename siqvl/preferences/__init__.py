@@ -1,0 +1,1 @@
+"""Preference pairs that a checkpoint writes itself: its right answers against its wrong ones."""
