@@ -307,6 +307,24 @@ class Gate(Section):
     )
     below: float | None = Field(None, description="… and below this one")
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Gate:
+        if self.above is None and self.below is None:
+            raise ValueError(f"gate `{self.claim}` tests nothing: set `above`, `below` or both")
+        own = (self.random_tower, "picture", self.stage, self.benchmark)
+        over = self.over
+        stage, benchmark = over.stage or self.stage, over.benchmark or self.benchmark
+        if own == (over.random_tower, over.player, stage, benchmark):
+            raise ValueError(f"gate `{self.claim}` compares a score with itself")
+        controls = {own[2]} if self.random_tower else set()
+        controls |= {stage} if over.random_tower else set()
+        if controls - {Stage.PROJECTOR_ALIGNMENT}:
+            raise ValueError(
+                f"gate `{self.claim}`: the control with a random tower is trained in stage "
+                f"`{Stage.PROJECTOR_ALIGNMENT}` alone"
+            )
+        return self
+
 
 class Evaluation(Section):
     """What every checkpoint is judged on."""

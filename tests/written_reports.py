@@ -1,0 +1,66 @@
+"""EvalReport directories as an evaluation writes them, from scores that a test chooses."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from siqvl.evaluation.predictions import PREDICTIONS, schema
+from siqvl.evaluation.scores import Result, Score, Scores
+from siqvl.recipe import Stage
+
+#: (benchmark, player) -> score by question id.
+Answers = Mapping[tuple[str, str], Mapping[str, float]]
+
+
+def write_report(
+    folder: Path, stage: Stage, answers: Answers, *, random_tower: bool = False
+) -> Path:
+    """A report whose predictions have these scores and whose other columns are filled in."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = [
+        {
+            "benchmark": benchmark,
+            "id": id,
+            "player": player,
+            "type": "",
+            "question": f"question {id}",
+            "answers": ["yes"],
+            "choices": [],
+            "generation": "yes" if score else "no",
+            "answer": "yes" if score else "no",
+            "margin": None,
+            "score": score,
+        }
+        for (benchmark, player), scores in answers.items()
+        for id, score in scores.items()
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema()), folder / PREDICTIONS)
+    names = dict.fromkeys(benchmark for benchmark, _ in answers)
+    scored = [_score(name, answers) for name in names]
+    Scores(
+        stage=stage, random_tower=random_tower, checkpoint_hash=stage.value, scores=scored
+    ).write(folder)
+    return folder
+
+
+def _score(name: str, answers: Answers) -> Score:
+    players: dict[Any, Result] = {}
+    for (benchmark, player), scores in answers.items():
+        if benchmark == name:
+            mean = sum(scores.values()) / len(scores)
+            players[player] = Result(mean=mean, interval=(mean, mean))
+    return Score(
+        benchmark=name,
+        questions=len(answers[name, "picture"]),
+        players=players,
+        lead={},
+        types={},
+        method="generation",
+        scorer="exact_match/1",
+        prompt="",
+        decoding={},
+        data_fingerprint="",
+    )
