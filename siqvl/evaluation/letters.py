@@ -9,13 +9,19 @@ from string import ascii_uppercase
 from siqvl.data.schema import with_options
 
 REQUEST = "Answer with the letter."
-_WRAPPING = " \t\n*`\"'"
-#: A letter at the beginning, set off as one lists options: `B. red`, `B) red`, `(B) red`, `B: red`.
-_LISTED = re.compile(r"(?:\(([A-Z])\)|([A-Z])[.):])(?:\s+(.*))?", re.DOTALL)
-#: A letter that a sentence names: `the answer is B`, `Answer: b`, `option (C)`, or just `(C)`.
+_WRAPPING = " \t\n*`\"'$"
+#: A letter set off at the beginning, as options are listed: `B. red`, `B) red`, `(B) red`.
+_LISTED = re.compile(r"(?:\(([A-Z])\)|([A-Z])[.):](?!\w))\s*(.*)", re.DOTALL)
+#: A letter that is said to be the answer: `the answer is B`, `Answer: (c)`, `option B`, `(B)`.
+#: `a` and `I` are words as well, and so must end what is said.
 _NAMED = re.compile(
-    r"(?:\banswer(?:\s+is)?|\boption|\bchoice)\s*:?\s*\(?([A-Za-z])\b(?!['’])|\(([A-Z])\)",
-    re.IGNORECASE,
+    r"\b(?i:answer is|answer|option|choice)\s*:?[\s*]*\(?"
+    r"(?:([B-HJ-Z])(?![\w'’])|([A-Za-z])(?=\s*(?:$|[.,;:)*\n])))"
+    r"|\(([A-Z])\)"
+)
+#: A capital that stands alone; `A` and `I` only where they are no words: `A or B`, `it is A`.
+_ALONE = re.compile(
+    r"(?<![\w'’&-])(?:([B-HJ-Z])(?![\w'’&-])|([AI])(?=\s*(?:$|[.,;:)/]|(?:or|and)\b)))"
 )
 
 
@@ -33,15 +39,59 @@ def letters(count: int) -> list[str]:
 def lettered(question: str, choices: Sequence[str]) -> str:
     """The question with its options below it, one a line, and the request to name a letter.
 
-    Options that the source put at the end of the question are taken away first.
+    Options that the source put at the end of the question itself are taken away first.
     """
     if not choices:
         return question
     question = question.removesuffix(with_options("", choices))
-    listed = [f"{letter}. {text}" for letter, text in zip(letters(len(choices)), choices, strict=True)]
-    return "\n".join([question, *listed, REQUEST])
+    named = zip(letters(len(choices)), choices, strict=True)
+    return "\n".join([question, *(f"{letter}. {text}" for letter, text in named), REQUEST])
 
 
 def chosen_letter(generation: str, choices: Sequence[str]) -> str:
-    """The option that a text means, by its letter or by its words; empty if none, or several."""
-    return ""
+    """The option that a text means; empty if it means none, or one cannot tell which.
+
+    In this order: the text is a letter (`B`, `(b)`); it is an option; it begins with a letter set
+    off as in a list (`B. red`, unless another option's words follow); it says that a letter is the
+    answer; the options that it mentions and the letters that stand alone in it are all the same.
+    """
+    text = generation.strip(_WRAPPING).rstrip(". ").strip(_WRAPPING)
+    options = dict(zip(ascii_uppercase, choices))  # noqa: B905  # no letter, no choice by letter
+    if letter := options.get(text.strip("(). ").upper()):
+        return letter
+    if same := [option for option in choices if _plain(option) == _plain(text)]:
+        return same[0]
+    if listed := _LISTED.match(text):
+        option = options.get(listed[1] or listed[2], "")
+        named = {_plain(other) for other in choices} - {_plain(option)}
+        return option if _plain(listed[3]) not in named else ""
+    found = _by_letter(_NAMED, text, options)
+    if not found:
+        found, rest = _mentioned(text, choices)
+        found |= _by_letter(_ALONE, rest, options)
+    return found.pop() if len(found) == 1 else ""
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split()).strip(_WRAPPING).rstrip(".")
+
+
+def _by_letter(pattern: re.Pattern[str], text: str, options: dict[str, str]) -> set[str]:
+    """The options of all letters that a pattern finds."""
+    found = (match[match.lastindex or 0].upper() for match in pattern.finditer(text))
+    return {options[letter] for letter in found if letter in options}
+
+
+def _mentioned(text: str, choices: Sequence[str]) -> tuple[set[str], str]:
+    """The options whose words a text holds, and what is left without them.
+
+    Longer ones are looked for first: `dark red` is no mention of `red`.
+    """
+    found: set[str] = set()
+    for option in sorted(choices, key=len, reverse=True):
+        words = r"\s+".join(map(re.escape, option.split()))
+        whole = rf"(?<!\w)(?<!\d[.,]){words}(?!\w)(?![.,]\d)"
+        text, times = re.subn(whole, " ", text, flags=re.IGNORECASE)
+        if times:
+            found.add(option)
+    return found, text
