@@ -39,6 +39,7 @@ def assemble(
     pixel_shuffle_factor: int | None = None,
     max_image_tokens: int = 256,
     init: Literal["pretrained", "config"] = "pretrained",
+    random_tower: bool = False,
     attn_implementation: str = "sdpa",
     dtype: str | torch.dtype = "float32",
     system_prompt: str | None = None,
@@ -55,6 +56,8 @@ def assemble(
         pixel_shuffle_factor: see `SiQVLConfig`; None derives it from `max_image_tokens`.
         init: "pretrained" reads both parts' weights; "config" needs no weights and draws random
             ones. The projector is new either way, see `init_projector`.
+        random_tower: draw the tower's weights from its config, whatever `init` says of the language
+            model: the control that shows what a trained tower is worth. torch's seed decides.
         dtype: of every weight, for example "bfloat16".
         system_prompt: the system message of conversations that bring none. None: Qwen's own; "": no
             system turn; any other text: that text. Saved in the checkpoint's chat template.
@@ -88,9 +91,13 @@ def assemble(
         image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
     )
     if init == "pretrained":
-        model = _join_pretrained(
-            config, vision, language, dtype, attn_implementation, vision_revision, language_revision
+        options = {"dtype": dtype, "attn_implementation": attn_implementation}
+        tower = (
+            SiglipVisionModel._from_config(config.vision_config, **options)
+            if random_tower
+            else _pretrained_tower(config, vision, vision_revision, **options)
         )
+        model = _join_pretrained(config, tower, language, language_revision, **options)
     else:
         model = SiQVLForConditionalGeneration._from_config(
             config, dtype=dtype, attn_implementation=attn_implementation
@@ -175,31 +182,33 @@ def chat_template(system_prompt: str | None = None) -> str:
     return source.replace(line, "{%- set default_system_message = " + literal + " %}")
 
 
-def _join_pretrained(
-    config: SiQVLConfig,
-    vision: str | Path,
-    language: str | Path,
-    dtype: torch.dtype,
-    attn_implementation: str,
-    vision_revision: str | None,
-    language_revision: str | None,
-) -> SiQVLForConditionalGeneration:
-    """Reads both parts and joins them around a new projector; no weight is ever held twice."""
-    options = {"dtype": dtype, "attn_implementation": attn_implementation}
+def _pretrained_tower(
+    config: SiQVLConfig, vision: str | Path, revision: str | None, **options: Any
+) -> SiglipVisionModel:
     tower = _load_weights(
-        _VisionHalf,
-        vision,
-        config=config.vision_config,
-        revision=vision_revision or "main",
-        **options,
+        _VisionHalf, vision, config=config.vision_config, revision=revision or "main", **options
     )
     tower.__class__ = SiglipVisionModel  # the subclass matters only while loading
+    return tower
+
+
+def _join_pretrained(
+    config: SiQVLConfig,
+    tower: SiglipVisionModel,
+    language: str | Path,
+    revision: str | None,
+    *,
+    dtype: torch.dtype,
+    attn_implementation: str,
+) -> SiQVLForConditionalGeneration:
+    """Reads the decoder and joins it to the tower by a new projector; no weight is held twice."""
     decoder = _load_weights(
         Qwen2ForCausalLM,
         language,
         config=config.text_config,
-        revision=language_revision or "main",
-        **options,
+        revision=revision or "main",
+        dtype=dtype,
+        attn_implementation=attn_implementation,
     )
     config.vision_config, config.text_config = tower.config, decoder.config
     for part in (config.vision_config, config.text_config):

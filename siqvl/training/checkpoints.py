@@ -1,4 +1,7 @@
-"""A checkpoint: a Hugging Face model directory plus `siqvl.json`, which says where it is from."""
+"""A checkpoint: a Hugging Face model directory plus `siqvl.json`, which says where it is from.
+
+Beside it lies `history.json`, what the trainer logged on the way, see `siqvl.training.history`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from siqvl.atomic_folder import atomic_folder
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, Stage, explain
+from siqvl.training.history import HISTORY, Logged, write_history
 
 if TYPE_CHECKING:
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -37,10 +41,14 @@ class CheckpointCard(BaseModel):
 
 
 def content_hash(directory: Path) -> str:
-    """sha256 over names and bytes of every file but the card: equal for equal models."""
+    """sha256 over names and bytes of every file of the model: equal for equal models.
+
+    Neither the card nor the history counts; both tell of the training, not of what came out.
+    """
     digest = hashlib.sha256()
     for path in sorted(directory.rglob("*")):
-        if path.is_file() and path.name != CARD and "__pycache__" not in path.parts:
+        about = path.name in (CARD, HISTORY) or "__pycache__" in path.parts
+        if path.is_file() and not about:
             digest.update(str(path.relative_to(directory)).encode() + b"\0")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -92,8 +100,9 @@ def write_checkpoint(
     code_version: str,
     mlflow_run: str | None,
     metrics: dict[str, float],
+    history: list[Logged],
 ) -> CheckpointCard:
-    """Save model, processor and card; the directory appears whole or not at all."""
+    """Save model, processor, card and history; the directory appears whole or not at all."""
     with atomic_folder(Path(directory)) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
@@ -109,5 +118,6 @@ def write_checkpoint(
             mlflow_run=mlflow_run,
             metrics=metrics,
         )
+        write_history(history, partial)
         (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return card

@@ -16,6 +16,7 @@ from siqvl.recipe import DPOStage, Model, Recipe, Stage
 from siqvl.tracking.runs import RunLog
 from siqvl.training.check import check_model
 from siqvl.training.checkpoints import CheckpointCard, read_card, write_checkpoint
+from siqvl.training.history import training_history
 from siqvl.training.launch import launch
 from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
 from siqvl.training.stages import STAGES, freeze
@@ -132,6 +133,7 @@ def _train(inputs: StageInputs) -> None:
             code_version=code_version(),
             mlflow_run=inputs.log.run_id if inputs.log else None,
             metrics=metrics,
+            history=training_history(trainer.state.log_history),
         )
         shutil.rmtree(work_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
@@ -161,6 +163,7 @@ def _assemble(spec: Model) -> tuple[SiQVLForConditionalGeneration, SiQVLProcesso
         pixel_shuffle_factor=spec.pixel_shuffle_factor,
         max_image_tokens=spec.max_image_tokens,
         init=spec.init,
+        random_tower=spec.random_tower,
         attn_implementation=spec.attention,
         system_prompt=spec.system_prompt,
         trust_remote_code=spec.trust_remote_code,

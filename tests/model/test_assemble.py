@@ -70,6 +70,23 @@ def test_weights_come_from_the_parts(parts, assembled):
     assert not any(module.training for module in model.modules())
 
 
+def test_a_random_tower_is_drawn_by_the_seed_and_the_rest_is_read(parts, assembled):
+    torch.manual_seed(0)
+    model, _ = assemble(*parts, random_tower=True)
+    trained = assembled[0].model
+    tower = model.model.vision_tower
+    assert type(tower) is SiglipVisionModel
+    assert tower.state_dict().keys() == trained.vision_tower.state_dict().keys()
+    drawn = [name for name, weight in tower.named_parameters() if weight.dim() > 1]
+    theirs = dict(trained.vision_tower.named_parameters())
+    assert not any(torch.equal(tower.get_parameter(name), theirs[name]) for name in drawn)
+    assert states_equal(model.model.language_model, trained.language_model)
+    torch.manual_seed(0)
+    assert states_equal(assemble(*parts, random_tower=True)[0].model.vision_tower, tower)
+    torch.manual_seed(1)
+    assert not states_equal(assemble(*parts, random_tower=True)[0].model.vision_tower, tower)
+
+
 def test_a_vision_half_alone_serves_as_well(parts, vision, assembled):
     shutil.rmtree(vision)
     SiglipModel.from_pretrained(parts[0]).vision_model.save_pretrained(vision)

@@ -18,6 +18,7 @@ from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.arguments import trainer_arguments
 from siqvl.training.dpo import dpo_trainer
+from siqvl.training.history import read_history
 from siqvl.training.run import train_stage
 from siqvl.training.sft import sft_trainer
 from siqvl.training.stages import freeze
@@ -198,6 +199,13 @@ def test_an_interrupted_stage_continues_to_the_same_weights(
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     for name, value in load_file(tmp_path / "resumed" / "model.safetensors").items():
         assert torch.equal(value, straight[name]), name
+    # the steps before the interruption are in the history, those that were repeated only once
+    straight_history, resumed_history = (
+        [(entry["step"], entry["loss"]) for entry in read_history(tmp_path / name)]
+        for name in ("straight", "resumed")
+    )
+    assert [step for step, _ in resumed_history] == [1, 2, 3, 4, 5, 6]
+    assert resumed_history == straight_history
 
 
 def test_fp16_without_a_gpu_is_refused(trained, tmp_path: Path) -> None:
