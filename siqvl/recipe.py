@@ -183,7 +183,9 @@ class SFTStage(Section):
     cached_features: bool = Field(
         False, description="compute the frozen tower's features once a picture, and keep them"
     )
-    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "bf16", description="auto: bf16 where the hardware computes in it, else fp32"
+    )
     gradient_checkpointing: bool = False
     loader_workers: int = Field(2, ge=0)
     logging_steps: PositiveInt = 10

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from siqvl.errors import UserError
 from siqvl.recipe import Recipe, SFTStage
+from siqvl.training.precision import resolve_precision
 
 
 def trainer_arguments(
@@ -23,7 +23,7 @@ def trainer_arguments(
     """
     import torch
 
-    _check_precision(stage.precision)
+    precision = resolve_precision(stage.precision)
     return {
         "output_dir": str(work_dir),
         "seed": recipe.seed,
@@ -36,8 +36,8 @@ def trainer_arguments(
         "warmup_steps": math.ceil(stage.warmup_ratio * steps),
         "weight_decay": stage.weight_decay,
         "max_grad_norm": stage.max_grad_norm,
-        "bf16": stage.precision == "bf16",
-        "fp16": stage.precision == "fp16",
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
         "activation_checkpointing": stage.gradient_checkpointing,
         "activation_checkpointing_kwargs": {"use_reentrant": False},
         # Asked for by name, or accelerate takes several CPU processes for single ones.
@@ -52,13 +52,3 @@ def trainer_arguments(
         "report_to": "none",  # siqvl.tracking logs, into runs whose ids survive processes
         "ddp_find_unused_parameters": True,  # a text-only batch gives the projector no gradient
     }
-
-
-def _check_precision(precision: str) -> None:
-    import torch
-
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise UserError("precision fp16 needs a CUDA GPU; use bf16 or fp32 on this machine")
-    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        name = torch.cuda.get_device_name()
-        raise UserError(f"{name} has no bfloat16; set precision: fp16 or fp32 in the recipe")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siqvl.recipe import Recipe, Stage
+from siqvl.training.precision import resolve_precision
 from siqvl.training.stages import STAGES
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def tower_features(
         dataset.select(encoded.rows),
         model=model,
         processor=processor,
-        precision=figures.precision,
+        precision=resolve_precision(figures.precision),
         batch_size=recipe.features_batch_size,
         workers=figures.loader_workers,
         rank=state.process_index,
