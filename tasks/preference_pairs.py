@@ -5,12 +5,19 @@ pyflyte run tasks/preference_pairs.py preference_pairs --checkpoint DIR --data D
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import task
 
-from siqvl.recipe import Recipe
-from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
+from siqvl.preferences.check import check_sampled
+from siqvl.preferences.page import PAGE
+from siqvl.preferences.run import SampledFolders, add_sampled_pairs
+from siqvl.preferences.statistics import STATISTICS, Sampling
+from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.runs import RunLog, stage_run
+from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData, local, workspace
+from tasks.decks import show
 from tasks.resources import heavy
 
 
@@ -33,6 +40,29 @@ def preference_pairs(
 
     What nothing is added to is handed on as it came.
     """
+    check_sampled(recipe)
     if recipe.stages.dpo.sampled is None:
         return PreferencePairs(data=data, benchmarks=benchmarks)
-    raise NotImplementedError
+    out = workspace(recipe, run) / "preference_pairs"
+    scored = local(benchmarks)
+    tags = {"siqvl.stage": Stage.DPO.value}
+    with stage_run(recipe, "preference pairs", run.parent, tags) as log:
+        folders = add_sampled_pairs(
+            recipe, checkpoint=local(checkpoint), data=local(data), benchmarks=scored, out=out
+        )
+        _keep_reports(folders, log)
+    return PreferencePairs(
+        data=PreparedData(str(folders.data)),
+        benchmarks=benchmarks
+        if folders.benchmarks == scored
+        else PreparedData(str(folders.benchmarks)),
+    )
+
+
+def _keep_reports(folders: SampledFolders, log: RunLog) -> None:
+    """Statistics and small files of what was sampled, in its run; its pages as decks."""
+    for folder in folders.sampled:
+        log.metrics(Sampling.read(folder).metrics(folder.name))
+        for name in ("manifest.json", "quarantine.jsonl", "report.html", STATISTICS, PAGE):
+            log.artifact(folder / name, folder.name)
+        show(f"sampled {folder.name}", folder / PAGE)

@@ -39,7 +39,11 @@ def dpo_trainer(
 ) -> PreferenceTrainer:
     """TRL's trainer on our encoding, so that prompts, images and end tokens are those of SFT.
 
-    `reference` is the frozen checkpoint that `model` starts from; at step 0 the loss is ln 2.
+    `reference` is the frozen checkpoint that `model` starts from; without `stage.sft_weight` the
+    loss at step 0 is ln 2. With it, that many times the mean negative log-likelihood of the chosen
+    completions' tokens is added (Pang et al. 2024, arXiv:2404.19733): here a mean over all of them
+    in a batch, so that long completions count for more than short ones. It keeps right answers from
+    growing unlikely while wrong ones grow unlikelier still.
 
     Args:
         features: the frozen tower's features by picture, in place of pictures.
@@ -49,10 +53,12 @@ def dpo_trainer(
     loader = training_loader(
         rows, collate, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
     )
+    losses = {stage.loss: 1.0} | ({"sft": stage.sft_weight} if stage.sft_weight else {})
     arguments = DPOConfig(
         **trainer_arguments(stage, recipe, work_dir, loader.plan.steps),
         beta=stage.beta,
-        loss_type=[stage.loss],
+        loss_type=list(losses),
+        loss_weights=list(losses.values()),
         max_length=None,  # rows were filtered by length; TRL would cut the end token off
     )
     trainer = PreferenceTrainer(

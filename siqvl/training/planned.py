@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from siqvl.data.batching import BatchPlan
 from siqvl.data.loader import TrainingLoader
 from siqvl.data.mixture import Mixture
+from siqvl.errors import UserError
+from siqvl.recipe import DPOStage
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from siqvl.data.encoded import EncodedDataset
-    from siqvl.recipe import Recipe, SFTStage
+    from siqvl.recipe import Recipe, SFTStage, Source
 
 
 def training_loader(
@@ -29,11 +31,17 @@ def training_loader(
 
     Args:
         rows_of_sources: the manifest's: prepared rows of each source of the stage.
+
+    Raises:
+        UserError: the rows were prepared from more or fewer sources than the stage has.
     """
     import torch
 
+    sources = sources_of(stage)
+    if len(rows_of_sources) != len(sources):
+        raise UserError(_other_sources(stage, len(sources), len(rows_of_sources)))
     mixture = Mixture.of(
-        dataset, stage.sources, rows_of_sources, temperature=stage.temperature, seed=recipe.seed
+        dataset, sources, rows_of_sources, temperature=stage.temperature, seed=recipe.seed
     )
     return TrainingLoader(
         dataset,
@@ -43,6 +51,22 @@ def training_loader(
         workers=stage.loader_workers,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def sources_of(stage: SFTStage) -> list[Source]:
+    """What the rows of a stage come from, in their order; sampled pairs are the last of DPO's."""
+    if not isinstance(stage, DPOStage) or stage.sampled is None:
+        return stage.sources
+    source, weight = stage.sampled.source, stage.sampled.weight
+    named = {"kind": f"sampled {source.kind}", "weight": weight}
+    return [*stage.sources, source.model_copy(update=named)]
+
+
+def _other_sources(stage: SFTStage, wanted: int, found: int) -> str:
+    said = f"the data has rows of {found} sources, but the recipe's stage names {wanted} of them"
+    if isinstance(stage, DPOStage) and stage.sampled is not None:
+        return f"{said}, sampled pairs included; add these with the task preference_pairs"
+    return f"{said}; prepare the data with this recipe"
 
 
 class PlannedBatches:
