@@ -14,7 +14,7 @@ from itertools import islice
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.a_okvqa import AOKVQA
-from siqvl.data.sources.base import Items, SourceAdapter, Stream, label, resolve
+from siqvl.data.sources.base import Items, QuestionAdapter, SourceAdapter, Stream, label, resolve
 from siqvl.data.sources.easy_vqa import EasyVQA
 from siqvl.data.sources.finevision import FineVision
 from siqvl.data.sources.gqa import GQA
@@ -32,7 +32,7 @@ from siqvl.data.sources.vqav2 import VQAv2
 from siqvl.errors import UserError
 from siqvl.recipe import MinRatings, Source
 
-__all__ = ["SOURCES", "check", "rows", "size", "state", "unread"]
+__all__ = ["SOURCES", "check", "questions", "rows", "size", "state", "unread"]
 
 SOURCES: dict[str, SourceAdapter] = {
     "a_okvqa": AOKVQA(),
@@ -85,13 +85,33 @@ def rows(
         yield read()
 
 
+def questions(source: Source, seed: int) -> Iterator[Row]:
+    """The evaluation rows of a source, for who reads only their texts.
+
+    Pictures are neither drawn nor read where the adapter can do without.
+    """
+    adapter = _adapter(source)
+    if not isinstance(adapter, QuestionAdapter):
+        yield from rows(source, RowKind.EVALUATION, seed)
+        return
+    for read in _taken(adapter.questions(resolve(source), seed), source, seed, 0, None):
+        yield read()
+
+
 def unread(
     source: Source, kind: RowKind, seed: int, *, start: int = 0, stop: int | None = None
 ) -> Iterator[Callable[[], Row]]:
     """What `rows` gives, each row read when it is called: one that is passed over costs little."""
+    found = _adapter(source).rows(resolve(source), kind, seed)
+    yield from _taken(found, source, seed, start, stop)
+
+
+def _taken(
+    found: Items | Stream | Iterator[Row], source: Source, seed: int, start: int, stop: int | None
+) -> Iterator[Callable[[], Row]]:
+    """The rows that `max_samples` allows, from number `start` to `stop` of these."""
     if source.max_samples is not None:
         stop = source.max_samples if stop is None else min(stop, source.max_samples)
-    found = _adapter(source).rows(resolve(source), kind, seed)
     if isinstance(found, Items):
         for index in _chosen(len(found), source, seed)[start:stop]:
             yield partial(found.__getitem__, index)

@@ -41,6 +41,13 @@ class EasyVQA:
         find(local_path(source), source)
 
     def rows(self, source: Source, kind: RowKind, seed: int) -> Items:
+        return self._items(source, kind, seed, pictured=True)
+
+    def questions(self, source: Source, seed: int) -> Items:
+        """Evaluation rows without their pictures."""
+        return self._items(source, RowKind.EVALUATION, seed, pictured=False)
+
+    def _items(self, source: Source, kind: RowKind, seed: int, *, pictured: bool) -> Items:
         tree, root = find(local_path(source), source)
         folder = f"{root}{source.split}"
         questions = tree.json(f"{folder}/questions.json")
@@ -54,7 +61,7 @@ class EasyVQA:
             except (TypeError, ValueError):
                 reason = f"expected [question, answer, image], got {questions[index]!r}"[:120]
                 return damaged_row(row_id, reason, source="easy_vqa")
-            images = [tree.picture_at(f"{folder}/images/{image}.png")]
+            images = [tree.picture_at(f"{folder}/images/{image}.png")] if pictured else []
             about = {"source": "easy_vqa", "image_id": image}
             if kind is RowKind.EVALUATION:
                 about |= {"benchmark": "easy_vqa", "split": source.split}

@@ -69,6 +69,12 @@ class GQA:
         streams = [hub_rows(source, subset, kind) for subset in source.subsets]
         return Stream(interleaved(streams))
 
+    def questions(self, source: Source, seed: int) -> Items | Stream:
+        """Evaluation rows whose pictures stay names in the official download."""
+        if in_two_tables(source):  # there, pictures are streamed with their questions
+            return self.rows(source, RowKind.EVALUATION, seed)
+        return local_rows(source, RowKind.EVALUATION, pictured=False)
+
 
 def in_two_tables(source: Source) -> bool:
     """Whether questions and images are tables as on the hub, which may lie on disk."""
@@ -77,7 +83,7 @@ def in_two_tables(source: Source) -> bool:
     )
 
 
-def local_rows(source: Source, kind: RowKind) -> Items:
+def local_rows(source: Source, kind: RowKind, *, pictured: bool = True) -> Items:
     """Rows of the official download, in published order."""
     tree = Tree(Path(str(source.path)))
     names = tree.names()
@@ -90,7 +96,8 @@ def local_rows(source: Source, kind: RowKind) -> Items:
 
     def build(index: int) -> Row:
         subset, asked = questions[index]
-        return gqa_row(kind, asked, tree.picture(f"{asked.image}.jpg"), subset)
+        name = f"{asked.image}.jpg"
+        return gqa_row(kind, asked, tree.picture(name) if pictured else name, subset)
 
     return Items(len(questions), build)
 

@@ -39,7 +39,7 @@ class Published:
     origin: Source
     source: str  # its name with the subset: "vqav2", "finevision/ai2d"
     number: int  # in its subset, from 0
-    find: Find | None  # reads the picture of a name
+    find: Find | None  # reads the picture of a name; None leaves it a name
 
     def __getitem__(self, column: str) -> Any:
         """The value of a column; None where the row does not have it."""
@@ -118,9 +118,17 @@ class TableAdapter:
 
     def rows(self, source: Source, kind: RowKind, seed: int) -> Items | Stream:
         """Items of an official download; otherwise a stream in which subsets take turns."""
+        return self.read(source, kind, pictured=True)
+
+    def questions(self, source: Source, seed: int) -> Items | Stream:
+        """Evaluation rows whose pictures stay names where they are files."""
+        return self.read(source, RowKind.EVALUATION, pictured=False)
+
+    def read(self, source: Source, kind: RowKind, *, pictured: bool) -> Items | Stream:
+        """Rows with pictures that are files read, or left alone."""
         ways = self.ways(source, kind)
         if download := self._download(source):
-            found, find = download.load(), download.tree.picture
+            found, find = download.load(), download.tree.picture if pictured else None
 
             def build(index: int) -> Row:
                 number, way = divmod(index, len(ways))
@@ -129,7 +137,7 @@ class TableAdapter:
 
             return Items(len(found) * len(ways), build)
         table = self.table(source)
-        streams = [self._stream(table, subset, ways) for subset in subsets_of(table)]
+        streams = [self._stream(table, subset, ways, pictured) for subset in subsets_of(table)]
         return Stream(interleaved(streams), lambda: _times(known_size(table), len(ways)))
 
     def title(self, source: Source) -> str:
@@ -153,12 +161,12 @@ class TableAdapter:
         return self.download(source, Tree(path))
 
     def _stream(
-        self, source: Source, subset: str | None, ways: list[Way]
+        self, source: Source, subset: str | None, ways: list[Way], pictured: bool
     ) -> Iterator[Callable[[], Row]]:
         part = None if subset == "default" else subset  # the hub's name for having no subsets
         name = "/".join(filter(None, (self.title(source), part)))
         for number, (read, find) in enumerate(records(source, subset)):
-            at = Published({}, source, name, number, find)
+            at = Published({}, source, name, number, find if pictured else None)
             for way in ways:
                 yield partial(_row, read, at, way)
 

@@ -49,17 +49,26 @@ class Shapes:
 
     def rows(self, source: Source, kind: RowKind, seed: int) -> Stream:
         """Families take turns; scene i of a family is the same however many rows are taken."""
+        return self._stream(source, kind, seed, drawn=True)
+
+    def questions(self, source: Source, seed: int) -> Stream:
+        """Evaluation rows without their pictures, whose drawing takes most of the time."""
+        return self._stream(source, RowKind.EVALUATION, seed, drawn=False)
+
+    def _stream(self, source: Source, kind: RowKind, seed: int, *, drawn: bool) -> Stream:
         families = source.subsets or list(FAMILIES)
 
         def draw_scene(number: int) -> Row:
             family, index = families[number % len(families)], number // len(families)
-            return shapes_row(kind, family, source.split, seed, index)
+            return shapes_row(kind, family, source.split, seed, index, drawn=drawn)
 
         unread = (partial(draw_scene, number) for number in count())
         return Stream(unread, size=lambda: source.max_samples)
 
 
-def shapes_row(kind: RowKind, family: str, split: str, seed: int, index: int) -> Row:
+def shapes_row(
+    kind: RowKind, family: str, split: str, seed: int, index: int, *, drawn: bool = True
+) -> Row:
     """Row `index` of a family and split; nothing else decides what is in it."""
     # reasoning and reasoning_direct share a stream: the same questions about the same scenes
     stream = "reasoning" if family == "reasoning_direct" else family
@@ -67,7 +76,7 @@ def shapes_row(kind: RowKind, family: str, split: str, seed: int, index: int) ->
     world = World(split)
     template = FAMILIES[family][index % len(FAMILIES[family])]
     ask, scene = find_scene(template, world, rng)
-    images = [draw(scene, rng)]
+    images = [draw(scene, rng)] if drawn else []
     row_id = f"shapes/{split}/{family}/{seed}-{index:06d}"
     about = {"family": family, "template": template.name, "source": f"shapes/{family}"}
     if kind is RowKind.EVALUATION:

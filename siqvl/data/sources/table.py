@@ -53,10 +53,10 @@ class Table(TableAdapter):
         if is_local(source):
             require_fields(source, kind)
 
-    def rows(self, source: Source, kind: RowKind, seed: int) -> Items | Stream:
+    def read(self, source: Source, kind: RowKind, *, pictured: bool) -> Items | Stream:
         if not is_local(source):  # local columns are known before work starts
             require_fields(source, kind)
-        return super().rows(source, kind, seed)
+        return super().read(source, kind, pictured=pictured)
 
     def row(self, kind: RowKind, one: Published) -> Row:
         """What is missing or of a wrong type becomes empty; preparation quarantines it."""

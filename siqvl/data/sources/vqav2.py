@@ -47,6 +47,7 @@ class VQAv2(TableAdapter):
             question=one.text("question"),
             answers=answers(one["answers"]),
             target=one.text("multiple_choice_answer"),
+            type=one["answer_type"],  # by which VQA's tables are split: yes/no, number, other
             question_type=one["question_type"],
             answer_type=one["answer_type"],
             image_id=one["image_id"],
