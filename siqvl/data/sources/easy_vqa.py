@@ -23,11 +23,12 @@ from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 SPLITS = ("train", "test")
-ANSWERS = (
-    ("yes", "no"),
-    ("circle", "rectangle", "triangle"),
-    ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow"),
-)
+#: By type of question.
+ANSWERS = {
+    "yes/no": ("yes", "no"),
+    "shape": ("circle", "rectangle", "triangle"),
+    "color": ("black", "blue", "brown", "gray", "green", "red", "teal", "yellow"),
+}
 
 
 class EasyVQA:
@@ -65,6 +66,7 @@ class EasyVQA:
             about = {"source": "easy_vqa", "image_id": image}
             if kind is RowKind.EVALUATION:
                 about |= {"benchmark": "easy_vqa", "split": source.split}
+                about |= {"type": question_type(answer)}
                 return evaluation_row(row_id, images, question, [answer], **about)
             if kind is RowKind.SFT:
                 return sft_row(row_id, images, question, answer, **about)
@@ -92,9 +94,14 @@ def find(path: Path, source: Source) -> tuple[Tree, str]:
     )
 
 
+def question_type(answer: str) -> str:
+    """What is asked for; empty for an answer that none of the published ones is like."""
+    return next((name for name, answers in ANSWERS.items() if answer in answers), "")
+
+
 def wrong_answer(answer: str, rng: random.Random) -> str:
     """Another answer of the same kind."""
-    for answers in ANSWERS:
+    for answers in ANSWERS.values():
         if answer in answers:
             return rng.choice([other for other in answers if other != answer])
     return "no"

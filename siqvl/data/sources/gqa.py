@@ -38,6 +38,7 @@ class Question(NamedTuple):
     question: str
     answer: str
     full_answer: str
+    type: str  # its structure, by which GQA's tables are split: query, verify, choose, …
 
 
 class GQA:
@@ -164,12 +165,14 @@ def hub_part(source: Source, subset: str, part: str) -> Source:
 def question(identity: str, record: Any) -> Question:
     """A published question, of the json or of the hub; empty, and so refused, if it is none."""
     record = record if isinstance(record, dict) else {}
+    types = record.get("types")
     return Question(
         identity,
         str(record.get("imageId") or ""),
         str(record.get("question") or ""),
         str(record.get("answer") or ""),
         str(record.get("fullAnswer") or ""),
+        str(types.get("structural") or "") if isinstance(types, dict) else "",
     )
 
 
@@ -190,6 +193,7 @@ def gqa_row(kind: RowKind, asked: Question, image: Any, subset: str) -> Row:
             [asked.answer],
             benchmark="gqa",
             split=subset.split("_")[0],
+            type=asked.type,
             **about,
         )
     return sft_row(row_id, [image], asked.question, asked.answer, **about)

@@ -36,6 +36,7 @@ class ScienceQA(ReasoningAdapter):
             choices=choices,
             steps=one.text("solution") if reasoned else "",
             lecture=one["lecture"],
+            type=one["subject"],  # by which its tables are split
             subject=one["subject"],
             topic=one["topic"],
             grade=one["grade"],
