@@ -1,38 +1,36 @@
-"""Score a checkpoint on the benchmarks of its stage, with and without the pictures."""
+"""Score a checkpoint on the benchmarks of its stage, beside players that see no or another picture.
+
+Answers are kept beside the report until it is there, in `.<name>.answering`: a killed evaluation
+goes on where it was. `answer_shard` and `merge_answers` share the work out.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from siqvl.atomic_folder import atomic_folder
-from siqvl.data.encoded import Item
-from siqvl.data.manifest import Manifest
-from siqvl.data.schema import Row, RowKind
-from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.evaluation.answer import answer, prompt_item
 from siqvl.evaluation.benchmarks import read_floors
-from siqvl.evaluation.floors import Floors
-from siqvl.evaluation.metrics import SCORER, bootstrap_interval, exact_match, extract_answer
-from siqvl.evaluation.report import PICTURES, Sample, pick_samples, write_report
-from siqvl.evaluation.scores import Result, Score, Scores
-from siqvl.recipe import Benchmark, Player, Recipe
-from siqvl.training.checkpoints import read_card
+from siqvl.evaluation.outputs import VERSION, describe, first_prompt, read_outputs
+from siqvl.evaluation.plan import plan
+from siqvl.evaluation.predict import Share, first_prompt_text, method_of
+from siqvl.evaluation.predictions import PREDICTIONS
+from siqvl.evaluation.questions import Questions, load_questions
+from siqvl.evaluation.report import pick_samples, write_report
+from siqvl.evaluation.score import predictions_of, score_of
+from siqvl.evaluation.scores import Scores
+from siqvl.recipe import Benchmark, Recipe
+from siqvl.training.checkpoints import CheckpointCard, read_card
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
-PREDICTIONS = "predictions.parquet"
-
-
-class Prepared(NamedTuple):
-    """A benchmark of the recipe with its rows, read and verified once."""
-
-    benchmark: Benchmark
-    dataset: Dataset
-    manifest: Manifest
-    floors: Floors
+REPORT = "report.html"
 
 
 def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scores:
@@ -41,28 +39,82 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
     Raises:
         UserError: no checkpoint, no benchmark of this stage in the recipe, or an unprepared one.
     """
-    card = read_card(checkpoint)
-    benchmarks = [b for b in recipe.evaluation.benchmarks if card.stage in b.stages]
-    if not benchmarks:
-        raise UserError(f"recipe `{recipe.name}` scores no benchmark after stage `{card.stage}`")
-    prepared = []  # everything is there before the model is loaded
-    for benchmark in benchmarks:
-        floors = read_floors(data, benchmark)
-        rows, manifest = load_prepared(data / benchmark.name, RowKind.EVALUATION)
-        prepared.append(Prepared(benchmark, rows, manifest, floors))
+    work = out.with_name(f".{out.name}.answering")
+    answer_shard(recipe, checkpoint=checkpoint, data=data, out=work)
+    scores = merge_answers([work], recipe, checkpoint=checkpoint, data=data, out=out)
+    shutil.rmtree(work, ignore_errors=True)
+    return scores
 
-    from siqvl.model.assemble import load_checkpoint
 
-    model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
-    model.to(_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
-    scores: list[Score] = []
-    predictions: list[Row] = []
-    samples: list[Sample] = []
-    for one in prepared:
-        score, answered = _evaluate_one(recipe, one, model, processor)
-        scores.append(score)
-        predictions += answered
-        samples += pick_samples(answered, one.dataset, PICTURES // len(benchmarks))
+def answer_shard(
+    recipe: Recipe,
+    *,
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    shard: int = 0,
+    shards: int = 1,
+) -> None:
+    """Answer every `shards`-th batch of each benchmark, from number `shard` on; write to `out`.
+
+    Answers that are there already, of the same model to the same questions, are kept.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    from tqdm import tqdm
+
+    card, asked = _asked(recipe, checkpoint, data)
+    model, processor = _load(checkpoint, recipe)
+    from siqvl.evaluation.pictures import EncodedPictures
+
+    pictures = EncodedPictures(model, processor, recipe.features_batch_size)
+    work = []
+    for questions, _ in asked:
+        method = method_of(questions.benchmark, model, processor)
+        planned = plan(questions, method, recipe.evaluation.batch_size)
+        key = _key(card, questions, recipe)
+        folder = _folder(out, questions.benchmark, key)
+        describe(folder, key, first_prompt_text(planned, processor))
+        work.append((questions, method, Share(planned, folder, shard, shards)))
+    total = sum(share.answers() for _, _, share in work)
+    left = sum(share.answers(left=True) for _, _, share in work)
+    with tqdm(total=total, initial=total - left, unit=" answers", mininterval=1.0) as bar:
+        for questions, method, share in work:
+            share.predict(questions, method, pictures, bar)
+
+
+def merge_answers(
+    answered: Sequence[Path], recipe: Recipe, *, checkpoint: Path, data: Path, out: Path
+) -> Scores:
+    """The EvalReport of what `answer_shard` wrote to some folders, equal to that of `evaluate`.
+
+    Raises:
+        UserError: answers are missing, or are not this checkpoint's to these questions.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    card, asked = _asked(recipe, checkpoint, data)
+    tables: list[pa.Table] = []
+    scores, samples = [], []
+    for questions, floors in asked:
+        key = _key(card, questions, recipe)
+        folders = [_folder(one, questions.benchmark, key) for one in answered]
+        prompts = [first_prompt(folder, key) for folder in folders]
+        table = predictions_of(questions, read_outputs(folders), floors)
+        scores.append(
+            score_of(
+                questions,
+                table,
+                prompt=prompts[0],
+                batch_size=recipe.evaluation.batch_size,
+                seed=recipe.seed,
+            )
+        )
+        tables.append(table)
+        count = max(1, recipe.evaluation.report_pictures // len(asked))
+        samples += pick_samples(table, questions.dataset, count)
     report = Scores(
         stage=card.stage,
         random_tower=card.recipe.model.random_tower,
@@ -71,99 +123,54 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
     )
     with atomic_folder(out) as partial:
         report.write(partial)
-        _write_predictions(predictions, partial / PREDICTIONS)
-        write_report(report, samples, partial / "report.html")
+        pq.write_table(pa.concat_tables(tables), partial / PREDICTIONS)
+        write_report(report, samples, partial / REPORT)
     return report
 
 
-def answer_shard(
-    recipe: Recipe, *, checkpoint: Path, data: Path, out: Path, shard: int, shards: int
-) -> None:
-    """Answer every `shards`-th question of each benchmark, from number `shard` on."""
-    raise NotImplementedError
+def _asked(
+    recipe: Recipe, checkpoint: Path, data: Path
+) -> tuple[CheckpointCard, list[tuple[Questions, pa.Table]]]:
+    """The checkpoint's card, its benchmarks, and what guessers answered to them.
+
+    All is judged before the model is loaded.
+    """
+    card = read_card(checkpoint)
+    benchmarks = [b for b in recipe.evaluation.benchmarks if card.stage in b.stages]
+    if not benchmarks:
+        raise UserError(f"recipe `{recipe.name}` scores no benchmark after stage `{card.stage}`")
+    return card, [(load_questions(one, data), read_floors(data, one)) for one in benchmarks]
 
 
-def merge_answers(
-    answered: list[Path], recipe: Recipe, *, checkpoint: Path, data: Path, out: Path
-) -> Scores:
-    """The EvalReport of what `answer_shard` wrote, equal to that of `evaluate`."""
-    raise NotImplementedError
-
-
-def _evaluate_one(
-    recipe: Recipe, prepared: Prepared, model: Any, processor: Any
-) -> tuple[Score, list[Row]]:
-    """Score one benchmark; returns its score and a row per question."""
-    import numpy as np
-
-    benchmark, dataset = prepared.benchmark, prepared.dataset
-    decoding: dict[str, Any] = {
-        "max_new_tokens": benchmark.max_new_tokens,
+def _key(card: CheckpointCard, questions: Questions, recipe: Recipe) -> str:
+    """Digest of all that decides what the model answers."""
+    settings = questions.benchmark.model_dump(
+        mode="json", exclude={"source", "training", "stages", "scorer", "answer_marker", "sampled"}
+    )
+    about = {
+        "version": VERSION,
+        "checkpoint": card.hash,
+        "benchmark": settings,
+        "data": questions.manifest.fingerprint,
         "batch_size": recipe.evaluation.batch_size,
+        "pictures": recipe.features_batch_size,
+        "attention": recipe.model.attention,
     }
-    common = {"suffix": benchmark.prompt_suffix, **decoding}
-    sighted = answer(model, processor, dataset, title=benchmark.name, **common)
-    blind = answer(
-        model, processor, dataset, title=f"{benchmark.name}, image removed", blind=True, **common
-    )
-    texts = dataset.select_columns(["id", "question", "answers"]).to_list()
-    predictions = [
-        _prediction(benchmark, *answered) for answered in zip(texts, sighted, blind, strict=True)
-    ]
-    correct = np.array([row["correct"] for row in predictions])
-    blind_correct = np.array([row["blind_correct"] for row in predictions])
-    players: dict[Player, Result] = {
-        player: Result(
-            mean=float(scores.mean()), interval=bootstrap_interval(scores, seed=recipe.seed)
-        )
-        for player, scores in {"picture": correct, "no_picture": blind_correct}.items()
-    }
-    score = Score(
-        benchmark=benchmark.name,
-        questions=len(predictions),
-        players=players,
-        lead={},
-        types={},
-        method=benchmark.method,
-        prompt=_shown(
-            prompt_item(dataset[0], processor, benchmark.prompt_suffix, blind=False), processor
-        ),
-        decoding={"method": "greedy", **decoding},
-        scorer=SCORER,
-        data_fingerprint=prepared.manifest.fingerprint,
-    )
-    return score, predictions
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def _prediction(benchmark: Benchmark, row: Row, generation: str, blind_generation: str) -> Row:
-    """One line of predictions.parquet."""
-    given = extract_answer(generation, benchmark.answer_marker)
-    blind_given = extract_answer(blind_generation, benchmark.answer_marker)
-    return {
-        "benchmark": benchmark.name,
-        "id": row["id"],
-        "question": row["question"],
-        "answers": row["answers"],
-        "generation": generation,
-        "answer": given,
-        "correct": exact_match(given, row["answers"]),
-        "blind_generation": blind_generation,
-        "blind_answer": blind_given,
-        "blind_correct": exact_match(blind_given, row["answers"]),
-    }
+def _folder(out: Path, benchmark: Benchmark, key: str) -> Path:
+    return out / f"{benchmark.name}-{key[:16]}"
 
 
-def _shown(item: Item, processor: Any) -> str:
-    """The prompt as text, one placeholder an image instead of its many tokens."""
-    text = processor.tokenizer.decode(item["input_ids"])
-    return text.replace(processor.image_token * processor.num_image_tokens, processor.image_token)
+def _load(checkpoint: Path, recipe: Recipe) -> tuple[Any, Any]:
+    """The model, ready to answer where it is quickest, and its processor."""
+    from siqvl.model.assemble import load_checkpoint
 
-
-def _write_predictions(predictions: list[Row], path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.Table.from_pylist(predictions), path)
+    model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
+    model.to(_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
+    model.eval()
+    return model, processor
 
 
 def _device() -> str:

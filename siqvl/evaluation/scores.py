@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,8 +10,6 @@ from siqvl.errors import UserError
 from siqvl.recipe import Player, Stage, explain
 
 SCORES = "scores.json"
-#: What MLflow allows in the name of a metric, and the rest of it.
-_NOT_IN_METRICS = re.compile(r"[^\w\-. :/]", re.ASCII)
 
 
 class Result(BaseModel):
@@ -98,8 +95,7 @@ class Scores(BaseModel):
                 if player != "picture"
             }
             values |= {
-                f"type/{_NOT_IN_METRICS.sub('_', kind)}": type_score.players["picture"].mean
-                for kind, type_score in score.types.items()
+                f"type/{kind}": one.players["picture"].mean for kind, one in score.types.items()
             }
             found |= {f"{score.benchmark}/{name}": value for name, value in values.items()}
         return found
