@@ -5,7 +5,6 @@ pyflyte run tasks/preference_pairs.py preference_pairs --checkpoint DIR --data D
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import task
