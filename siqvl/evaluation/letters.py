@@ -16,13 +16,16 @@ _LISTED = re.compile(r"(?:\(([A-Z])\)|([A-Z])[.):](?!\w))\s*(.*)", re.DOTALL)
 #: `a` and `I` are words as well, and so must end what is said.
 _NAMED = re.compile(
     r"\b(?i:answer is|answer|option|choice)\s*:?[\s*]*\(?"
-    r"(?:([B-HJ-Z])(?![\w'’])|([A-Za-z])(?=\s*(?:$|[.,;:)*\n])))"
+    r"(?:([B-HJ-Z])(?![\w'’])|([A-Za-z])(?=\s*(?:$|[.,;:)*\n]|(?:or|and)\b)))"
     r"|\(([A-Z])\)"
 )
-#: A capital that stands alone; `A` and `I` only where they are no words: `A or B`, `it is A`.
-_ALONE = re.compile(
-    r"(?<![\w'’&-])(?:([B-HJ-Z])(?![\w'’&-])|([AI])(?=\s*(?:$|[.,;:)/]|(?:or|and)\b)))"
+#: Several letters at once: `B or C`, `A, B and D`.
+_SEVERAL = re.compile(
+    r"(?<![\w'’-])[A-Z]\)?\s*(?:[,/&]|\b(?:or|and)\b)\s*(?:(?:or|and)\s+)?"
+    r"\(?(?:[B-HJ-Z](?![\w'’-])|[AI](?=\s*(?:$|[.,;:)])))"
 )
+#: A capital that stands alone; `A` and `I` only where they end what is said.
+_ALONE = re.compile(r"(?<![\w'’&-])(?:([B-HJ-Z])(?![\w'’&-])|([AI])(?=\s*(?:$|[.,;:)])))")
 
 
 def letters(count: int) -> list[str]:
@@ -52,7 +55,7 @@ def chosen_letter(generation: str, choices: Sequence[str]) -> str:
     """The option that a text means; empty if it means none, or one cannot tell which.
 
     In this order: the text is a letter (`B`, `(b)`); it is an option; it begins with a letter set
-    off as in a list (`B. red`, unless another option's words follow); it says that a letter is the
+    off as in a list (`B. red`, unless another option's words follow); it says that one letter is the
     answer; the options that it mentions and the letters that stand alone in it are all the same.
     """
     text = generation.strip(_WRAPPING).rstrip(". ").strip(_WRAPPING)
@@ -65,6 +68,8 @@ def chosen_letter(generation: str, choices: Sequence[str]) -> str:
         option = options.get(listed[1] or listed[2], "")
         named = {_plain(other) for other in choices} - {_plain(option)}
         return option if _plain(listed[3]) not in named else ""
+    if _SEVERAL.search(text):
+        return ""
     found = _by_letter(_NAMED, text, options)
     if not found:
         found, rest = _mentioned(text, choices)

@@ -25,9 +25,7 @@ def test_floors_learnt_from_training_rows() -> None:
 @pytest.mark.parametrize("training", [None, []])
 def test_without_training_rows_the_constant_is_the_best_there_is(training) -> None:
     rows = [row("a?", "no"), row("b?", "no"), row("c?", "yes")]
-    assert floor_answers(rows, training, EXACT) == {
-        "majority": [("no", 1), ("no", 1), ("no", 0)]
-    }
+    assert floor_answers(rows, training, EXACT) == {"majority": [("no", 1), ("no", 1), ("no", 0)]}
 
 
 def test_the_best_constant_is_best_for_the_scorer_and_not_only_frequent() -> None:
