@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel
-
 from siqvl.data.schema import Row
 from siqvl.evaluation.letters import letters
 from siqvl.evaluation.scorers import Scorer
@@ -97,11 +95,3 @@ def _expected(scorer: Scorer, row: Row) -> float:
 def _most_frequent(answers: Counter[str]) -> str:
     """Ties go to the alphabetically first, so that a floor does not depend on row order."""
     return min(answers, key=lambda answer: (-answers[answer], answer))
-
-
-class Floors(BaseModel):
-    """Until `siqvl.evaluation.evaluate` reads per-question floors."""
-
-    majority: float
-    question_only: float | None
-    random_choice: float | None

@@ -55,7 +55,7 @@ def chosen_letter(generation: str, choices: Sequence[str]) -> str:
     """The option that a text means; empty if it means none, or one cannot tell which.
 
     In this order: the text is a letter (`B`, `(b)`); it is an option; it begins with a letter set
-    off as in a list (`B. red`, unless another option's words follow); it says that one letter is the
+    off as in a list (`B. red`, unless another option's words follow); it calls one letter the
     answer; the options that it mentions and the letters that stand alone in it are all the same.
     """
     text = generation.strip(_WRAPPING).rstrip(". ").strip(_WRAPPING)
