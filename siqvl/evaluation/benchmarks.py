@@ -14,7 +14,7 @@ from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.floors import floor_answers
 from siqvl.evaluation.letters import letters
-from siqvl.evaluation.scorers import scorer
+from siqvl.evaluation.scorers import Scorer, scorer
 from siqvl.recipe import Benchmark, Recipe, Source
 
 if TYPE_CHECKING:
@@ -34,6 +34,12 @@ def row_kind(benchmark: Benchmark) -> RowKind:
 def check_benchmarks(recipe: Recipe) -> None:
     """Judge every benchmark's sources before any work; raises UserError."""
     for benchmark in recipe.evaluation.benchmarks:
+        written = benchmark.letters and benchmark.method == "generation"
+        if written and benchmark.scorer != "choice":
+            raise UserError(
+                f"benchmark `{benchmark.name}`: with `letters: true` the model writes a letter, "
+                f"which scorer `{benchmark.scorer}` cannot read; take `choice`"
+            )
         sources.check(benchmark.source, row_kind(benchmark))
         if benchmark.training is not None:
             sources.check(benchmark.training, RowKind.EVALUATION)
@@ -95,7 +101,7 @@ def _write_floors(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None
     rows = dataset.select_columns(["id", "question", "answers", "choices"]).to_list()
     check_offer(benchmark, rows)
     training = _training_questions(benchmark, recipe)
-    found = floor_answers(rows, training, scorer(benchmark.scorer))
+    found = floor_answers(rows, training, _guesses_scorer(benchmark))
     columns = ("id", "player", "answer", "score")
     lines = [
         dict(zip(columns, (row["id"], player, answer, score), strict=True))
@@ -106,6 +112,12 @@ def _write_floors(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None
     unfinished = directory / f".{FLOORS}"
     pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), unfinished)
     unfinished.rename(directory / FLOORS)  # a killed run leaves no half of it
+
+
+def _guesses_scorer(benchmark: Benchmark) -> Scorer:
+    """Where letters are compared guessers may say one too, which `choice` scores all the same."""
+    by_letter = benchmark.letters and benchmark.scorer == "exact_match"
+    return scorer("choice" if by_letter else benchmark.scorer)
 
 
 def _training_questions(benchmark: Benchmark, recipe: Recipe) -> Iterator[Row] | None:
@@ -143,7 +155,7 @@ def _schema() -> pa.Schema:
 
 def _depends_on(benchmark: Benchmark) -> bytes:
     training = benchmark.training.model_dump(mode="json") if benchmark.training else None
-    content = {"scorer": scorer(benchmark.scorer).label, "training": training}
+    content = {"scorer": _guesses_scorer(benchmark).label, "training": training}
     return json.dumps(content, sort_keys=True).encode()
 
 

@@ -115,6 +115,27 @@ def test_a_scorer_that_the_rows_cannot_serve_is_refused_before_work_starts(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_letter_that_is_written_can_only_be_read_by_choice(tmp_path, prepared):
+    asked = {"question": "What?", "answer": "cat", "choices": ["cat", "dog"]}
+    source = write_table(tmp_path / "asked.jsonl", [asked])
+    with pytest.raises(UserError, match="`made`: with `letters: true` the model writes a letter"):
+        prepared(Benchmark(name="made", source=source, letters=True))
+
+
+@pytest.mark.parametrize("scorer", ["exact_match", "choice"])
+def test_guessers_of_letters_may_always_take_the_same_place(scorer, tmp_path, prepared):
+    rows = [
+        {"question": "Which one?", "answer": right, "choices": ["cat", right]}
+        for right in ("dog", "cow", "hen")
+    ]
+    source = write_table(tmp_path / "asked.jsonl", rows)
+    asked = {"letters": True, "method": "likelihood", "scorer": scorer}
+    benchmark = Benchmark(name="made", source=source, **asked)
+    found = read_floors(prepared(benchmark), benchmark).to_pydict()
+    assert found["answer"] == ["B"] * 3 + [""] * 3
+    assert found["score"] == [1.0] * 3 + [0.5] * 3
+
+
 def test_a_later_question_without_options_is_found_too(tmp_path, prepared):
     source = write_table(
         tmp_path / "asked.jsonl",
