@@ -99,6 +99,60 @@ def test_answers_are_true_of_the_scene(split):
         assert ask.answer == ("more" if a > b else "fewer" if a < b else "same")
 
 
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
+def test_questions_about_a_given_scene_have_one_true_answer(template):
+    """The scene a question was found for gives every question about it the answer it has there."""
+    world, found = World("train"), Counter()
+    for index in range(400):
+        rng = random.Random(f"about/{index}")
+        other = BY_NAME[rng.choice(list(BY_NAME))]
+        _, scene = find_scene(other, world, rng)
+        ask = template.ask_about(rng, world, scene)
+        found[ask is not None] += 1
+        if ask is None:
+            continue
+        assert ask.answer == true_answer(template.name, ask.about, scene)
+        assert ask.question == reworded(template, ask, rng)
+    assert found[True] > 150
+
+
+def true_answer(name, about, scene):
+    """Worked out once more, from the scene alone."""
+    looks = [(thing.color, thing.shape) for thing in scene]
+    if name == "caption":
+        places = ("top left", "top right", "bottom left", "bottom right")
+        parts = [f"a {thing.color} {thing.shape} at the {places[thing.cell]}" for thing in scene]
+        return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    if name in {"color", "shape"}:
+        own, other = (1, 0) if name == "color" else (0, 1)
+        (answer,) = [look[other] for look in looks if look[own] == about[0]]
+        return answer
+    if name == "where":
+        (cell,) = [thing.cell for thing in scene if (thing.color, thing.shape) == about]
+        return ("top left", "top right", "bottom left", "bottom right")[cell]
+    if name == "exists":
+        return "yes" if about in looks else "no"
+    counts = [sum(kind in look for look in looks) for kind in about]
+    if name == "compare":
+        return ("fewer", "same", "more")[1 + (counts[0] > counts[1]) - (counts[0] < counts[1])]
+    corners = {"circle": 0, "triangle": 3, "square": 4, "cross": 12}
+    totals = {
+        "how_many": len(looks),
+        "count": sum(counts),
+        "corners": sum(corners[shape] for _, shape in looks),
+    }
+    return str(totals[name])
+
+
+def reworded(template, ask, rng):
+    """The question as it is asked before a scene is drawn, about the same thing."""
+    for _ in range(20_000):
+        other = template.ask(rng, World("train"))
+        if other.about == ask.about:
+            return other.question
+    raise AssertionError(f"{ask.question} is never asked otherwise")
+
+
 @pytest.mark.parametrize("template", REASONING, ids=lambda template: template.name)
 def test_steps_lead_to_the_answer_and_are_short(template):
     for ask, scene in stage(template, "train", 300):

@@ -8,7 +8,9 @@ where "what color is the cross?" has one answer; there, guessers that never saw 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from siqvl.data.shapes.scenes import (
     CELLS,
@@ -19,6 +21,8 @@ from siqvl.data.shapes.scenes import (
     caption,
     place,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,10 @@ class Template:
         """Every answer the question can have; empty when there are too many to list."""
         raise NotImplementedError
 
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        """A question that a given scene answers; None where it answers none without doubt."""
+        raise NotImplementedError
+
 
 class Caption(Template):
     """`Describe the picture.`"""
@@ -61,6 +69,9 @@ class Caption(Template):
 
     def options(self, world: World, ask: Ask) -> list[str]:
         return []
+
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        return Ask("Describe the picture.", caption(scene))
 
 
 class ColorOf(Template):
@@ -81,6 +92,14 @@ class ColorOf(Template):
     def options(self, world: World, ask: Ask) -> list[str]:
         return [look.color for look in world.shown if look.shape == ask.about[0]]
 
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        single = only_once([thing.look.shape for thing in scene])
+        if not single:
+            return None
+        shape = rng.choice(single)
+        color = next(thing.color for thing in scene if thing.shape == shape)
+        return Ask(f"What color is the {shape}?", color, (shape,))
+
 
 class ShapeOf(Template):
     """`What shape is the red object?`"""
@@ -100,6 +119,14 @@ class ShapeOf(Template):
     def options(self, world: World, ask: Ask) -> list[str]:
         return [look.shape for look in world.shown if look.color == ask.about[0]]
 
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        single = only_once([thing.look.color for thing in scene])
+        if not single:
+            return None
+        color = rng.choice(single)
+        shape = next(thing.shape for thing in scene if thing.color == color)
+        return Ask(f"What shape is the {color} object?", shape, (color,))
+
 
 class Where(Template):
     """`Where is the red circle?`"""
@@ -117,6 +144,14 @@ class Where(Template):
 
     def options(self, world: World, ask: Ask) -> list[str]:
         return list(CELLS)
+
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        single = only_once([thing.look for thing in scene])
+        if not single:
+            return None
+        look = rng.choice(single)
+        cell = next(thing.cell for thing in scene if thing.look == look)
+        return Ask(f"Where is the {look}?", CELLS[cell], (look.color, look.shape))
 
 
 class Exists(Template):
@@ -145,6 +180,21 @@ class Exists(Template):
     def options(self, world: World, ask: Ask) -> list[str]:
         return ["yes", "no"]
 
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        shown = [thing.look for thing in scene]
+        look, answer = rng.choice(shown), "yes"
+        if rng.random() < 0.5:
+            seen, answer = look, "no"
+            alike = rng.random() < 0.5
+            absent = [
+                other
+                for other in world.asked
+                if other not in shown
+                and (not alike or other.color == seen.color or other.shape == seen.shape)
+            ]
+            look = rng.choice(absent)
+        return Ask(f"Is there a {look}?", answer, (look.color, look.shape))
+
 
 class HowMany(Template):
     """`How many objects are there?`"""
@@ -159,6 +209,14 @@ class HowMany(Template):
 
     def options(self, world: World, ask: Ask) -> list[str]:
         return [str(count) for count in range(1, len(CELLS) + 1)]
+
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        return Ask("How many objects are there?", str(len(scene)))
+
+
+def only_once(values: Sequence[T]) -> list[T]:
+    """The values that occur a single time, in order."""
+    return [value for value in values if values.count(value) == 1]
 
 
 VQA = (ColorOf(), ShapeOf(), Where(), Exists(), HowMany())

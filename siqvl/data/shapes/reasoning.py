@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 from siqvl.data.shapes.questions import Ask, Template
 from siqvl.data.shapes.scenes import CELLS, COLORS, SHAPES, Combination, Scene, World, place
@@ -41,6 +42,12 @@ class CountOf(Reasoning):
 
     def options(self, world: World, ask: Ask) -> list[str]:
         return ["0", "1", "2", "3"]
+
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        shown = [kind for thing in scene for kind in (thing.color, thing.shape)]
+        kind = rng.choice(shown if rng.random() < 0.6 else [*COLORS, *SHAPES])
+        ask = Ask(f"How many {plural(kind)} are there?", "", (kind,))
+        return answered(self, world, scene, ask)
 
     def work_out(self, scene: Scene, ask: Ask) -> tuple[str, str]:
         wanted, tally, steps = is_a(ask.about[0]), 0, []
@@ -80,6 +87,18 @@ class Compare(Reasoning):
     def options(self, world: World, ask: Ask) -> list[str]:
         return list(self.answers)
 
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        answer = rng.choice(self.answers)
+        for _ in range(20):
+            first, second = rng.sample(rng.choice((tuple(COLORS), SHAPES)), 2)
+            question = (
+                f"Are there more {plural(first)} than {plural(second)}, fewer, or the same number?"
+            )
+            ask = answered(self, world, scene, Ask(question, "", (first, second)))
+            if ask and ask.answer == answer:
+                return ask
+        return None
+
     def work_out(self, scene: Scene, ask: Ask) -> tuple[str, str]:
         first, second = (is_a(kind) for kind in ask.about)
         a = b = 0
@@ -114,6 +133,12 @@ class Corners(Reasoning):
     def options(self, world: World, ask: Ask) -> list[str]:
         return [str(total) for total in CORNER_SUMS]
 
+    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
+        if any(thing.shape not in CORNERS for thing in scene):
+            return None
+        ask = Ask("How many corners do the objects have together?", "")
+        return answered(self, world, scene, ask)
+
     def work_out(self, scene: Scene, ask: Ask) -> tuple[str, str]:
         total, steps = 0, []
         for thing in scene:
@@ -125,6 +150,12 @@ class Corners(Reasoning):
 
 
 REASONING: tuple[Reasoning, ...] = (CountOf(), Compare(), Corners())
+
+
+def answered(template: Reasoning, world: World, scene: Scene, ask: Ask) -> Ask | None:
+    """The question with the answer that the scene gives it, if that is one it can have."""
+    _, answer = template.work_out(scene, ask)
+    return replace(ask, answer=answer) if answer in template.options(world, ask) else None
 
 
 def plural(kind: str) -> str:
