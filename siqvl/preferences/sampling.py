@@ -108,7 +108,7 @@ def draw(
     count, longest = uniform.shape
     samples = count // len(batch["input_ids"])
     uniform = uniform.to(model.device)
-    ends = torch.tensor(list(end_ids), device=model.device)
+    ends = torch.tensor(list(end_ids), dtype=torch.long, device=model.device)
     written = torch.zeros(count, longest, dtype=torch.long, device=model.device)
     lengths = torch.full((count,), longest, device=model.device)
     ended = torch.zeros(count, dtype=torch.bool, device=model.device)
