@@ -1,8 +1,8 @@
 """What a benchmark gives away without looking at the picture, and without any model.
 
 Three guessers answer every question, so that a model can be compared with them one by one:
-`majority` always says the same; `question_only` says what was most often right for the very same
-question; `random_choice` takes one of the options blindly.
+`majority` always says the same; `question_only` reads the question with its options, and says what
+was most often right for the very same one; `random_choice` takes one of the options blindly.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def floor_answers(
     found["majority"] = [(constant, _score(scorer, constant, row)) for row in rows]
     if learnt:
         known = {question: _most_frequent(answers) for question, answers in by_question.items()}
-        guesses = [known.get(row["question"], constant) for row in rows]
+        guesses = [
+            _option(row, (by_question.get(row["question"]), learnt), scorer)
+            or known.get(row["question"], constant)
+            for row in rows
+        ]
         found["question_only"] = [
             (guess, _score(scorer, guess, row)) for guess, row in zip(guesses, rows, strict=True)
         ]
@@ -69,6 +73,17 @@ def _right(row: Row, scorer: Scorer) -> list[str]:
     if scorer.name == "choice" and answer in row["choices"]:
         return [answer, letters(len(row["choices"]))[row["choices"].index(answer)]]
     return [answer]
+
+
+def _option(row: Row, learnt: Iterable[Counter[str] | None], scorer: Scorer) -> str:
+    """Of a row's options the one most often right, in the first counts that know any; or empty."""
+    options = list(row["choices"])
+    if scorer.name == "choice":
+        options += letters(len(options))
+    for counts in learnt:
+        if possible := Counter({one: counts[one] for one in options if counts and counts[one]}):
+            return _most_frequent(possible)
+    return ""
 
 
 def _best_constant(rows: Sequence[Row], scorer: Scorer) -> str:

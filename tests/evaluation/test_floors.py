@@ -47,6 +47,18 @@ def test_annotators_are_one_vote_a_question() -> None:
     assert found["question_only"] == [("cat", 1.0)]  # a tie of one each: alphabetical
 
 
+def test_question_only_says_nothing_that_is_no_option() -> None:
+    training = [row("a?", "9")] * 3 + [row("a?", "2")] * 2 + [row("b?", "7")] * 5
+    rows = [
+        row("a?", "2", choices=["1", "2"]),  # `9` was right more often, but is none of these
+        row("a?", "1", choices=["1", "7"]),  # neither was right for this question; `7` for another
+        row("c?", "1", choices=["1", "3"]),  # nothing is known of these: the constant
+    ]
+    found = floor_answers(rows, training, EXACT)
+    assert found["majority"] == [("7", 0), ("7", 0), ("7", 0)]
+    assert found["question_only"] == [("2", 1), ("7", 0), ("7", 0)]
+
+
 def test_ties_do_not_depend_on_the_order_of_training_rows() -> None:
     training = [row("a?", "red"), row("a?", "blue")]
     rows = [row("a?", "red")]
