@@ -48,7 +48,8 @@ def test_a_partly_right_answer_is_neither() -> None:
     question = QUESTION | {"answers": ["cat"]}
     (found,) = judge([Completion("car", True)], question, settings(scorer="anls"))
     assert found.score == pytest.approx(2 / 3)
-    assert not found.right and not found.wrong
+    assert not found.right
+    assert not found.wrong
 
 
 def test_right_meets_wrong_and_nothing_else() -> None:
