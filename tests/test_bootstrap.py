@@ -4,28 +4,29 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
+from transformers import AutoTokenizer
 
-from siqvl.bootstrap.corpus import text_row
+from siqvl.bootstrap.corpus import MIXED, SHORT, text_row
 from siqvl.bootstrap.tokenizer import SPECIAL_TOKENS, train_tokenizer
-from siqvl.bootstrap.tower import NOTHING, corner_features, scene_batch
+from siqvl.bootstrap.tower import CORNER_OF, NOTHING, scene_batch
+from siqvl.bootstrap.words import lines
 from siqvl.data.shapes.scenes import COLORS, HELD_OUT, SHAPES
 
 BASE = Path(__file__).parent.parent / "recipes" / "tiny_base"
 
 
-def test_corner_features_are_means_of_quadrants() -> None:
-    grid = torch.zeros(4, 4)
-    grid[:2, :2], grid[:2, 2:], grid[2:, :2], grid[2:, 2:] = 1, 2, 3, 4
-    grid[0, 0] += 4  # its quadrant's mean rises by one
-    assert corner_features(grid.view(1, 16, 1)).flatten().tolist() == [2, 2, 3, 4]
+def test_patches_are_told_the_corner_they_lie_in() -> None:
+    rows = [CORNER_OF[start : start + 8] for start in range(0, 64, 8)]
+    assert rows[0] == rows[3] == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert rows[4] == rows[7] == [2, 2, 2, 2, 3, 3, 3, 3]
 
 
 def test_labels_say_what_is_drawn() -> None:
     pictures, labels = scene_batch("train", seed=0, step=0, size=32)
     for picture, corners in zip(pictures, labels, strict=True):
-        for cell, (color, shape) in enumerate(corners):
+        for cell, (color, shape, told) in enumerate(corners):
+            assert told == cell
             center = (16 + 32 * (cell % 2), 16 + 32 * (cell // 2))
             red, green, blue = picture.getpixel(center)
             if (color, shape) == (NOTHING, NOTHING):
@@ -40,8 +41,8 @@ def test_labels_say_what_is_drawn() -> None:
 
 
 def test_the_corpus_is_deterministic_and_never_shows_a_held_out_pair() -> None:
-    rows = [text_row(index, seed=3) for index in range(400)]
-    assert rows == [text_row(index, seed=3) for index in range(400)]
+    rows = [text_row(index, 3, MIXED) for index in range(400)]
+    assert rows == [text_row(index, 3, MIXED) for index in range(400)]
     text = json.dumps(rows)
     for look in HELD_OUT:
         assert str(look) not in text
@@ -55,6 +56,27 @@ def test_the_tokenizer_encodes_anything_and_keeps_control_tokens_whole() -> None
     for token in SPECIAL_TOKENS:
         assert len(tokenizer(token)["input_ids"]) == 1
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
+
+
+def test_rows_ask_several_questions_once_each_and_steps_only_where_they_belong() -> None:
+    for kinds, stepwise in ((SHORT, False), (MIXED, True)):
+        rows = [text_row(index, 0, kinds) for index in range(200)]
+        text = json.dumps(rows)
+        assert ("step by step" in text) == stepwise
+        for row in rows:
+            said = [turn["content"] for turn in row["prompt"] if turn["role"] == "user"]
+            assert said[0].startswith("Picture: ")
+            asked = [said[0].split("\n")[1], *(text.split("\n")[0] for text in said[1:])]
+            assert len(set(asked)) == len(asked) == 3
+
+
+def test_the_shipped_tokenizer_knows_words_that_the_world_has_not() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(BASE / "language")
+    for text, most in (("user", 1), ("assistant", 1), (" the largest number of sides", 5)):
+        assert len(tokenizer(text)["input_ids"]) <= most
+    words = {line.strip() for line in lines()}
+    whole = sum(len(tokenizer(f" {word}")["input_ids"]) == 1 for word in words)
+    assert whole > 0.8 * len(words)
 
 
 def test_the_shipped_weights_are_small_safetensors() -> None:

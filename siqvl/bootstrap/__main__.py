@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from siqvl.bootstrap.corpus import text_row
+from siqvl.bootstrap.corpus import MIXED, text_row
 from siqvl.bootstrap.language import train_language
 from siqvl.bootstrap.tokenizer import train_tokenizer
 from siqvl.bootstrap.tower import image_processor, train_tower
+from siqvl.bootstrap.words import lines
 
 PARTS = ("vision", "language")
 TOKENIZER_ROWS = 4000
@@ -20,10 +21,11 @@ TOKENIZER_ROWS = 4000
 @click.option("--out", type=click.Path(path_type=Path), default="recipes/tiny_base")
 @click.option("--part", type=click.Choice(PARTS), multiple=True, default=PARTS)
 @click.option("--seed", default=0)
-@click.option("--vocabulary", default=640, help="tokens, special ones included")
+@click.option("--vocabulary", default=1024, help="tokens, special ones included")
 @click.option("--tower-steps", default=600)
-@click.option("--language-steps", default=2500)
-@click.option("--batch-size", default=64)
+@click.option("--language-steps", default=4000)
+@click.option("--tower-batch", default=64, help="pictures a step")
+@click.option("--language-batch", default=32, help="rows a step")
 def main(
     out: Path,
     part: tuple[str, ...],
@@ -31,11 +33,12 @@ def main(
     vocabulary: int,
     tower_steps: int,
     language_steps: int,
-    batch_size: int,
+    tower_batch: int,
+    language_batch: int,
 ) -> None:
     """Train the tiny base parts and save each as an ordinary Hugging Face directory."""
     if "vision" in part:
-        tower, scores = train_tower(seed, tower_steps, batch_size)
+        tower, scores = train_tower(seed, tower_steps, tower_batch)
         tower.save_pretrained(out / "vision")
         image_processor().save_pretrained(out / "vision")
         _write_scores(out / "vision", scores._asdict())
@@ -43,23 +46,23 @@ def main(
         from siqvl.model.assemble import chat_template
         from siqvl.model.processing import SiQVLProcessor
 
-        rows = (text_row(index, seed) for index in range(TOKENIZER_ROWS))
+        rows = (text_row(index, seed, MIXED) for index in range(TOKENIZER_ROWS))
         texts = (
             message["content"] for row in rows for message in row["prompt"] + row["completion"]
         )
-        tokenizer = train_tokenizer(texts, vocabulary)
+        tokenizer = train_tokenizer([*texts, *lines()], vocabulary)
         processor = SiQVLProcessor(
             image_processor=image_processor(),
             tokenizer=tokenizer,
             num_image_tokens=1,  # no picture is encoded here
             chat_template=chat_template(""),
         )
-        model, accuracy = train_language(
-            processor, len(tokenizer), seed, language_steps, batch_size
+        model, answers_right = train_language(
+            processor, len(tokenizer), seed, language_steps, language_batch
         )
         model.save_pretrained(out / "language")
         tokenizer.save_pretrained(out / "language")
-        _write_scores(out / "language", {"answer_token_accuracy": accuracy})
+        _write_scores(out / "language", answers_right)
 
 
 def _write_scores(directory: Path, scores: dict[str, float]) -> None:

@@ -1,38 +1,59 @@
 """Text about the generated world, for a language model that has not seen a picture yet.
 
-The picture is given in words (`Picture: a red circle at the top left.`), the rest of a row is what
-the training stages will ask about real pictures. The order of objects in the words is shuffled, so
-that the model learns to look them up rather than to copy in place.
+The picture is given in words (`Picture: a red circle at the top left.`), followed by several
+questions of the kinds that the training stages ask about real pictures. The order of objects in the
+words is shuffled, so that the model learns to look them up rather than to copy in place.
 """
 
 from __future__ import annotations
 
 import random
 
-from siqvl.data.schema import REASONING_PROMPT, Row, reasoned_answer, sft_row
-from siqvl.data.shapes.questions import VQA, Caption, find_scene
+from siqvl.data.schema import REASONING_PROMPT, Message, Row, message, reasoned_answer, sft_row
+from siqvl.data.shapes.questions import VQA, Ask, Caption, Template
 from siqvl.data.shapes.reasoning import REASONING, Reasoning
-from siqvl.data.shapes.scenes import Scene, World, caption
+from siqvl.data.shapes.scenes import CELLS, Scene, World, caption, place
 
-#: Share of each kind of row. Half of the multi-step questions get written steps.
-KINDS = {"caption": 0.25, "vqa": 0.4, "reasoning": 0.25, "reasoning_direct": 0.1}
+#: Share of each kind of question: first those with short answers, in which finding things is
+#: learnt; then written steps as well, whose many tokens would drown the others from the start.
+SHORT = {"caption": 0.1, "vqa": 0.65, "reasoning_direct": 0.25}
+MIXED = {"caption": 0.1, "vqa": 0.45, "reasoning_direct": 0.15, "reasoning": 0.3}
+QUESTIONS = 3  # about a picture
 
 
-def text_row(index: int, seed: int) -> Row:
-    """Row `index` of the corpus; scenes of the train split only."""
+def text_row(index: int, seed: int, kinds: dict[str, float], *, questions: int = QUESTIONS) -> Row:
+    """Row `index` of the corpus: a scene of the train split in words, and questions about it."""
     rng = random.Random(f"siqvl bootstrap text/{seed}/{index}")
-    kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
     world = World("train")
-    template = {"caption": Caption(), "vqa": rng.choice(VQA)}.get(kind) or rng.choice(REASONING)
-    ask, scene = find_scene(template, world, rng)
-    question, completion = ask.question, ask.answer
-    if kind == "reasoning":
+    while True:
+        scene = place(rng, [world.pick(rng) for _ in range(rng.randint(1, len(CELLS)))])
+        if world.owns(scene):
+            break
+    turns: list[Message] = []
+    asked: set[str] = set()
+    while len(turns) < 2 * questions:
+        kind = rng.choices(list(kinds), weights=list(kinds.values()))[0]
+        template = {"caption": Caption(), "vqa": rng.choice(VQA)}.get(kind) or rng.choice(REASONING)
+        ask = template.ask_about(rng, world, scene)
+        if ask and ask.question not in asked:
+            asked.add(ask.question)
+            turns += _turn(template, ask, scene, reasoned=kind == "reasoning")
+    words = caption(tuple(rng.sample(scene, len(scene))))
+    turns[0] = message("user", f"Picture: {words}.\n{turns[0]['content']}")
+    return sft_row(
+        f"text/{seed}-{index}",
+        [],
+        turns[:-1],
+        turns[-1:],
+        source="bootstrap/text",
+        type=f"{template.name}, in steps" if kind == "reasoning" else template.name,
+    )
+
+
+def _turn(template: Template, ask: Ask, scene: Scene, *, reasoned: bool) -> list[Message]:
+    question, answer = ask.question, ask.answer
+    if reasoned:
         assert isinstance(template, Reasoning)
         question += REASONING_PROMPT
-        completion = reasoned_answer(*template.work_out(scene, ask))
-    prompt = f"Picture: {_shuffled(scene, rng)}.\n{question}"
-    return sft_row(f"text/{seed}-{index}", [], prompt, completion, source="bootstrap/text")
-
-
-def _shuffled(scene: Scene, rng: random.Random) -> str:
-    return caption(tuple(rng.sample(scene, len(scene))))
+        answer = reasoned_answer(*template.work_out(scene, ask))
+    return [message("user", question), message("assistant", answer)]

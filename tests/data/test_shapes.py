@@ -171,6 +171,22 @@ def test_rejected_completions_are_wrong_in_the_same_form():
         assert chosen.rpartition("Answer:")[2] != rejected.rpartition("Answer:")[2]
 
 
+def test_direct_and_reasoned_questions_have_the_same_ids():
+    ids = [
+        [
+            row["id"]
+            for row in sources.rows(
+                Source(kind="shapes", subsets=[family], split="test", max_samples=20),
+                RowKind.EVALUATION,
+                3,
+            )
+        ]
+        for family in ("reasoning", "reasoning_direct")
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 20
+
+
 def test_direct_and_reasoned_rows_ask_the_same_about_the_same_picture():
     found = {}
     for family in ("reasoning", "reasoning_direct"):

@@ -53,7 +53,7 @@ class CountOf(Reasoning):
         wanted, tally, steps = is_a(ask.about[0]), 0, []
         for thing in scene:
             tally += wanted(thing.look)
-            steps.append(f"{thing.look}: {tally}")
+            steps.append(f"{thing.look}: {'yes' if wanted(thing.look) else 'no'}, {tally}")
         return "; ".join(steps) + ".", str(tally)
 
 
@@ -105,7 +105,8 @@ class Compare(Reasoning):
         steps = []
         for thing in scene:
             a, b = a + first(thing.look), b + second(thing.look)
-            steps.append(f"{thing.look}: {a} {b}")
+            which = "first" if first(thing.look) else "second" if second(thing.look) else "neither"
+            steps.append(f"{thing.look}: {which}, {a} {b}")
         sign, answer = (">", "more") if a > b else ("<", "fewer") if a < b else ("=", "same")
         return f"{'; '.join(steps)}. {a} {sign} {b}.", answer
 

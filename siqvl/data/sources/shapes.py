@@ -83,7 +83,8 @@ def shapes_row(
         # every answer that looks possible, also those of combinations that are never shown
         choices = template.options(World("heldout") if split != "heldout" else world, ask)
         return evaluation_row(
-            row_id,
+            # of the same id however it is to be answered, so that two ways can be compared in pairs
+            f"shapes/{split}/{stream}/{seed}-{index:06d}",
             images,
             ask.question,
             [ask.answer],
