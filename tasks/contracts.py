@@ -1,7 +1,8 @@
 """What passes between tasks.
 
 Every artifact is a directory with a manifest, so that it can be judged without loading it:
-`PreparedData` (`manifest.json`), `Checkpoint` (`siqvl.json`), `EvalReport` (`scores.json`).
+`PreparedData` (`manifest.json`), `Checkpoint` (`siqvl.json`), `EvalReport` (`scores.json`),
+`PipelineReport` (`gates.json`).
 The recipe travels with every call; its default is the tiny one, so each task runs with no argument
 but its inputs.
 """
@@ -22,6 +23,7 @@ from siqvl.training.checkpoints import read_card
 PreparedData = FlyteDirectory
 Checkpoint = FlyteDirectory
 EvalReport = FlyteDirectory
+PipelineReport = FlyteDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Recipe.load(ROOT / "recipes" / "tiny.yaml")

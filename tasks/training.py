@@ -23,9 +23,11 @@ def train(
     checkpoint: Checkpoint | None = None,
 ) -> Checkpoint:
     """Train one stage inside its MLflow run and hand its checkpoint on."""
-    out = workspace(recipe, run) / "checkpoints" / stage.value
+    # The control of stage 1 goes beside stage 1 itself.
+    name = stage.value + ("-random_tower" if recipe.model.random_tower else "")
+    out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local_if_given(checkpoint)
-    with stage_run(recipe, stage.value, run.parent, {"siqvl.stage": stage.value}) as log:
+    with stage_run(recipe, name, run.parent, {"siqvl.stage": stage.value}) as log:
         card = train_stage(stage, recipe, data=rows, checkpoint=parent, output=out, log=log)
         log.metrics(card.metrics)
         log.artifact(out, "checkpoint")

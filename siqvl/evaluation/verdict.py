@@ -145,8 +145,9 @@ def span(interval: tuple[float, float]) -> str:
 def required(above: float | None, below: float | None) -> str:
     """`above 0`, `below +2.5`, or both, in percentage points."""
     bounds = (("above", above), ("below", below))
-    return " and ".join(f"{word} {_bound(bound)}" for word, bound in bounds if bound is not None)
+    return " and ".join(f"{word} {bound_points(bound)}" for word, bound in bounds if bound is not None)
 
 
-def _bound(share: float) -> str:
+def bound_points(share: float) -> str:
+    """A bound in percentage points, as few digits as it has: `0`, `−1`, `+2.5`."""
     return f"{100 * share:+.4g}".replace("-", "−") if share else "0"

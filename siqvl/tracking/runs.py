@@ -26,6 +26,7 @@ DEFAULT_STORE = "sqlite:///mlflow.db"
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 #: MLflow refuses longer parameter values and larger batches.
 MAX_PARAM_LENGTH = 6000
+MAX_TAG_LENGTH = 8000
 MAX_BATCH = 100
 
 
@@ -54,6 +55,13 @@ class RunLog:
         ]
         for start in range(0, len(flat), MAX_BATCH):
             client(self.uri).log_batch(self.run_id, params=flat[start : start + MAX_BATCH])
+
+    def tags(self, values: dict[str, str]) -> None:
+        """Set tags; those that are there already take the new value."""
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(_key(name), value[:MAX_TAG_LENGTH]) for name, value in values.items()]
+        client(self.uri).log_batch(self.run_id, tags=tags)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy a file, or the content of a directory, to the run's artifacts."""
@@ -133,15 +141,20 @@ def stage_run(
     A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
     """
     log = start_run(recipe, name, parent=parent, tags=tags)
-    try:
+    with failure_ends(log, *([RunLog(log.uri, parent)] if parent else [])):
         yield log
-    except BaseException as error:
-        status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
-        end_run(log, status)
-        if parent:
-            end_run(RunLog(log.uri, parent), status)
-        raise
     end_run(log, "FINISHED")
+
+
+@contextmanager
+def failure_ends(*logs: RunLog) -> Iterator[None]:
+    """Close the runs as FAILED or KILLED when what is inside fails; leave them open otherwise."""
+    try:
+        yield
+    except BaseException as error:
+        for log in logs:
+            end_run(log, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,8 +11,8 @@ from typing import Any
 from siqvl.errors import UserError
 
 HISTORY = "history.json"
-#: One logging step: `step` (optimizer steps), `loss`, `learning_rate`, `grad_norm`, …; a figure that
-#: was not finite is None.
+#: One logging step: `step` (optimizer steps), `loss`, `learning_rate`, `grad_norm`, …; None for a
+#: figure that was not finite.
 Logged = dict[str, float | None]
 
 

@@ -1,0 +1,95 @@
+"""What a pipeline found out: its gates judged, the stage table, and one page with all of it.
+
+Everything is kept before anybody may stop at a failed gate, see `tasks/promotion.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flytekit import task
+
+from siqvl.evaluation.gate import judge
+from siqvl.evaluation.scores import Scores, stage_table
+from siqvl.evaluation.verdict import Verdict, gate_table, summary, write_verdicts
+from siqvl.recipe import Recipe
+from siqvl.report.page import PAGE, write_page
+from siqvl.tracking.runs import RunLog, failure_ends, tracking_uri
+from tasks.contracts import (
+    Checkpoint,
+    EvalReport,
+    PipelineReport,
+    PipelineRun,
+    PreparedData,
+    local,
+    workspace,
+)
+from tasks.decks import show
+from tasks.resources import light
+
+STAGES_TABLE = "stages.txt"
+
+
+@task(**light(), enable_deck=True, deck_fields=())
+def pipeline_report(
+    recipe: Recipe,
+    run: PipelineRun,
+    checkpoints: list[Checkpoint],
+    reports: list[EvalReport],
+    control: list[EvalReport],
+    benchmarks: PreparedData,
+) -> PipelineReport:
+    """Judge the recipe's gates and keep what people look at.
+
+    Args:
+        checkpoints: the stages, in order.
+        reports: their evaluations, in order.
+        control: the evaluation of stage 1 behind a random tower, or nothing.
+        benchmarks: their pictures, for the page.
+    """
+    log = RunLog(tracking_uri(recipe), run.run_id)
+    out = workspace(recipe, run) / "report"
+    out.mkdir(parents=True, exist_ok=True)
+    with failure_ends(log):
+        scored = [local(report) for report in [*reports, *control]]
+        verdicts = judge(recipe.evaluation.gates, scored)
+        write_verdicts(verdicts, out)
+        tables = _tables([Scores.read(report) for report in scored], verdicts)
+        (out / STAGES_TABLE).write_text(tables + "\n", encoding="utf-8")
+        write_page(
+            recipe,
+            out,
+            run=run.name,
+            checkpoints=[local(checkpoint) for checkpoint in checkpoints],
+            reports=scored,
+            benchmarks=local(benchmarks),
+            verdicts=verdicts,
+        )
+        _log(log, [Scores.read(local(report)) for report in reports], verdicts, out)
+    show("pipeline", out / PAGE)
+    print(f"\n{tables}\n\nreport: {out / PAGE}\n")
+    return PipelineReport(str(out))
+
+
+def _tables(scores: list[Scores], verdicts: list[Verdict]) -> str:
+    """Every stage on every benchmark, then every gate."""
+    gates = [gate_table(verdicts)] if verdicts else []
+    return "\n\n".join([stage_table(scores), *gates, summary(verdicts)])
+
+
+def _log(log: RunLog, scores: list[Scores], verdicts: list[Verdict], out: Path) -> None:
+    for step, report in enumerate(scores, start=1):
+        log.metrics(report.metrics(), step=step)  # one step a stage: the curve shows the climb
+    for number, verdict in enumerate(verdicts, start=1):
+        gate = f"gate/{number:02d}"
+        log.tags({f"siqvl.{gate.replace('/', '.')}": verdict.sentence})
+        values = {f"{gate}/passed": float(verdict.passed)}
+        if verdict.difference is not None and verdict.interval is not None:
+            values |= {
+                f"{gate}/difference": verdict.difference,
+                f"{gate}/difference_low": verdict.interval[0],
+                f"{gate}/difference_high": verdict.interval[1],
+            }
+        log.metrics(values)
+    for file in sorted(out.iterdir()):
+        log.artifact(file)
