@@ -62,6 +62,8 @@ WORLD: dict[str, tuple[tuple[str, ...], dict[Stage, float], dict[str, float]]] =
     ),
 }
 CONTROL = {"vqa": 0.262}
+#: First and last loss and logged steps of every stage.
+LOSSES = [(4.6, 0.55, 60), (1.4, 0.06, 900), (0.9, 0.22, 70), (0.69, 0.31, 40)]
 #: Type -> a question, its right answer and a wrong one.
 ASKED = {
     "color": ("what color is the square?", "red", "yellow"),
@@ -248,16 +250,15 @@ def _difficulty(
     name: str, player: str, stage: Stage, rows: list[dict[str, Any]]
 ) -> list[tuple[dict[str, Any], float]]:
     """A question is about as hard for every stage, which is why pairing pays."""
-    shared = np.random.default_rng(sum(map(ord, player.replace("picture", "")))).permutation(
-        len(rows)
-    )
+    seed = sum(map(ord, player.replace("picture", "")))
+    shared = np.random.default_rng(seed).permutation(len(rows))
     noise = np.random.default_rng(list(Stage).index(stage)).normal(0, 0.04, len(rows))
     ranks = np.argsort(np.argsort(shared / len(rows) + noise))
     return [(row, rank / len(rows)) for row, rank in zip(rows, ranks, strict=True)]
 
 
 def _prediction(name: str, player: str, row: dict[str, Any], score: float) -> dict[str, Any]:
-    answer = row["answer"] if score else WRONG[row["type"]]
+    answer = row["answer"] if score else row["wrong"]
     reasoned = name == "multistep-reasoned" and player == "picture"
     steps = "top left: a red circle. top right: a blue square. 2 and 3 make 5.\nAnswer: "
     return {
@@ -328,19 +329,8 @@ def _checkpoint(out: Path, stage: Stage, recipe: Recipe) -> Path:
     (out / CARD).write_text(card.model_dump_json())
     (out / "model.safetensors").touch()
     rng = random.Random(number)
-    start, end, length = [(4.6, 0.55, 60), (1.4, 0.06, 900), (0.9, 0.22, 70), (0.69, 0.31, 40)][
-        number
-    ]
-    write_history(
-        [
-            {
-                "step": 10 * step,
-                "loss": (end + (start - end) * math.exp(-5 * step / length))
-                * rng.uniform(0.85, 1.15),
-                "learning_rate": 1e-3,
-            }
-            for step in range(1, length + 1)
-        ],
-        out,
-    )
+    start, end, length = LOSSES[number]
+    losses = [end + (start - end) * math.exp(-5 * step / length) for step in range(length)]
+    noisy = [loss * rng.uniform(0.85, 1.15) for loss in losses]
+    write_history([{"step": 10 * n, "loss": loss} for n, loss in enumerate(noisy, start=1)], out)
     return out

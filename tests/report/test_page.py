@@ -142,23 +142,18 @@ def test_the_headline_says_what_became_of_it(made: Made, tmp_path: Path) -> None
 def test_a_gate_that_was_not_tested_says_why(made: Made, tmp_path: Path) -> None:
     verdicts = judge(made.recipe.evaluation.gates, made.reports)  # without the control
     text = Checked(written(made, tmp_path, verdicts)).text
-    assert (
-        "Not tested: there is no evaluation of projector alignment behind a random tower." in text
-    )
+    reason = "there is no evaluation of projector alignment behind a random tower"
+    assert f"Not tested: {reason}." in text
 
 
 def test_outcomes_are_words_too(made: Made, page: str) -> None:
     text = Checked(page).text
     assert text.count("right answer") == made.recipe.evaluation.report_pictures
     # 12 questions of all four stages, 12 of the last two
-    assert (
-        len(
-            re.findall(
-                r"class=\"mark (?:good|bad)\"><svg[^>]*><use[^>]*/></svg>(right|wrong)<", page
-            )
-        )
-        == 72
-    )
+    marks = re.findall(r'class="mark (good|bad)"><svg.*?</svg>(\w+)<', page)
+    answers = [mark for mark in marks if mark[1] in ("right", "wrong")]
+    assert set(answers) == {("good", "right"), ("bad", "wrong")}
+    assert len(answers) == 12 * 4 + 12 * 2
 
 
 def test_pictures_are_those_of_the_rows(made: Made, page: str) -> None:
@@ -180,7 +175,7 @@ def test_texts_cannot_become_markup(tmp_path: Path) -> None:
 
     def poison(rows: list[dict]) -> None:
         for row in rows:
-            row |= {"question": evil, "answer": evil, "type": row["type"] + evil}
+            row |= {"question": evil, "answer": evil, "wrong": evil, "type": row["type"] + evil}
 
     made = make_pipeline(tmp_path, questions=12, edit=poison)
     claim = {"claim": evil}
