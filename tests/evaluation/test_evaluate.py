@@ -1,87 +1,215 @@
 """An evaluation from prepared questions to stored scores."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.evaluation.answer import answer, prompt_item
-from siqvl.evaluation.benchmarks import prepare_benchmarks
-from siqvl.evaluation.evaluate import evaluate
-from siqvl.evaluation.metrics import exact_match
-from siqvl.evaluation.scores import Scores, stage_table
-from siqvl.model.assemble import load_checkpoint
+from siqvl.evaluation.benchmarks import read_floors
+from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
+from siqvl.evaluation.predictions import read_predictions
+from siqvl.evaluation.scores import Scores
 from siqvl.recipe import Recipe, Stage
 
 
 @pytest.fixture(scope="module")
-def benchmarks(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("benchmarks")
-    prepare_benchmarks(trained.recipe, folder)
-    return folder
+def report(
+    asking: Recipe, rows: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    out = tmp_path_factory.mktemp("evaluated") / "report"
+    assert evaluate(asking, checkpoint=checkpoint, data=rows, out=out) == Scores.read(out)
+    assert [path.name for path in out.parent.iterdir()] == ["report"], "answers were left behind"
+    return out
 
 
-def test_scores_are_the_mean_of_the_stored_predictions(
-    trained, benchmarks: Path, tmp_path: Path
+def scores_of(report: Path, benchmark: str, player: str) -> list[float]:
+    table = read_predictions(report, benchmark).to_pylist()
+    return [row["score"] for row in table if row["player"] == player]
+
+
+def test_scores_are_means_of_the_stored_predictions(report: Path) -> None:
+    stored = Scores.read(report)
+    assert [score.benchmark for score in stored.scores] == ["asked", "reasoned", "letters", "pairs"]
+    assert not stored.random_tower
+    for score in stored.scores:
+        assert score.questions == 12
+        own = scores_of(report, score.benchmark, "picture")
+        for player, result in score.players.items():
+            values = scores_of(report, score.benchmark, player)
+            assert len(values) == 12
+            assert result.mean == pytest.approx(sum(values) / 12)
+            assert result.interval[0] <= result.mean <= result.interval[1]
+            if player == "picture":
+                continue
+            lead = score.lead[player]
+            differences = [one - other for one, other in zip(own, values, strict=True)]
+            assert lead.mean == pytest.approx(sum(differences) / 12)
+            assert lead.interval[0] <= lead.mean <= lead.interval[1]
+        assert score.lead.keys() == score.players.keys() - {"picture"}
+        for name, kind in score.types.items():
+            table = read_predictions(report, score.benchmark).to_pylist()
+            values = [
+                row["score"] for row in table if (row["type"], row["player"]) == (name, "picture")
+            ]
+            assert kind.questions == len(values)
+            assert kind.players["picture"].mean == pytest.approx(np.mean(values))
+        assert sum(kind.questions for kind in score.types.values()) == 12
+
+
+def test_who_plays_is_who_can(report: Path) -> None:
+    stored = {score.benchmark: score.players.keys() for score in Scores.read(report).scores}
+    floors = {"majority", "question_only", "random_choice"}
+    both = {"picture", "no_picture", "other_picture"}
+    assert stored["asked"] == both | floors
+    assert stored["reasoned"] == {"picture", "no_picture"} | (floors - {"question_only"})
+    assert stored["letters"] == both | (floors - {"question_only"})
+    assert stored["pairs"] == both
+
+
+def test_predictions_say_what_was_asked_and_scored(
+    report: Path, rows: Path, asking: Recipe
 ) -> None:
-    checkpoint = trained.checkpoint(Stage.VQA_SFT)
-    returned = evaluate(
-        trained.recipe, checkpoint=checkpoint, data=benchmarks, out=tmp_path / "report"
-    )
-    stored = Scores.read(tmp_path / "report")
-    assert stored == returned
-    rows = pq.read_table(tmp_path / "report" / "predictions.parquet").to_pylist()
-    (score,) = stored.scores
-    assert len(rows) == score.questions == 12
-    for row in rows:
-        assert row["correct"] == exact_match(row["answer"], row["answers"])
-        assert row["blind_correct"] == exact_match(row["blind_answer"], row["answers"])
-    assert score.accuracy == sum(row["correct"] for row in rows) / 12
-    assert score.blind == sum(row["blind_correct"] for row in rows) / 12
-    assert score.interval[0] <= score.accuracy <= score.interval[1]
-    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    assert page.count("<img") == 12
-    assert "http" not in page, "the page must not fetch anything"
-    assert "vqa_sft" in stage_table([stored])
+    dataset, _ = load_prepared(rows / "asked", RowKind.EVALUATION)
+    table = read_predictions(report, "asked").to_pylist()
+    first = dataset[0]
+    for row in (row for row in table if row["id"] == first["id"]):
+        assert row["question"] == first["question"]
+        assert row["answers"] == first["answers"]
+        assert row["choices"] == first["choices"]
+        assert row["type"] == json.loads(first["meta"])["template"]
+        assert row["margin"] is None
+    for row in table:
+        if row["player"] in {"picture", "no_picture", "other_picture"}:
+            assert row["answer"] == row["generation"]
+            assert row["score"] == float(row["answer"].lower() in row["answers"])
+    floors = read_floors(rows, asking.evaluation.benchmarks[0]).to_pylist()
+    stored = [row for row in table if row["player"] in {"majority", "question_only"}]
+    expected = [row for row in floors if row["player"] != "random_choice"]
+    assert [(r["id"], r["answer"], r["score"]) for r in stored] == [
+        (r["id"], r["answer"], r["score"]) for r in expected
+    ]
 
 
-def test_the_batch_changes_no_answer_and_blind_prompts_hold_no_image(
-    trained, benchmarks: Path
+def test_the_answer_of_a_chain_of_thought_comes_after_its_marker(report: Path) -> None:
+    table = read_predictions(report, "reasoned").to_pylist()
+    written = [row for row in table if row["player"] == "picture"]
+    assert any("Answer:" in row["generation"] for row in written)
+    for row in written:
+        _, found, rest = row["generation"].rpartition("Answer:")
+        assert row["answer"] == (rest.strip().rstrip(".") if found else "")
+
+
+def test_letters_and_pairs_are_scored_by_what_is_likelier(report: Path) -> None:
+    for row in read_predictions(report, "letters").to_pylist():
+        if row["player"] == "picture":
+            chosen = row["choices"]["ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(row["generation"])]
+            assert row["score"] == float(chosen in row["answers"])
+    for row in read_predictions(report, "pairs").to_pylist():
+        assert row["answers"] == row["choices"][:1]
+        assert row["score"] == float(row["margin"] > 0)
+        assert row["answer"] == row["choices"][row["margin"] < 0]
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_shards_give_the_report_of_one(
+    report: Path, asking: Recipe, rows: Path, checkpoint: Path, tmp_path: Path, shards: int
 ) -> None:
-    model, processor = load_checkpoint(trained.checkpoint(Stage.VQA_SFT))
-    dataset, _ = load_prepared(benchmarks / "vqa", RowKind.EVALUATION)
-    common = {"max_new_tokens": 5, "title": "test"}
-    together = answer(model, processor, dataset, batch_size=12, **common)
-    assert answer(model, processor, dataset, batch_size=1, **common) == together
-    assert answer(model, processor, dataset, batch_size=5, **common) == together
-    seen = prompt_item(dataset[0], processor, "", blind=False)
-    blind = prompt_item(dataset[0], processor, "", blind=True)
-    assert seen["input_ids"].count(processor.image_token_id) == processor.num_image_tokens
-    assert blind["input_ids"].count(processor.image_token_id) == 0
-    assert blind["images"] == []
+    inputs = {"checkpoint": checkpoint, "data": rows}
+    folders = [tmp_path / f"{shard}" for shard in range(shards)]
+    for shard, folder in enumerate(folders):
+        answer_shard(asking, **inputs, out=folder, shard=shard, shards=shards)
+    merge_answers(folders, asking, **inputs, out=tmp_path / "report")
+    for name in ("predictions.parquet", "scores.json", "report.html"):
+        assert (tmp_path / "report" / name).read_bytes() == (report / name).read_bytes()
+    with pytest.raises(UserError, match="is missing; run all shards"):
+        merge_answers(folders[1:], asking, **inputs, out=tmp_path / "half")
+    assert not (tmp_path / "half").exists()
 
 
-def test_an_unprepared_benchmark_is_one_line(trained, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no benchmark `vqa`"):
-        evaluate(
-            trained.recipe,
-            checkpoint=trained.checkpoint(Stage.VQA_SFT),
-            data=tmp_path,
+def test_answers_of_another_checkpoint_are_not_merged(
+    trained, asking: Recipe, rows: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    answer_shard(asking, checkpoint=checkpoint, data=rows, out=tmp_path / "answers")
+    with pytest.raises(UserError, match="holds no answers"):
+        merge_answers(
+            [tmp_path / "answers"],
+            asking,
+            checkpoint=trained.checkpoint(Stage.DPO),
+            data=rows,
             out=tmp_path / "report",
         )
+
+
+def test_an_evaluation_that_was_killed_asks_only_what_is_left(
+    report: Path, asking: Recipe, rows: Path, checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    from siqvl.evaluation.answer import Generation
+
+    inputs = {"checkpoint": checkpoint, "data": rows, "out": tmp_path / "report"}
+    answer, prompts = Generation.answer, []
+
+    def counted(self, batch, pictures):
+        if len(prompts) == 3:
+            raise KeyboardInterrupt
+        prompts.append(len(batch))
+        return answer(self, batch, pictures)
+
+    monkeypatch.setattr("siqvl.evaluation.predict.BATCHES", 1)
+    monkeypatch.setattr(Generation, "answer", counted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(asking, **inputs)
     assert not (tmp_path / "report").exists()
+    again = []
+
+    def recorded(self, batch, pictures):
+        again.append((self.benchmark.name, len(batch)))
+        return answer(self, batch, pictures)
+
+    monkeypatch.setattr(Generation, "answer", recorded)
+    evaluate(asking, **inputs)
+    whole = []
+    monkeypatch.setattr(
+        Generation,
+        "answer",
+        lambda *a: whole.append((a[0].benchmark.name, len(a[1]))) or answer(*a),
+    )
+    evaluate(asking, **{**inputs, "out": tmp_path / "whole"})
+    assert again == whole[3:]
+    for name in ("predictions.parquet", "scores.json"):
+        assert (tmp_path / "report" / name).read_bytes() == (report / name).read_bytes()
 
 
-def test_a_stage_without_benchmarks_is_one_line(trained, benchmarks: Path, tmp_path: Path) -> None:
-    content = trained.recipe.model_dump(mode="json")
-    content["evaluation"]["benchmarks"][0]["stages"] = ["dpo"]
-    with pytest.raises(UserError, match="scores no benchmark after stage `vqa_sft`"):
+def test_the_page_shows_samples_and_fetches_nothing(report: Path) -> None:
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 24
+    assert "http" not in page
+    table = pq.read_table(report / "predictions.parquet").to_pylist()
+    assert table[0]["question"] in page
+
+
+def test_an_unprepared_benchmark_is_one_line(
+    asking: Recipe, checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="holds no benchmark `asked`"):
+        evaluate(asking, checkpoint=checkpoint, data=tmp_path, out=tmp_path / "report")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stage_without_benchmarks_is_one_line(
+    asking: Recipe, rows: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    content = asking.model_dump(mode="json")
+    for benchmark in content["evaluation"]["benchmarks"]:
+        benchmark["stages"] = ["dpo"]
+    with pytest.raises(UserError, match="scores no benchmark after stage `cot_sft`"):
         evaluate(
             Recipe.model_validate(content),
-            checkpoint=trained.checkpoint(Stage.VQA_SFT),
-            data=benchmarks,
+            checkpoint=checkpoint,
+            data=rows,
             out=tmp_path / "report",
         )
