@@ -15,8 +15,10 @@ from tasks.cot_sft import cot_sft
 from tasks.data_prep import data_prep
 from tasks.dpo import dpo
 from tasks.evaluation import evaluation
-from tasks.pipeline_run import close_run, open_run
+from tasks.pipeline_report import pipeline_report
+from tasks.pipeline_run import open_run
 from tasks.projector_alignment import projector_alignment
+from tasks.promotion import promotion
 from tasks.vqa_sft import vqa_sft
 
 TRAINING = {
@@ -39,21 +41,32 @@ def recipe(
 def test_all_tasks_in_a_row(recipe: Recipe) -> None:
     run = open_run(recipe=recipe)
     benchmarks = data_prep(stage=Preparation.EVALUATION, recipe=recipe, run=run)
-    checkpoint, reports = None, []
+    checkpoints, reports = [], []
     for stage, task in TRAINING.items():
         data = data_prep(stage=Preparation(stage.value), recipe=recipe, run=run)
         inputs = {"data": data, "recipe": recipe, "run": run}
-        if checkpoint is not None:
-            inputs["checkpoint"] = checkpoint
+        if checkpoints:
+            inputs["checkpoint"] = checkpoints[-1]
         checkpoint = task(**inputs)
+        checkpoints.append(checkpoint)
         assert read_card(Path(checkpoint.path)).stage is stage
         reports.append(evaluation(checkpoint=checkpoint, data=benchmarks, recipe=recipe, run=run))
-    result = close_run(recipe=recipe, run=run, checkpoint=checkpoint, reports=reports)
+    report = pipeline_report(
+        recipe=recipe,
+        run=run,
+        checkpoints=checkpoints,
+        reports=reports,
+        control=[],
+        benchmarks=benchmarks,
+    )
+    result = promotion(recipe=recipe, run=run, checkpoint=checkpoints[-1], report=report)
 
-    assert Path(result.checkpoint.path) == Path(checkpoint.path)
+    assert Path(result.checkpoint.path) == Path(checkpoints[-1].path)
     assert result.mlflow_run == run.run_id
-    table = (Path(recipe.output_dir) / recipe.name / run.name / "stages.txt").read_text()
-    assert table.count("\n") == 2 + len(Stage)  # header, rule, one benchmark a stage
+    kept = Path(recipe.output_dir) / recipe.name / run.name / "report"
+    table, _, gates = (kept / "stages.txt").read_text().partition("\n\n")
+    assert table.count("\n") == 1 + len(Stage)  # header, rule, one benchmark a stage
+    assert gates == "nothing was tested: the recipe has no gates\n"
     scores = Scores.read(Path(reports[-1].path))
     assert scores.stage is Stage.DPO
     assert scores.scores[0].questions == 12

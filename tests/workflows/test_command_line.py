@@ -17,8 +17,17 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="session")
 def small_yaml(checkout: Path, small_recipe: Callable[..., Recipe]) -> Path:
+    content = small_recipe(checkout).model_dump(mode="json")
+    claim = {  # holds whatever two steps teach: the control is there to be compared with
+        "claim": "stage 1 is not wholly worse than its control",
+        "stage": "projector_alignment",
+        "benchmark": "vqa",
+        "over": {"random_tower": True},
+        "above": -1.01,
+    }
+    content["evaluation"] |= {"random_tower": True, "gates": [claim]}
     path = checkout / "recipes" / "small.yaml"
-    path.write_text(yaml.safe_dump(small_recipe(checkout).model_dump(mode="json")))
+    path.write_text(yaml.safe_dump(content))
     return path
 
 
@@ -36,7 +45,13 @@ def test_the_full_pipeline(pyflyte, checkout: Path, small_yaml: Path) -> None:
         assert re.search(rf"{stage}\s+vqa\s+12", printed)
     (run,) = (checkout / "outputs" / "tiny").iterdir()
     assert read_card(run / "checkpoints" / "dpo").stage is Stage.DPO
-    assert (run / "stages.txt").is_file()
+    kept = {path.name for path in (run / "report").iterdir()}
+    assert kept == {"stages.txt", "gates.json", "report.html"}
+    assert re.search(r"passed  stage 1 is not wholly worse than its control\s+12", printed)
+    assert re.search(r"promoted .*: the gate passed", printed)
+    control = read_card(run / "checkpoints" / "projector_alignment-random_tower")
+    assert control.recipe.model.random_tower
+    assert control.hash != read_card(run / "checkpoints" / "projector_alignment").hash
 
 
 @pytest.mark.integration

@@ -32,7 +32,10 @@ def test_register_compiles_every_entity_without_a_cluster(pyflyte, checkout: Pat
         assert f"Task: tasks.{task}.{task} " in printed
     for task in ("tasks.data_prep.prepare_shard", "tasks.data_prep.merge_shards"):
         assert f"Task: {task} " in printed
-    assert "Task: workflows.prepared_data.prepared_data " in printed
+    for task in ("preference_pairs", "pipeline_report", "promotion"):
+        assert f"Task: tasks.{task}.{task} " in printed
+    for dynamic in ("prepared_data", "evaluated", "random_tower"):
+        assert f"Task: workflows.{dynamic}.{dynamic} " in printed
 
 
 def test_tasks_run_in_the_named_image() -> None:

@@ -26,7 +26,7 @@ from siqvl.recipe import Recipe, Source, Stage
 from siqvl.training.checkpoints import CARD, CheckpointCard
 from siqvl.training.history import write_history
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 COLORS = {"red": "#d61e26", "blue": "#2654de", "green": "#18963e", "yellow": "#f6ca0e"}
 SHAPES = ("circle", "square", "triangle")
 VQA = ("color", "shape", "count", "where")
