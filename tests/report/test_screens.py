@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -54,9 +55,9 @@ def browser() -> str:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four stages on five benchmarks of 2,000 questions."""
+    """Four stages on five benchmarks."""
     folder = tmp_path_factory.mktemp("page")
-    made: Made = make_pipeline(folder, questions=2000)
+    made: Made = make_pipeline(folder, questions=400)
     reports = [*made.reports, made.control]
     write_page(
         made.recipe,
@@ -89,6 +90,7 @@ def look(browser: str, profile: Path, *arguments: str) -> str:
 def shoot(
     browser: str, page: Path, folder: Path, width: int, height: int, *extra: str
 ) -> Image.Image:
+    """The top of the page on a screen of this size, as grey values."""
     path = folder / f"{width}x{height}{'-dark' if DARK in extra else ''}.png"
     size = f"--window-size={width},{height}"
     look(browser, folder / "profile", size, f"--screenshot={path}", *extra, page.as_uri())
@@ -98,18 +100,42 @@ def shoot(
     return Image.open(path).convert("L")
 
 
+class Measured(NamedTuple):
+    """Of a page on a screen, in pixels; `cut` elements stand out at the right."""
+
+    width: int
+    height: int
+    cut: int
+    first: str
+
+
+def measure(browser: str, page: Path, folder: Path, width: int) -> Measured:
+    wrapper = folder / "measure.html"
+    wrapper.write_text(MEASURE.format(page=page.as_uri(), width=width))
+    printed = look(browser, folder / "profile", "--dump-dom", wrapper.as_uri())
+    found = re.search(r"width=(\d+) height=(\d+) cut=(\d+) ?(.*?)</p>", printed)
+    assert found, printed[-500:]
+    return Measured(int(found[1]), int(found[2]), int(found[3]), found[4])
+
+
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])
 def test_nothing_is_wider_than_the_screen(
     browser: str, page: Path, tmp_path: Path, width: int
 ) -> None:
-    wrapper = tmp_path / "measure.html"
-    wrapper.write_text(MEASURE.format(page=page.as_uri(), width=width))
-    printed = look(browser, tmp_path / "profile", "--dump-dom", wrapper.as_uri())
-    measured = re.search(r"width=(\d+) height=(\d+) cut=(\d+) ?(.*?)</p>", printed)
-    assert measured, printed[-500:]
-    assert int(measured[1]) == width
-    assert int(measured[3]) == 0, measured[4]
-    assert int(measured[2]) > 3000
+    measured = measure(browser, page, tmp_path, width)
+    assert measured.width == width
+    assert measured.cut == 0, measured.first
+    assert measured.height > 3000
+
+
+def test_what_is_too_wide_would_be_seen(browser: str, page: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.html"
+    content = page.read_text(encoding="utf-8")
+    wide.write_text(content.replace("<footer>", '<p style="width: 900px">wide</p><footer>'))
+    measured = measure(browser, wide, tmp_path, 360)
+    assert measured.width > 360
+    assert measured.cut == 1
+    assert "wide" in measured.first
 
 
 def bands(image: Image.Image, count: int) -> list[float]:
