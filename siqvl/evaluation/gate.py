@@ -42,15 +42,15 @@ def judge(gates: Sequence[Gate], reports: Sequence[Path]) -> list[Verdict]:
 
 def _judge(gate: Gate, found: dict[Model, Path]) -> Verdict:
     side, rival = _sides(gate)
+    comparison: Comparison | None = None
     try:
         report, rival_report = _report(found, side), _report(found, rival)
         comparison = compare(
             report, rival_report, side.benchmark, rival.benchmark, side.player, rival.player
         )
-    except UserError as error:
-        comparison, reason = None, f"not tested, {error.message}"
-    else:
         reason = _figures(gate, comparison)
+    except UserError as error:
+        reason = f"not tested, {error.message}"
     held = comparison is not None and _holds(gate, comparison.interval)
     return Verdict(
         claim=gate.claim,

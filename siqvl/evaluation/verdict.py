@@ -145,7 +145,7 @@ def span(interval: tuple[float, float]) -> str:
 def required(above: float | None, below: float | None) -> str:
     """`above 0`, `below +2.5`, or both, in percentage points."""
     bounds = (("above", above), ("below", below))
-    return " and ".join(f"{word} {bound_points(bound)}" for word, bound in bounds if bound is not None)
+    return " and ".join(f"{word} {bound_points(at)}" for word, at in bounds if at is not None)
 
 
 def bound_points(share: float) -> str:

@@ -91,7 +91,7 @@ def assemble(
         image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
     )
     if init == "pretrained":
-        options = {"dtype": dtype, "attn_implementation": attn_implementation}
+        options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
         tower = (
             SiglipVisionModel._from_config(config.vision_config, **options)
             if random_tower

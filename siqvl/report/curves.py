@@ -111,7 +111,7 @@ def _losses(y: Axis) -> str:
 
 def _steps(x: Axis) -> str:
     """The numbers below it; the outermost do not stand out."""
-    anchors = {0: "start", 1: "end"}
+    anchors = {0.0: "start", 1.0: "end"}
     return "".join(
         f'<text x="{x.percent(tick)}" y={TOP + HEIGHT + 19} '
         f"text-anchor={anchors.get(round(x.share(tick), 1), 'middle')}>{tick:,.0f}</text>"
