@@ -42,8 +42,9 @@ def log_probabilities(
             .gather(1, tokens[start : start + POSITIONS, None])
             for start in range(0, len(tokens), POSITIONS)
         ]
-        each = torch.cat(found)[:, 0].double()
-        sums = each.new_zeros(len(sequences)).index_add(0, learned.nonzero()[:, 0], each)
+        each = torch.cat(found)[:, 0].cpu().double()  # Apple's GPUs have no float64
+        rows = learned.nonzero()[:, 0].cpu()
+        sums = each.new_zeros(len(sequences)).index_add(0, rows, each)
     return sums.tolist()
 
 

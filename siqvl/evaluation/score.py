@@ -124,6 +124,7 @@ def score_of(
         prompt=prompt,
         decoding=decoding_of(benchmark, batch_size),
         data_fingerprint=questions.manifest.fingerprint,
+        split=benchmark.source.split,
     )
 
 

@@ -45,6 +45,7 @@ class Score(BaseModel):
     prompt: str  # the first question exactly as the model read it
     decoding: dict[str, str | int]
     data_fingerprint: str
+    split: str = ""  # of the benchmark's source
 
 
 class Scores(BaseModel):

@@ -36,6 +36,17 @@ def test_scores_are_means_of_the_stored_predictions(report: Path) -> None:
     stored = Scores.read(report)
     assert [score.benchmark for score in stored.scores] == ["asked", "reasoned", "letters", "pairs"]
     assert not stored.random_tower
+    assert [score.scorer for score in stored.scores] == [
+        *("exact_match/1", "exact_match/1", "choice/1", "preference/1")
+    ]
+    assert {score.split for score in stored.scores} == {"test"}
+    assert stored.scores[1].decoding == {
+        "method": "greedy",
+        "max_new_tokens": 24,
+        "batch_size": 5,
+    }
+    assert stored.scores[1].prompt.count("<|image_pad|>") == 1
+    assert "Think step by step" in stored.scores[1].prompt
     for score in stored.scores:
         assert score.questions == 12
         own = scores_of(report, score.benchmark, "picture")
