@@ -45,14 +45,19 @@ def small_recipe() -> Callable[..., Recipe]:
             content["model"][part] = str(ROOT / "recipes" / "tiny_base" / part)
         for stage in content["stages"].values():
             stage |= {"max_steps": 2, "batch_size": 4, "logging_steps": 1, "precision": "fp32"}
+            stage |= {"cached_features": False}
             for source in stage["sources"]:
                 source["max_samples"] = 24
-        content["evaluation"]["benchmarks"] = content["evaluation"]["benchmarks"][:1]
+        content["stages"]["dpo"]["sampled"] = None
+        # two steps teach nothing that a gate could claim
+        content["evaluation"] |= {
+            "benchmarks": content["evaluation"]["benchmarks"][:1],
+            "gates": [],
+            "random_tower": False,
+        }
         for benchmark in content["evaluation"]["benchmarks"]:
             benchmark["source"]["max_samples"] = 12
             benchmark["training"]["max_samples"] = 50
-        # two steps teach nothing that a gate could claim
-        content["evaluation"] |= {"gates": [], "random_tower": False}
         content |= sections
         return Recipe.model_validate(content)
 
