@@ -1,6 +1,6 @@
 """Text about the generated world, for a language model that has not seen a picture yet.
 
-The picture is given in words (`Picture: a red circle at the top left.`), followed by several
+The picture is given in words (`Picture: red circle top left.`), followed by several
 questions of the kinds that the training stages ask about real pictures. The order of objects in the
 words is shuffled, so that the model learns to look them up rather than to copy in place.
 """
@@ -16,7 +16,7 @@ from siqvl.data.shapes.scenes import CELLS, Scene, World, caption, place
 
 #: Share of each kind of question: first those with short answers, in which finding things is
 #: learnt; then written steps as well, whose many tokens would drown the others from the start.
-SHORT = {"caption": 0.1, "vqa": 0.65, "reasoning_direct": 0.25}
+SHORT = {"caption": 0.2, "vqa": 0.6, "reasoning_direct": 0.2}
 MIXED = {"caption": 0.1, "vqa": 0.45, "reasoning_direct": 0.15, "reasoning": 0.3}
 QUESTIONS = 3  # about a picture
 
@@ -38,7 +38,7 @@ def text_row(index: int, seed: int, kinds: dict[str, float], *, questions: int =
         if ask and ask.question not in asked:
             asked.add(ask.question)
             turns += _turn(template, ask, scene, reasoned=kind == "reasoning")
-    words = caption(tuple(rng.sample(scene, len(scene))))
+    words = caption(rng.sample(scene, len(scene)))
     turns[0] = message("user", f"Picture: {words}.\n{turns[0]['content']}")
     return sft_row(
         f"text/{seed}-{index}",

@@ -8,6 +8,7 @@ from siqvl.data import sources
 from siqvl.data.sources.tabular import HUB_ID
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks import check_benchmarks
+from siqvl.preferences.check import check_sampled
 from siqvl.recipe import Model, Recipe, Stage
 from siqvl.training.stages import STAGES
 
@@ -22,6 +23,7 @@ def check_recipe(recipe: Recipe) -> None:
     for stage in Stage:
         check_stage(recipe, stage)
     check_benchmarks(recipe)
+    check_sampled(recipe)
 
 
 def check_stage(recipe: Recipe, stage: Stage) -> None:

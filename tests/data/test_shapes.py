@@ -121,8 +121,7 @@ def true_answer(name, about, scene):
     looks = [(thing.color, thing.shape) for thing in scene]
     if name == "caption":
         places = ("top left", "top right", "bottom left", "bottom right")
-        parts = [f"a {thing.color} {thing.shape} at the {places[thing.cell]}" for thing in scene]
-        return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+        return ", ".join(f"{thing.color} {thing.shape} {places[thing.cell]}" for thing in scene)
     if name in {"color", "shape"}:
         own, other = (1, 0) if name == "color" else (0, 1)
         (answer,) = [look[other] for look in looks if look[own] == about[0]]

@@ -65,7 +65,7 @@ class Caption(Template):
         return Ask("Describe the picture.", "")
 
     def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
-        return place(rng, rng.sample(world.shown, rng.randint(1, 2)))
+        return place(rng, rng.sample(world.shown, rng.randint(1, len(CELLS))))
 
     def options(self, world: World, ask: Ask) -> list[str]:
         return []

@@ -117,14 +117,9 @@ def place(rng: random.Random, looks: Sequence[Combination], first: int | None = 
     return tuple(sorted(Thing(cell, look) for cell, look in zip(cells, looks, strict=False)))
 
 
-def listing(parts: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def caption(scene: Scene) -> str:
-    """`a red circle at the top left and a blue square at the bottom right`."""
-    return listing([f"a {thing.look} at the {CELLS[thing.cell]}" for thing in scene])
+def caption(scene: Sequence[Thing]) -> str:
+    """`red circle top left, blue square bottom right`: short, as every word costs a tiny model."""
+    return ", ".join(f"{thing.look} {CELLS[thing.cell]}" for thing in scene)
 
 
 def draw(scene: Scene, rng: random.Random) -> Image.Image:
