@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from transformers import AutoTokenizer
 
-from siqvl.bootstrap.corpus import MIXED, SHORT, text_row
+from siqvl.bootstrap.corpus import text_row
 from siqvl.bootstrap.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from siqvl.bootstrap.tower import CORNER_OF, NOTHING, scene_batch
 from siqvl.bootstrap.words import lines
@@ -41,8 +41,8 @@ def test_labels_say_what_is_drawn() -> None:
 
 
 def test_the_corpus_is_deterministic_and_never_shows_a_held_out_pair() -> None:
-    rows = [text_row(index, 3, MIXED) for index in range(400)]
-    assert rows == [text_row(index, 3, MIXED) for index in range(400)]
+    rows = [text_row(index, 3) for index in range(400)]
+    assert rows == [text_row(index, 3) for index in range(400)]
     text = json.dumps(rows)
     for look in HELD_OUT:
         assert str(look) not in text
@@ -58,16 +58,14 @@ def test_the_tokenizer_encodes_anything_and_keeps_control_tokens_whole() -> None
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
 
 
-def test_rows_ask_several_questions_once_each_and_steps_only_where_they_belong() -> None:
-    for kinds, stepwise in ((SHORT, False), (MIXED, True)):
-        rows = [text_row(index, 0, kinds) for index in range(200)]
-        text = json.dumps(rows)
-        assert ("step by step" in text) == stepwise
-        for row in rows:
-            said = [turn["content"] for turn in row["prompt"] if turn["role"] == "user"]
-            assert said[0].startswith("Picture: ")
-            asked = [said[0].split("\n")[1], *(text.split("\n")[0] for text in said[1:])]
-            assert len(set(asked)) == len(asked) == 3
+def test_rows_ask_several_questions_once_each() -> None:
+    rows = [text_row(index, 0) for index in range(200)]
+    assert "step by step" not in json.dumps(rows), "written steps are for stage 3 to teach"
+    for row in rows:
+        said = [turn["content"] for turn in row["prompt"] if turn["role"] == "user"]
+        assert said[0].startswith("Picture: ")
+        asked = [said[0].split("\n")[1], *said[1:]]
+        assert len(set(asked)) == len(asked) == 3
 
 
 def test_the_shipped_tokenizer_knows_words_that_the_world_has_not() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from siqvl.bootstrap.corpus import MIXED, text_row
+from siqvl.bootstrap.corpus import text_row
 from siqvl.bootstrap.language import train_language
 from siqvl.bootstrap.tokenizer import train_tokenizer
 from siqvl.bootstrap.tower import image_processor, train_tower
@@ -23,7 +23,7 @@ TOKENIZER_ROWS = 4000
 @click.option("--seed", default=0)
 @click.option("--vocabulary", default=1024, help="tokens, special ones included")
 @click.option("--tower-steps", default=600)
-@click.option("--language-steps", default=3000)
+@click.option("--language-steps", default=2000)
 @click.option("--tower-batch", default=64, help="pictures a step")
 @click.option("--language-batch", default=32, help="rows a step")
 def main(
@@ -46,7 +46,7 @@ def main(
         from siqvl.model.assemble import chat_template
         from siqvl.model.processing import SiQVLProcessor
 
-        rows = (text_row(index, seed, MIXED) for index in range(TOKENIZER_ROWS))
+        rows = (text_row(index, seed) for index in range(TOKENIZER_ROWS))
         texts = (
             message["content"] for row in rows for message in row["prompt"] + row["completion"]
         )

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import random
 
-from siqvl.data.schema import REASONING_PROMPT, Message, Row, message, reasoned_answer, sft_row
-from siqvl.data.shapes.questions import VQA, Ask, Caption, Template
-from siqvl.data.shapes.reasoning import REASONING, Reasoning
-from siqvl.data.shapes.scenes import CELLS, Scene, World, caption, place
+from siqvl.data.schema import Message, Row, message, sft_row
+from siqvl.data.shapes.questions import VQA, Caption
+from siqvl.data.shapes.reasoning import REASONING
+from siqvl.data.shapes.scenes import CELLS, World, caption, place
 
-#: Share of each kind of question: first those with short answers, in which finding things is
-#: learnt; then written steps as well, whose many tokens would drown the others from the start.
-SHORT = {"caption": 0.2, "vqa": 0.6, "reasoning_direct": 0.2}
-MIXED = {"caption": 0.1, "vqa": 0.45, "reasoning_direct": 0.15, "reasoning": 0.3}
+#: Share of each kind of question. All have short answers: written steps are for stage 3 to teach.
+KINDS = {"caption": 0.2, "vqa": 0.6, "reasoning_direct": 0.2}
 QUESTIONS = 3  # about a picture
 
 
-def text_row(index: int, seed: int, kinds: dict[str, float], *, questions: int = QUESTIONS) -> Row:
+def text_row(index: int, seed: int, *, questions: int = QUESTIONS) -> Row:
     """Row `index` of the corpus: a scene of the train split in words, and questions about it."""
     rng = random.Random(f"siqvl bootstrap text/{seed}/{index}")
     world = World("train")
@@ -32,12 +30,12 @@ def text_row(index: int, seed: int, kinds: dict[str, float], *, questions: int =
     turns: list[Message] = []
     asked: set[str] = set()
     while len(turns) < 2 * questions:
-        kind = rng.choices(list(kinds), weights=list(kinds.values()))[0]
+        kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
         template = {"caption": Caption(), "vqa": rng.choice(VQA)}.get(kind) or rng.choice(REASONING)
         ask = template.ask_about(rng, world, scene)
         if ask and ask.question not in asked:
             asked.add(ask.question)
-            turns += _turn(template, ask, scene, reasoned=kind == "reasoning")
+            turns += [message("user", ask.question), message("assistant", ask.answer)]
     words = caption(rng.sample(scene, len(scene)))
     turns[0] = message("user", f"Picture: {words}.\n{turns[0]['content']}")
     return sft_row(
@@ -46,14 +44,5 @@ def text_row(index: int, seed: int, kinds: dict[str, float], *, questions: int =
         turns[:-1],
         turns[-1:],
         source="bootstrap/text",
-        type=f"{template.name}, in steps" if kind == "reasoning" else template.name,
+        type=template.name,
     )
-
-
-def _turn(template: Template, ask: Ask, scene: Scene, *, reasoned: bool) -> list[Message]:
-    question, answer = ask.question, ask.answer
-    if reasoned:
-        assert isinstance(template, Reasoning)
-        question += REASONING_PROMPT
-        answer = reasoned_answer(*template.work_out(scene, ask))
-    return [message("user", question), message("assistant", answer)]

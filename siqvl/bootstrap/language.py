@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import TYPE_CHECKING
 
-from siqvl.bootstrap.corpus import MIXED, SHORT, text_row
+from siqvl.bootstrap.corpus import text_row
 from siqvl.bootstrap.loop import fit
 from siqvl.data.encode import encode_sft
 from siqvl.data.encoded import IGNORED, Encoded
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SCORED_AT_ONCE = 64
 FRESH_ROWS = 4000  # that the model is scored on
-SHORT_SHARE = 0.65  # of the steps: questions with short answers alone
 ROUND = 16  # lengths of batches: oneDNN prepares its kernels anew for each
 POOL = 16  # batches that are sorted together
 
@@ -63,11 +62,9 @@ def train_language(
     )
     model.set_attn_implementation("eager")
 
-    short = batches_of_like_length(processor, seed, batch_size, SHORT)
-    mixed = batches_of_like_length(processor, seed + 1, batch_size, MIXED)
+    batches = batches_of_like_length(processor, seed, batch_size)
 
     def loss_of_step(step: int) -> torch.Tensor:
-        batches = short if step < SHORT_SHARE * steps else mixed
         with torch.autocast("cpu", torch.bfloat16):  # x1.6 on CPUs with eager attention
             return model(**padded(next(batches), tokenizer.pad_token_id)).loss
 
@@ -79,7 +76,7 @@ def train_language(
         title="language model",
         warmup=100,
     )
-    return model.eval(), answers_right(model, processor, seed + 2)
+    return model.eval(), answers_right(model, processor, seed + 1)
 
 
 def padded(rows: list[Encoded], pad: int) -> dict[str, torch.Tensor]:
@@ -104,7 +101,7 @@ def answers_right(
     """Share of single questions whose whole answer is the likeliest, token by token, by type."""
     import torch
 
-    rows = [text_row(index, seed, MIXED, questions=1) for index in range(FRESH_ROWS)]
+    rows = [text_row(index, seed, questions=1) for index in range(FRESH_ROWS)]
     right: defaultdict[str, list[bool]] = defaultdict(list)
     with torch.inference_mode():
         for start in range(0, len(rows), SCORED_AT_ONCE):
@@ -120,13 +117,13 @@ def answers_right(
 
 
 def batches_of_like_length(
-    processor: SiQVLProcessor, seed: int, batch_size: int, kinds: dict[str, float]
+    processor: SiQVLProcessor, seed: int, batch_size: int
 ) -> Iterator[list[Encoded]]:
     """Endless batches; rows of similar length share one, which halves the padding."""
     rng = random.Random(seed)
     for first in count(step=batch_size * POOL):
         rows = [
-            encode_sft(text_row(first + index, seed, kinds), processor, learn_turns="all")
+            encode_sft(text_row(first + index, seed), processor, learn_turns="all")
             for index in range(batch_size * POOL)
         ]
         rows.sort(key=lambda row: len(row.input_ids))

@@ -1,7 +1,7 @@
 """Multi-step questions about the generated world, with the steps that lead to the answer.
 
-The steps go through the objects in reading order and keep a running tally, so that each step needs
-only the picture and the step before it. They stay below 60 words.
+The steps name the objects that count, in reading order, and keep a running tally, so that each step
+needs only the picture and the step before it. They stay below 60 words.
 """
 
 from __future__ import annotations
@@ -50,11 +50,8 @@ class CountOf(Reasoning):
         return answered(self, world, scene, ask)
 
     def work_out(self, scene: Scene, ask: Ask) -> tuple[str, str]:
-        wanted, tally, steps = is_a(ask.about[0]), 0, []
-        for thing in scene:
-            tally += wanted(thing.look)
-            steps.append(f"{thing.look}: {'yes' if wanted(thing.look) else 'no'}, {tally}")
-        return "; ".join(steps) + ".", str(tally)
+        steps, tally = tally_of(scene, ask.about[0])
+        return f"{steps}.", str(tally)
 
 
 class Compare(Reasoning):
@@ -100,15 +97,9 @@ class Compare(Reasoning):
         return None
 
     def work_out(self, scene: Scene, ask: Ask) -> tuple[str, str]:
-        first, second = (is_a(kind) for kind in ask.about)
-        a = b = 0
-        steps = []
-        for thing in scene:
-            a, b = a + first(thing.look), b + second(thing.look)
-            which = "first" if first(thing.look) else "second" if second(thing.look) else "neither"
-            steps.append(f"{thing.look}: {which}, {a} {b}")
+        (first, a), (second, b) = (tally_of(scene, kind) for kind in ask.about)
         sign, answer = (">", "more") if a > b else ("<", "fewer") if a < b else ("=", "same")
-        return f"{'; '.join(steps)}. {a} {sign} {b}.", answer
+        return f"{first}; {second}. {a} {sign} {b}.", answer
 
 
 #: Answers that are asked for, each with the corners of the objects that have any.
@@ -151,6 +142,14 @@ class Corners(Reasoning):
 
 
 REASONING: tuple[Reasoning, ...] = (CountOf(), Compare(), Corners())
+
+
+def tally_of(scene: Scene, kind: str) -> tuple[str, int]:
+    """`red: red circle top left 1, red cross bottom right 2`, and 2; `red: none` and 0."""
+    wanted = is_a(kind)
+    found = [thing for thing in scene if wanted(thing.look)]
+    steps = [f"{thing.look} {CELLS[thing.cell]} {tally}" for tally, thing in enumerate(found, 1)]
+    return f"{kind}: {', '.join(steps) or 'none'}", len(found)
 
 
 def answered(template: Reasoning, world: World, scene: Scene, ask: Ask) -> Ask | None:
