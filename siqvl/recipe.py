@@ -85,6 +85,9 @@ class Source(Section):
     columns: dict[str, str] = Field(
         {}, description="for kind `table`: canonical field -> column of the published file"
     )
+    skip: int = Field(
+        0, ge=0, description="rows to pass over first, such as those another stage trains on"
+    )
     max_samples: PositiveInt | None = Field(None, description="rows to take at most")
     min_ratings: MinRatings = Field(
         MinRatings(), description="for kind `finevision`: turns rated lower are left out"

@@ -109,13 +109,15 @@ def unread(
 def _taken(
     found: Items | Stream | Iterator[Row], source: Source, seed: int, start: int, stop: int | None
 ) -> Iterator[Callable[[], Row]]:
-    """The rows that `max_samples` allows, from number `start` to `stop` of these."""
+    """The rows that `skip` and `max_samples` leave, from number `start` to `stop` of these."""
     if source.max_samples is not None:
         stop = source.max_samples if stop is None else min(stop, source.max_samples)
     if isinstance(found, Items):
         for index in _chosen(len(found), source, seed)[start:stop]:
             yield partial(found.__getitem__, index)
-    elif isinstance(found, Stream):
+        return
+    start, stop = start + source.skip, None if stop is None else stop + source.skip
+    if isinstance(found, Stream):
         yield from islice(found.unread, start, stop)
     else:
         for row in islice(found, start, stop):
@@ -133,6 +135,8 @@ def size(source: Source, kind: RowKind, seed: int) -> int | None:
         known: int | None = len(found)
     else:
         known = found.size() if isinstance(found, Stream) else None
+    if known is not None:
+        known = max(0, known - source.skip)
     if known is None or source.max_samples is None:
         return known
     return min(known, source.max_samples)
@@ -140,10 +144,13 @@ def size(source: Source, kind: RowKind, seed: int) -> int | None:
 
 def _chosen(size: int, source: Source, seed: int) -> Sequence[int]:
     """Indices of the rows to take, in published order."""
-    if source.max_samples is None or source.max_samples >= size:
+    if not source.skip and (source.max_samples is None or source.max_samples >= size):
         return range(size)
     rng = random.Random(f"{seed}/{source.kind}/{source.split}")
-    return sorted(rng.sample(range(size), source.max_samples))
+    # one order of all rows, so that what one source skips is what another one has taken
+    order = rng.sample(range(size), size)
+    stop = None if source.max_samples is None else source.skip + source.max_samples
+    return sorted(order[source.skip : stop])
 
 
 def _adapter(source: Source) -> SourceAdapter:

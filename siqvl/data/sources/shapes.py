@@ -63,7 +63,7 @@ class Shapes:
             return shapes_row(kind, family, source.split, seed, index, drawn=drawn)
 
         unread = (partial(draw_scene, number) for number in count())
-        return Stream(unread, size=lambda: source.max_samples)
+        return Stream(unread, size=lambda: source.skip + (source.max_samples or 0))
 
 
 def shapes_row(

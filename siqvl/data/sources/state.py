@@ -12,7 +12,17 @@ from siqvl.data.sources.base import resolve
 from siqvl.recipe import Source
 
 #: What decides which rows a source gives, beside the data itself; `weight` only repeats them.
-KEYS = ("kind", "path", "subsets", "split", "revision", "columns", "max_samples", "min_ratings")
+KEYS = (
+    "kind",
+    "path",
+    "subsets",
+    "split",
+    "revision",
+    "columns",
+    "skip",
+    "max_samples",
+    "min_ratings",
+)
 
 
 def state(source: Source) -> str:

@@ -171,3 +171,24 @@ def test_links_in_a_circle_end(folder: Path) -> None:
     (folder / "images" / "round").symlink_to(folder)
     (folder / "images" / "nowhere").symlink_to(folder / "none")
     assert sources.state(source) == sources.state(source)
+
+
+@pytest.mark.parametrize("kind", ["recorded", "shapes"])
+def test_what_one_source_skips_another_one_takes(adapter: Recorded, kind: str) -> None:
+    """Both of rows that can be had in any order, and of a stream."""
+    first = Source(kind=kind, max_samples=30)
+    second = Source(kind=kind, skip=30, max_samples=40)
+    third = Source(kind=kind, skip=70, max_samples=30)
+    ids = [
+        {row["id"] for row in sources.rows(source, RowKind.SFT, 0)}
+        for source in (first, second, third)
+    ]
+    assert [len(found) for found in ids] == [30, 40, 30]
+    assert len(set.union(*ids)) == 100
+    assert sources.size(second, RowKind.SFT, 0) in {40, None}  # None: not known unread
+
+
+def test_skipping_more_rows_than_there_are_leaves_none(adapter: Recorded) -> None:
+    source = Source(kind="recorded", skip=1000)
+    assert list(sources.rows(source, RowKind.SFT, 0)) == []
+    assert sources.size(source, RowKind.SFT, 0) in {0, None}
