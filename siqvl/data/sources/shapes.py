@@ -58,9 +58,14 @@ class Shapes:
     def _stream(self, source: Source, kind: RowKind, seed: int, *, drawn: bool) -> Stream:
         families = source.subsets or list(FAMILIES)
 
+        both_ways = {"reasoning", "reasoning_direct"} <= set(families)
+
         def draw_scene(number: int) -> Row:
             family, index = families[number % len(families)], number // len(families)
-            return shapes_row(kind, family, source.split, seed, index, drawn=drawn)
+            row = shapes_row(kind, family, source.split, seed, index, drawn=drawn)
+            if both_ways and family == "reasoning_direct":
+                row["id"] = f"{row['id']}/direct"  # ids are given once in a source
+            return row
 
         unread = (partial(draw_scene, number) for number in count())
         return Stream(unread, size=lambda: source.skip + (source.max_samples or 0))
