@@ -48,7 +48,9 @@ def small_recipe() -> Callable[..., Recipe]:
             stage |= {"cached_features": False}
             for source in stage["sources"]:
                 source["max_samples"] = 24
-        content["stages"]["dpo"]["sampled"] = None
+        content["stages"]["vqa_sft"]["sources"] = content["stages"]["vqa_sft"]["sources"][:1]
+        content["stages"]["cot_sft"]["sources"] = content["stages"]["cot_sft"]["sources"][:2]
+        content["stages"]["dpo"] |= {"sampled": None, "sft_weight": 0.0}
         # two steps teach nothing that a gate could claim
         content["evaluation"] |= {
             "benchmarks": content["evaluation"]["benchmarks"][:1],

@@ -13,6 +13,9 @@ from siqvl.evaluation.questions import load_questions
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 
+#: Stands for "Answer:": a model of two steps writes nothing else so surely.
+MARKER = "e"
+
 TEST = {"kind": "shapes", "split": "test", "max_samples": 12}
 BENCHMARKS = [
     {
@@ -25,7 +28,7 @@ BENCHMARKS = [
         "name": "reasoned",
         "source": TEST | {"subsets": ["reasoning"]},
         "prompt_suffix": "\nThink step by step, then answer after 'Answer:'.",
-        "answer_marker": "Answer:",
+        "answer_marker": MARKER,
         "blind": ["no_picture"],
         "max_new_tokens": 24,
     },

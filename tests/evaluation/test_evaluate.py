@@ -106,12 +106,15 @@ def test_predictions_say_what_was_asked_and_scored(
     ]
 
 
-def test_the_answer_of_a_chain_of_thought_comes_after_its_marker(report: Path) -> None:
+def test_the_answer_of_a_chain_of_thought_comes_after_its_marker(
+    asking: Recipe, report: Path
+) -> None:
     table = read_predictions(report, "reasoned").to_pylist()
     written = [row for row in table if row["player"] == "picture"]
-    assert any("Answer:" in row["generation"] for row in written)
+    (marker,) = {one.answer_marker for one in asking.evaluation.benchmarks} - {None}
+    assert any(marker in row["generation"] for row in written)
     for row in written:
-        _, found, rest = row["generation"].rpartition("Answer:")
+        _, found, rest = row["generation"].rpartition(marker)
         assert row["answer"] == (rest.strip().rstrip(".") if found else "")
 
 
