@@ -98,8 +98,8 @@ RATES = {torch.optim.AdamW: 2e-5, torch.optim.SGD: 1e-2}
         (torch.optim.SGD, "sdpa", False, torch.float32, 1e-5),
         (torch.optim.AdamW, "eager", False, torch.float32, 1e-5),
         (torch.optim.SGD, "eager", True, torch.float32, 1e-5),
-        # nothing hides behind rounding; Adam divides what little there is by 1e-8 at zero gradients
-        (torch.optim.AdamW, "sdpa", True, torch.float64, 1e-9),
+        # nothing hides behind rounding; Adam makes more of it, where gradients are near its epsilon
+        (torch.optim.AdamW, "sdpa", True, torch.float64, 1e-7),
         (torch.optim.SGD, "sdpa", False, torch.float64, 1e-12),
     ],
 )
