@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siqvl.atomic_folder import atomic_folder
+from siqvl.device import best_device
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks import read_floors
 from siqvl.evaluation.outputs import VERSION, describe, first_prompt, read_outputs
@@ -168,14 +169,6 @@ def _load(checkpoint: Path, recipe: Recipe) -> tuple[Any, Any]:
     from siqvl.model.assemble import load_checkpoint
 
     model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
-    model.to(_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
+    model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
     model.eval()
     return model, processor
-
-
-def _device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from siqvl.errors import UserError
+from siqvl.evaluation.text_table import text_table
 from siqvl.recipe import Player, Stage, explain
 
 SCORES = "scores.json"
@@ -130,16 +131,7 @@ def stage_table(reports: list[Scores]) -> str:
                     *(mean_of(score.players.get(player)) for player in OTHERS),
                 )
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    lines.insert(1, "  ".join("─" * width for width in widths))
-    return "\n".join(lines)
+    return "\n".join(text_table(rows, left=(0, 1)))
 
 
 def between(result: Result) -> str:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from siqvl.errors import UserError
 from siqvl.evaluation.scores import percent
+from siqvl.evaluation.text_table import text_table
 from siqvl.recipe import Player, Stage, explain
 from siqvl.training.stages import STAGES
 
@@ -120,15 +121,7 @@ def gate_table(verdicts: Sequence[Verdict]) -> str:
         )
         for verdict in verdicts
     ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if column in (0, 1, len(head) - 1) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    table.insert(1, "  ".join("─" * width for width in widths))
+    table = text_table(lines, left=(0, 1, len(head) - 1))
     return "\n".join(table + [v.sentence for v in verdicts if v.interval is None])
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from siqvl.data import sources
 from siqvl.data.preparation.checks import Checked, check_row
 from siqvl.data.schema import Row, RowKind
+from siqvl.device import best_device
 from siqvl.preferences.pairing import draw_pairs, judge, pair_row
 from siqvl.preferences.sampling import sample
 from siqvl.preferences.statistics import Counts
@@ -43,7 +44,7 @@ class Asker:
         from siqvl.model.assemble import load_checkpoint
 
         model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
-        model.to(_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
+        model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
         model.eval()
         return cls(model, processor, recipe, settings)
 
@@ -95,11 +96,3 @@ def _decoded(row: Row) -> list[object]:
     from PIL import Image
 
     return [Image.open(io.BytesIO(image["bytes"])) for image in row["images"]]
-
-
-def _device() -> str:
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from string import Template
 
+from siqvl.data.preparation.report import picture, short_text
 from siqvl.data.schema import Row
 from siqvl.preferences.statistics import Sampling
 
 PAGE = "sampling.html"
 EXAMPLES = 12
-SHOWN_CHARACTERS = 600
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Sampled pairs: $title</title>
@@ -74,7 +73,7 @@ def render_page(title: str, sampling: Sampling, examples: list[Row]) -> str:
 
 def _example(row: Row) -> str:
     about = json.loads(row["meta"])
-    pictures = "".join(_picture(image["bytes"]) for image in row["images"])
+    pictures = "".join(picture(image["bytes"]) for image in row["images"])
     texts = [
         ("question", _last(row["prompt"])),
         ("accepted answers", " | ".join(about["answers"])),
@@ -82,21 +81,12 @@ def _example(row: Row) -> str:
         ("rejected" if about["rejected_ended"] else "rejected, cut off", _last(row["rejected"])),
     ]
     shown = "".join(
-        f"<p class={name.split()[0].strip(',')}><span class=role>{name}</span>\n{_text(text)}</p>"
+        f"<p class={name.split()[0].strip(',')}><span class=role>{name}</span>\n"
+        f"{short_text(text)}</p>"
         for name, text in texts
     )
-    return f"<div class=row>{pictures}{shown}<code>{_text(row['id'])}</code></div>"
+    return f"<div class=row>{pictures}{shown}<code>{short_text(row['id'])}</code></div>"
 
 
 def _last(messages: list[dict[str, str]]) -> str:
     return messages[-1]["content"]
-
-
-def _picture(data: bytes) -> str:
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-    return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
-
-
-def _text(text: str) -> str:
-    short = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
-    return html.escape(short)

@@ -99,7 +99,7 @@ def _table(head: str, rows: Iterable[str]) -> str:
 
 
 def _counts(items: Iterable[tuple[str, int]]) -> str:
-    return _table("", (f"<tr><td>{_text(name)}<td class=n>{count:,}" for name, count in items))
+    return _table("", (f"<tr><td>{short_text(name)}<td class=n>{count:,}" for name, count in items))
 
 
 def _reasons(counts: dict[str, int], refused: Lines) -> str:
@@ -107,8 +107,8 @@ def _reasons(counts: dict[str, int], refused: Lines) -> str:
     rows = []
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         line = refused.get(reason, {"id": "", "detail": ""})
-        example = f"<code>{_text(line['id'])}</code> {_text(line['detail'])}"
-        row = f"<tr><td>{_text(reason)}<td class=n>{count:,}<td class=example>{example}"
+        example = f"<code>{short_text(line['id'])}</code> {short_text(line['detail'])}"
+        row = f"<tr><td>{short_text(reason)}<td class=n>{count:,}<td class=example>{example}"
         rows.append(row)
     head = "<tr><th>reason<th class=n>rows<th>first of them"
     return _table(head, rows) if rows else ""
@@ -119,7 +119,7 @@ def _leaks(manifest: Manifest) -> str:
         return "<p>No benchmark was compared with.</p>"
     head = "<tr><th>benchmark<th class=n>rows with its pictures<th class=n>with similar ones"
     rows = (
-        f"<tr><td>{_text(name)}<td class=n>{rows['exact']:,}<td class=n>{rows['near']:,}"
+        f"<tr><td>{short_text(name)}<td class=n>{rows['exact']:,}<td class=n>{rows['near']:,}"
         for name, rows in manifest.leaks.items()
     )
     return _table(head, rows)
@@ -163,15 +163,17 @@ def _chart(name: str, spread: Spread) -> str:
 
 
 def _example(row: Row, kind: RowKind) -> str:
-    pictures = "".join(_picture(image["bytes"]) for image in row["images"])
+    pictures = "".join(picture(image["bytes"]) for image in row["images"])
     if kind is RowKind.EVALUATION:
         parts = [("question", row["question"]), ("answers", " | ".join(row["answers"]))]
     else:
         completions = ["completion"] if kind is RowKind.SFT else ["chosen", "rejected"]
         parts = [(turn["role"], turn["content"]) for turn in row["prompt"]]
         parts += [(name, turn["content"]) for name in completions for turn in row[name]]
-    texts = "".join(f"<p><span class=role>{name}</span>\n{_text(text)}</p>" for name, text in parts)
-    return f"<div class=row>{pictures}{texts}<code>{_text(row['id'])}</code></div>"
+    texts = "".join(
+        f"<p><span class=role>{name}</span>\n{short_text(text)}</p>" for name, text in parts
+    )
+    return f"<div class=row>{pictures}{texts}<code>{short_text(row['id'])}</code></div>"
 
 
 def example(row: Row) -> Row:
@@ -193,11 +195,13 @@ def _small(data: bytes) -> bytes:
     return stream.getvalue()
 
 
-def _picture(data: bytes) -> str:
+def picture(data: bytes) -> str:
+    """An image element that holds a PNG or JPEG file itself."""
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     return f'<img alt="" src="data:image/{kind};base64,{base64.b64encode(data).decode()}">'
 
 
-def _text(text: str) -> str:
+def short_text(text: str) -> str:
+    """Text for a page: escaped, and cut where it is long."""
     short = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + " …"
     return html.escape(short)
