@@ -174,6 +174,9 @@ class SFTStage(Section):
     lr_schedule: Literal["cosine", "linear", "constant"] = "cosine"
     weight_decay: float = Field(0.0, ge=0)
     max_grad_norm: float = Field(1.0, gt=0)
+    adam_beta2: float = Field(
+        0.999, gt=0, lt=1, description="memory of squared gradients; 0.95 suits short stages"
+    )
     max_length: PositiveInt = Field(
         2048, description="tokens; longer rows are left out and counted, never cut"
     )

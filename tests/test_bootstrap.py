@@ -11,6 +11,7 @@ from siqvl.bootstrap.corpus import text_row
 from siqvl.bootstrap.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from siqvl.bootstrap.tower import CORNER_OF, NOTHING, scene_batch
 from siqvl.bootstrap.words import lines
+from siqvl.data.schema import REASONING_PROMPT
 from siqvl.data.shapes.scenes import COLORS, HELD_OUT, SHAPES
 
 BASE = Path(__file__).parent.parent / "recipes" / "tiny_base"
@@ -60,12 +61,23 @@ def test_the_tokenizer_encodes_anything_and_keeps_control_tokens_whole() -> None
 
 def test_rows_ask_several_questions_once_each() -> None:
     rows = [text_row(index, 0) for index in range(200)]
-    assert "step by step" not in json.dumps(rows), "written steps are for stage 3 to teach"
     for row in rows:
         said = [turn["content"] for turn in row["prompt"] if turn["role"] == "user"]
         assert said[0].startswith("Picture: ")
-        asked = [said[0].split("\n")[1], *said[1:]]
+        asked = [said[0].partition("\n")[2], *said[1:]]
         assert len(set(asked)) == len(asked) == 3
+
+
+def test_written_steps_are_asked_for_and_lead_to_the_answer() -> None:
+    reasoned = 0
+    for index in range(200):
+        row = text_row(index, 0)
+        turns = row["prompt"] + row["completion"]
+        for question, answer in zip(turns[::2], turns[1::2], strict=True):
+            asked_for = question["content"].endswith(REASONING_PROMPT)
+            assert ("Answer: " in answer["content"]) == asked_for
+            reasoned += asked_for
+    assert 120 < reasoned < 240  # three in ten of 600
 
 
 def test_the_shipped_tokenizer_knows_words_that_the_world_has_not() -> None:

@@ -23,7 +23,7 @@ TOKENIZER_ROWS = 4000
 @click.option("--seed", default=0)
 @click.option("--vocabulary", default=1024, help="tokens, special ones included")
 @click.option("--tower-steps", default=600)
-@click.option("--language-steps", default=2000)
+@click.option("--language-steps", default=4000)
 @click.option("--tower-batch", default=64, help="pictures a step")
 @click.option("--language-batch", default=32, help="rows a step")
 def main(

@@ -1,6 +1,6 @@
 """Text about the generated world, for a language model that has not seen a picture yet.
 
-The picture is given in words (`Picture: red circle top left.`), followed by several
+The picture is given in words (`Picture: red circle northwest.`), followed by several
 questions of the kinds that the training stages ask about real pictures. The order of objects in the
 words is shuffled, so that the model learns to look them up rather than to copy in place.
 """
@@ -9,13 +9,21 @@ from __future__ import annotations
 
 import random
 
-from siqvl.data.schema import Message, Row, message, sft_row
+from siqvl.data.schema import (
+    REASONING_PROMPT,
+    Message,
+    Row,
+    message,
+    reasoned_answer,
+    sft_row,
+)
 from siqvl.data.shapes.questions import VQA, Caption
-from siqvl.data.shapes.reasoning import REASONING
+from siqvl.data.shapes.reasoning import REASONING, Reasoning
 from siqvl.data.shapes.scenes import CELLS, World, caption, place
 
-#: Share of each kind of question. All have short answers: written steps are for stage 3 to teach.
-KINDS = {"caption": 0.2, "vqa": 0.6, "reasoning_direct": 0.2}
+#: Share of each kind of question; `reasoning` is answered after written steps. As Qwen2.5 does, the
+#: tiny model knows from text what the training stages then ask of it about pictures.
+KINDS = {"caption": 0.15, "vqa": 0.45, "reasoning_direct": 0.1, "reasoning": 0.3}
 QUESTIONS = 3  # about a picture
 
 
@@ -35,7 +43,11 @@ def text_row(index: int, seed: int, *, questions: int = QUESTIONS) -> Row:
         ask = template.ask_about(rng, world, scene)
         if ask and ask.question not in asked:
             asked.add(ask.question)
-            turns += [message("user", ask.question), message("assistant", ask.answer)]
+            question, answer = ask.question, ask.answer
+            if kind == "reasoning" and isinstance(template, Reasoning):
+                question += REASONING_PROMPT
+                answer = reasoned_answer(*template.work_out(scene, ask))
+            turns += [message("user", question), message("assistant", answer)]
     words = caption(rng.sample(scene, len(scene)))
     turns[0] = message("user", f"Picture: {words}.\n{turns[0]['content']}")
     return sft_row(
@@ -44,5 +56,5 @@ def text_row(index: int, seed: int, *, questions: int = QUESTIONS) -> Row:
         turns[:-1],
         turns[-1:],
         source="bootstrap/text",
-        type=template.name,
+        type=template.name + (", in steps" if kind == "reasoning" else ""),
     )

@@ -37,7 +37,7 @@ should therefore because clockwise anti direction alternate increasing decreasin
 same different distinct arranged arrangement overlap overlaps overlapping contains contain formed
 reflected progress change step steps think then answer options option choose correct wrong true
 false yes no none both either zero one two three four five six seven eight nine ten first second
-third fourth last next final
+third fourth last next final north south east west northwest northeast southwest southeast
 """
 
 

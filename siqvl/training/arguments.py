@@ -36,6 +36,7 @@ def trainer_arguments(
         "warmup_steps": math.ceil(stage.warmup_ratio * steps),
         "weight_decay": stage.weight_decay,
         "max_grad_norm": stage.max_grad_norm,
+        "adam_beta2": stage.adam_beta2,
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "activation_checkpointing": stage.gradient_checkpointing,

@@ -93,7 +93,7 @@ def test_answers_are_true_of_the_scene(split):
         assert [t.color for t in scene if t.shape == ask.about[0]] == [ask.answer]
     for ask, scene in stage(BY_NAME["shape"], split, 200):
         assert [t.shape for t in scene if t.color == ask.about[0]] == [ask.answer]
-    cells = {"top left": 0, "top right": 1, "bottom left": 2, "bottom right": 3}
+    cells = {"northwest": 0, "northeast": 1, "southwest": 2, "southeast": 3}
     for ask, scene in stage(BY_NAME["where"], split, 200):
         assert [t.cell for t in scene if (t.color, t.shape) == ask.about] == [cells[ask.answer]]
     for ask, scene in stage(BY_NAME["exists"], split, 200):
@@ -131,7 +131,7 @@ def true_answer(name, about, scene):
     """Worked out once more, from the scene alone."""
     looks = [(thing.color, thing.shape) for thing in scene]
     if name == "caption":
-        places = ("top left", "top right", "bottom left", "bottom right")
+        places = ("northwest", "northeast", "southwest", "southeast")
         return ", ".join(f"{thing.color} {thing.shape} {places[thing.cell]}" for thing in scene)
     if name in {"color", "shape"}:
         own, other = (1, 0) if name == "color" else (0, 1)
@@ -139,7 +139,7 @@ def true_answer(name, about, scene):
         return answer
     if name == "where":
         (cell,) = [thing.cell for thing in scene if (thing.color, thing.shape) == about]
-        return ("top left", "top right", "bottom left", "bottom right")[cell]
+        return ("northwest", "northeast", "southwest", "southeast")[cell]
     if name == "exists":
         return "yes" if about in looks else "no"
     counts = [sum(kind in look for look in looks) for kind in about]
@@ -181,13 +181,13 @@ def test_steps_by_hand():
     scene = (Thing(0, red), Thing(2, blue), Thing(3, red))
     count, compare, corners = REASONING
     assert count.work_out(scene, Ask("", "", ("red",))) == (
-        "red: red circle top left 1, red circle bottom right 2.",
+        "red: red circle northwest 1, red circle southeast 2.",
         "2",
     )
     assert count.work_out(scene, Ask("", "", ("square",))) == ("square: none.", "0")
     assert compare.work_out(scene, Ask("", "", ("blue", "red"))) == (
-        "blue: blue circle bottom left 1; "
-        "red: red circle top left 1, red circle bottom right 2. 1 < 2.",
+        "blue: blue circle southwest 1; "
+        "red: red circle northwest 1, red circle southeast 2. 1 < 2.",
         "fewer",
     )
     assert corners.work_out((Thing(1, Combination("red", "square")),), Ask("", "")) == (

@@ -223,12 +223,14 @@ def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
         max_steps=200,
         warmup_ratio=0.03,
         weight_decay=0.1,
+        adam_beta2=0.95,
         precision="bf16",
         gradient_checkpointing=True,
     )
     arguments = trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path, 200)
     assert arguments["warmup_steps"] == 6
     assert arguments["weight_decay"] == 0.1
+    assert arguments["adam_beta2"] == 0.95
     assert arguments["bf16"]
     assert not arguments["fp16"]
     assert arguments["activation_checkpointing"]

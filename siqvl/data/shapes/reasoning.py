@@ -145,7 +145,7 @@ REASONING: tuple[Reasoning, ...] = (CountOf(), Compare(), Corners())
 
 
 def tally_of(scene: Scene, kind: str) -> tuple[str, int]:
-    """`red: red circle top left 1, red cross bottom right 2`, and 2; `red: none` and 0."""
+    """`red: red circle northwest 1, red cross southeast 2`, and 2; `red: none` and 0."""
     wanted = is_a(kind)
     found = [thing for thing in scene if wanted(thing.look)]
     steps = [f"{thing.look} {CELLS[thing.cell]} {tally}" for tally, thing in enumerate(found, 1)]

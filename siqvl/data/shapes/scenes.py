@@ -27,7 +27,8 @@ COLORS = {
     "black": (24, 24, 28),
 }
 SHAPES = ("circle", "square", "triangle", "cross")
-CELLS = ("top left", "top right", "bottom left", "bottom right")
+#: One word each: of "top left", a tiny model learns the first word long before the second.
+CELLS = ("northwest", "northeast", "southwest", "southeast")
 SPLITS = ("train", "test", "heldout")
 TEST_SHARE = 5  # every fifth arrangement is kept for the test split
 
@@ -64,7 +65,7 @@ class Thing:
         return self.look.shape
 
 
-Scene = tuple[Thing, ...]  # in reading order: top left, top right, bottom left, bottom right
+Scene = tuple[Thing, ...]  # in reading order, row by row
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def place(rng: random.Random, looks: Sequence[Combination], first: int | None = 
 
 
 def caption(scene: Sequence[Thing]) -> str:
-    """`red circle top left, blue square bottom right`: short, as every word costs a tiny model."""
+    """`red circle northwest, blue square southeast`: short, as every word costs a tiny model."""
     return ", ".join(f"{thing.look} {CELLS[thing.cell]}" for thing in scene)
 
 
