@@ -121,7 +121,7 @@ def test_packed_steps_are_padded_steps(load, optimizer, attention, one_row, prec
         results.append(learn(model, batches, optimizer(model.parameters(), lr=RATES[optimizer])))
     for (loss, gradients), (other_loss, other_gradients) in zip(*results, strict=True):
         assert loss == pytest.approx(other_loss, abs=1e-5)  # transformers sums it in float32
-        assert max(float(gradient.abs().max()) for gradient in gradients) > 0.05
+        assert max(float(gradient.abs().max()) for gradient in gradients) > 0.01
         for one, other in zip(gradients, other_gradients, strict=True):
             assert (one - other).abs().max() <= tolerance
     losses = [loss for loss, _ in results[0]]
