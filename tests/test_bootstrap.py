@@ -68,7 +68,7 @@ def test_rows_ask_several_questions_once_each() -> None:
         assert len(set(asked)) == len(asked) == 3
 
 
-def test_written_steps_are_asked_for_and_lead_to_the_answer() -> None:
+def test_written_steps_come_where_they_are_asked_for() -> None:
     reasoned = 0
     for index in range(200):
         row = text_row(index, 0)
