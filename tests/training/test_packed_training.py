@@ -21,7 +21,7 @@ WORDS = ("red", "a blue circle and a red square", "2", "yes", "no", "three")
 
 @pytest.fixture
 def load() -> Callable:
-    """The shipped tiny base with a random projector, in fp32; everything in it learns."""
+    """A model of the tiny base's shape and random weights, in fp32; everything in it learns."""
 
     def build(attention: str):
         torch.manual_seed(0)
@@ -30,7 +30,7 @@ def load() -> Callable:
             str(BASE / "language"),
             pixel_shuffle_factor=None,
             max_image_tokens=16,
-            init="pretrained",
+            init="config",
             attn_implementation=attention,
         )
         return model.float().train(), processor
@@ -98,8 +98,7 @@ RATES = {torch.optim.AdamW: 2e-5, torch.optim.SGD: 1e-2}
         (torch.optim.SGD, "sdpa", False, torch.float32, 1e-5),
         (torch.optim.AdamW, "eager", False, torch.float32, 1e-5),
         (torch.optim.SGD, "eager", True, torch.float32, 1e-5),
-        # nothing hides behind rounding; Adam makes more of it, where gradients are near its epsilon
-        (torch.optim.AdamW, "sdpa", True, torch.float64, 1e-7),
+        (torch.optim.AdamW, "sdpa", True, torch.float64, 1e-12),  # nothing hides behind rounding
         (torch.optim.SGD, "sdpa", False, torch.float64, 1e-12),
     ],
 )
@@ -121,7 +120,7 @@ def test_packed_steps_are_padded_steps(load, optimizer, attention, one_row, prec
         results.append(learn(model, batches, optimizer(model.parameters(), lr=RATES[optimizer])))
     for (loss, gradients), (other_loss, other_gradients) in zip(*results, strict=True):
         assert loss == pytest.approx(other_loss, abs=1e-5)  # transformers sums it in float32
-        assert max(float(gradient.abs().max()) for gradient in gradients) > 0.01
+        assert max(float(gradient.abs().max()) for gradient in gradients) > 0.05
         for one, other in zip(gradients, other_gradients, strict=True):
             assert (one - other).abs().max() <= tolerance
     losses = [loss for loss, _ in results[0]]
