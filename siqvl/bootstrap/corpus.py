@@ -9,16 +9,9 @@ from __future__ import annotations
 
 import random
 
-from siqvl.data.schema import (
-    REASONING_PROMPT,
-    Message,
-    Row,
-    message,
-    reasoned_answer,
-    sft_row,
-)
+from siqvl.data.schema import Message, Row, message, sft_row
 from siqvl.data.shapes.questions import VQA, Caption
-from siqvl.data.shapes.reasoning import REASONING, Reasoning
+from siqvl.data.shapes.reasoning import REASONING, Reasoning, in_steps
 from siqvl.data.shapes.scenes import CELLS, World, caption, place
 
 #: Share of each kind of question; `reasoning` is answered after written steps. As Qwen2.5 does, the
@@ -45,8 +38,7 @@ def text_row(index: int, seed: int, *, questions: int = QUESTIONS) -> Row:
             asked.add(ask.question)
             question, answer = ask.question, ask.answer
             if kind == "reasoning" and isinstance(template, Reasoning):
-                question += REASONING_PROMPT
-                answer = reasoned_answer(*template.work_out(scene, ask))
+                question, answer = in_steps(template, scene, ask)
             turns += [message("user", question), message("assistant", answer)]
     words = caption(rng.sample(scene, len(scene)))
     turns[0] = message("user", f"Picture: {words}.\n{turns[0]['content']}")

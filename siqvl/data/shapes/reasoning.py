@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
+from siqvl.data.schema import REASONING_PROMPT, reasoned_answer
 from siqvl.data.shapes.questions import Ask, Template
 from siqvl.data.shapes.scenes import CELLS, COLORS, SHAPES, Combination, Scene, World, place
 
@@ -142,6 +143,11 @@ class Corners(Reasoning):
 
 
 REASONING: tuple[Reasoning, ...] = (CountOf(), Compare(), Corners())
+
+
+def in_steps(template: Reasoning, scene: Scene, ask: Ask) -> tuple[str, str]:
+    """The prompt that asks for written steps, and the completion that gives them."""
+    return ask.question + REASONING_PROMPT, reasoned_answer(*template.work_out(scene, ask))
 
 
 def tally_of(scene: Scene, kind: str) -> tuple[str, int]:

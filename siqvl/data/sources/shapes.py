@@ -11,7 +11,6 @@ from functools import partial
 from itertools import count
 
 from siqvl.data.schema import (
-    REASONING_PROMPT,
     Row,
     RowKind,
     evaluation_row,
@@ -20,7 +19,7 @@ from siqvl.data.schema import (
     sft_row,
 )
 from siqvl.data.shapes.questions import VQA, Ask, Caption, Template, edited, find_scene
-from siqvl.data.shapes.reasoning import REASONING, Reasoning
+from siqvl.data.shapes.reasoning import REASONING, Reasoning, in_steps
 from siqvl.data.shapes.scenes import SPLITS, Scene, World, caption, draw
 from siqvl.data.sources.base import Stream, label, require_split, require_subsets
 from siqvl.errors import UserError
@@ -99,20 +98,15 @@ def shapes_row(
             **about,
         )
     reasoned = family == "reasoning"
-    prompt = ask.question + (REASONING_PROMPT if reasoned else "")
-    right = _completion(template, scene, ask, reasoned)
+    prompt, right = ask.question, ask.answer
+    if reasoned and isinstance(template, Reasoning):
+        prompt, right = in_steps(template, scene, ask)
     if kind is RowKind.SFT:
         return sft_row(row_id, images, prompt, right, answer=ask.answer, **about)
     wrong, wrong_answer = _wrong(template, world, rng, scene, ask, reasoned)
     return preference_row(
         row_id, images, prompt, right, wrong, answer=ask.answer, wrong_answer=wrong_answer, **about
     )
-
-
-def _completion(template: Template, scene: Scene, ask: Ask, reasoned: bool) -> str:
-    if reasoned and isinstance(template, Reasoning):
-        return reasoned_answer(*template.work_out(scene, ask))
-    return ask.answer
 
 
 def _wrong(
