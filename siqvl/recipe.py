@@ -20,9 +20,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from siqvl.errors import UserError, one_line
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
 Rating = Annotated[int, Field(ge=1, le=5)]
 LeaveOut = Literal["none", "exact", "near"]
 Part = Literal["vision_tower", "projector", "language_model"]
+#: Losses over a pair, and `sft`, the negative log-likelihood of its chosen completion.
+PreferenceLoss = Literal["sigmoid", "ipo", "hinge", "bco_pair", "sft"]
 #: Who answers a benchmark: the model; the model blind, its picture left out or swapped for that of
 #: another question; and three guessers that need no model, see `siqvl.evaluation.floors`.
 Player = Literal[
@@ -141,7 +144,9 @@ class Model(Section):
         None, description="patches merged along each side; null derives it from max_image_tokens"
     )
     max_image_tokens: PositiveInt = Field(256, description="token budget of one image")
-    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = Field(
+        "sdpa", description="auto: flash_attention_2 where it is installed for a GPU, else sdpa"
+    )
     system_prompt: str | None = Field(
         None, description="null keeps Qwen's own; an empty string leaves the system turn out"
     )
@@ -154,6 +159,9 @@ class SFTStage(Section):
     sources: list[Source] = Field(min_length=1)
     trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
     learning_rate: float = Field(gt=0)
+    learning_rates: dict[Part, Rate] = Field(
+        {}, description="of parts that learn at another rate than `learning_rate`"
+    )
     max_steps: PositiveInt | None = Field(None, description="optimizer steps; or give `epochs`")
     epochs: float | None = Field(None, gt=0, description="passes over the mixture of sources")
     temperature: float = Field(
@@ -177,6 +185,9 @@ class SFTStage(Section):
     adam_beta2: float = Field(
         0.999, gt=0, lt=1, description="memory of squared gradients; 0.95 suits short stages"
     )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a running mean of the weights, which is then saved"
+    )
     max_length: PositiveInt = Field(
         2048, description="tokens; longer rows are left out and counted, never cut"
     )
@@ -192,10 +203,17 @@ class SFTStage(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "bf16", description="auto: bf16 where the hardware computes in it, else fp32"
     )
+    allow_fp16: bool = Field(False, description="fp16 in spite of Qwen's activations, which overflow")
     gradient_checkpointing: bool = False
+    compile: bool = Field(False, description="torch.compile of the language model's layers")
+    head_chunk: PositiveInt = Field(
+        1024, description="answer tokens whose logits are in memory at once; none of other tokens are"
+    )
     loader_workers: int = Field(2, ge=0)
+    prefetch: PositiveInt = Field(2, description="batches that each loader worker prepares ahead")
     logging_steps: PositiveInt = 10
     saving_steps: PositiveInt = Field(500, description="steps between resumable checkpoints")
+    kept_states: PositiveInt = Field(2, description="resumable checkpoints that are kept")
 
     @model_validator(mode="after")
     def _consistent(self) -> SFTStage:
@@ -208,6 +226,8 @@ class SFTStage(Section):
             )
         if self.pack_images and self.pack_images < (self.max_images or self.pack_images + 1):
             raise ValueError("pack_images needs a `max_images` that is no larger")
+        if strangers := self.learning_rates.keys() - set(self.trainable):
+            raise ValueError(f"learning_rates has {sorted(strangers)}, which `trainable` has not")
         if self.cached_features and "vision_tower" in self.trainable:
             raise ValueError("cached_features needs a frozen vision_tower, but it is trainable")
         return self
@@ -233,11 +253,18 @@ class SampledPairs(Section):
 class DPOStage(SFTStage):
     """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
 
-    batching: Literal["grouped", "padded"] = "grouped"
+    batching: Literal["packed", "grouped", "padded"] = "packed"
     beta: float = Field(0.1, gt=0)
-    loss: Literal["sigmoid", "ipo", "hinge"] = "sigmoid"
-    sft_weight: float = Field(
-        0.0, ge=0, description="weight of the chosen answers' likelihood, added to the loss"
+    loss: dict[PreferenceLoss, Rate] = Field(
+        {"sigmoid": 1.0},
+        min_length=1,
+        description="losses and their weights; MPO is {sigmoid: 0.8, bco_pair: 0.2, sft: 1.0}",
+    )
+    shared_prompt: bool = Field(
+        True, description="a pair's prompt and pictures stand once, before both of its completions"
+    )
+    reference_batch_size: PositiveInt = Field(
+        16, description="sequences in one pass of the reference, which is run once before training"
     )
     sampled: SampledPairs | None = Field(
         None, description="pairs that the starting checkpoint writes, beside those of `sources`"
@@ -378,6 +405,20 @@ class Distributed(Section):
 
     enabled: bool = False
     processes: PositiveInt = Field(1, description="one a GPU, or a few on CPU (gloo)")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="fsdp: weights, gradients and optimizer states are shared out to the GPUs"
+    )
+
+
+class Hardware(Section):
+    """The machine that trains, where it cannot be told by looking."""
+
+    threads: PositiveInt | None = Field(
+        None, description="CPU threads of a training process; null: OMP_NUM_THREADS, or its cores"
+    )
+    peak_tflops: float | None = Field(
+        None, gt=0, description="of one device, for MFU; null: what is published of a known GPU"
+    )
 
 
 class Recipe(Section):
@@ -398,6 +439,7 @@ class Recipe(Section):
     evaluation: Evaluation
     tracking: Tracking = Tracking()
     distributed: Distributed = Distributed()
+    hardware: Hardware = Hardware()
 
     @model_validator(mode="wrap")
     @classmethod

@@ -53,7 +53,7 @@ def dpo_trainer(
     loader = training_loader(
         rows, collate, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
     )
-    losses = {stage.loss: 1.0} | ({"sft": stage.sft_weight} if stage.sft_weight else {})
+    losses = dict(stage.loss)
     arguments = DPOConfig(
         **trainer_arguments(stage, recipe, work_dir, loader.plan.steps),
         beta=stage.beta,
