@@ -3,11 +3,12 @@
 The tower's last hidden state (after its final LayerNorm) is projected, and the resulting vectors
 take the places of the `<|image_pad|>` embeddings, in order. Everything after that is plain Qwen2.
 
-There is deliberately no loss or logit code beyond transformers' own: TRL replaces `forward` by
-backbone + `lm_head.weight`, so whatever else stood here would silently not be trained.
+There is no loss or logit code beyond transformers' own but for `head_chunk`, which the project's own
+trainers ask for: TRL replaces `forward` by backbone + `lm_head.weight`, so whatever else stood here
+would silently not be trained there.
 
 This file travels inside every checkpoint (`trust_remote_code`), so of siqvl it imports only its
-two neighbours. Attribute names follow transformers' LLaVA, which vLLM, TRL and PEFT look for.
+three neighbours. Attribute names follow transformers' LLaVA, which vLLM, TRL and PEFT look for.
 """
 
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration import SiQVLConfig
 from .projector import SiQVLProjector
+from .token_log_probs import token_log_probs
 
 
 @dataclass
@@ -40,7 +42,8 @@ class SiQVLModelOutput(BaseModelOutputWithPast):
 
 @dataclass
 class SiQVLCausalLMOutput(ModelOutput):
-    """Qwen2ForCausalLM's plus `image_hidden_states` [images, tokens_per_image, text hidden]."""
+    """Qwen2ForCausalLM's plus `image_hidden_states` [images, tokens_per_image, text hidden], and
+    `log_probs` [labelled tokens] where they were asked for."""
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
@@ -48,6 +51,7 @@ class SiQVLCausalLMOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     image_hidden_states: torch.Tensor | None = None
+    log_probs: torch.Tensor | None = None
 
 
 class SiQVLPreTrainedModel(PreTrainedModel):
@@ -405,6 +409,7 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         labels: torch.LongTensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        head_chunk: int | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> SiQVLCausalLMOutput:
@@ -414,11 +419,19 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             labels: [batch, sequence], -100 where nothing is learned; shifted here, not by the
                 caller.
             logits_to_keep: 0 for all positions, n for the last n, or a tensor of positions.
+            head_chunk: return `log_probs` instead of logits and loss: the log-probability of every
+                token with a label but the first of a row, in reading order over the batch. Logits
+                exist for these tokens alone, for so many at once; see `token_log_probs`.
 
         Returns:
             logits [batch, kept, vocab]; loss when `labels` are given (`num_items_in_batch` is
             honoured).
+
+        Raises:
+            ValueError: as `SiQVLModel.forward`, or `head_chunk` without labels.
         """
+        if head_chunk is not None and labels is None:
+            raise ValueError("head_chunk needs labels: log_probs are those of their tokens.")
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
@@ -432,9 +445,19 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
-        loss = None
-        if labels is not None:
+        logits = loss = log_probs = None
+        if head_chunk is not None:
+            learned = labels[:, 1:] != -100
+            log_probs = token_log_probs(
+                outputs.last_hidden_state[:, :-1][learned],
+                self.lm_head.weight,
+                labels[:, 1:][learned],
+                head_chunk,
+            )
+        else:
+            hidden = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
+            logits = self.lm_head(hidden)
+        if labels is not None and logits is not None:
             loss = self.loss_function(
                 logits=logits,
                 labels=labels,
@@ -448,6 +471,7 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
+            log_probs=log_probs,
         )
 
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> Any:

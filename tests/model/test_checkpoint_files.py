@@ -29,6 +29,7 @@ FILES = {
     "modeling.py",
     "processing.py",
     "projector.py",
+    "token_log_probs.py",
 }
 
 
