@@ -3,7 +3,7 @@
 The tower's last hidden state (after its final LayerNorm) is projected, and the resulting vectors
 take the places of the `<|image_pad|>` embeddings, in order. Everything after that is plain Qwen2.
 
-There is no loss or logit code beyond transformers' own but for `head_chunk`, which the project's own
+There is no loss or logit code beyond transformers' own but for `head_chunk`, which the project's
 trainers ask for: TRL replaces `forward` by backbone + `lm_head.weight`, so whatever else stood here
 would silently not be trained there.
 
@@ -446,12 +446,13 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         logits = loss = log_probs = None
-        if head_chunk is not None:
-            learned = labels[:, 1:] != -100
+        if head_chunk is not None and labels is not None:
+            following = labels[:, 1:]
+            learned = following != -100
             log_probs = token_log_probs(
                 outputs.last_hidden_state[:, :-1][learned],
                 self.lm_head.weight,
-                labels[:, 1:][learned],
+                following[learned],
                 head_chunk,
             )
         else:

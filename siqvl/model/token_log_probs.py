@@ -35,7 +35,7 @@ def token_log_probs(
     autocast = torch.is_autocast_enabled(device)
     dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
     with torch.autocast(device, enabled=False):
-        return _TokenLogProbs.apply(hidden.to(dtype), weight, targets, chunk)  # type: ignore[no-any-return]
+        return _TokenLogProbs.apply(hidden.to(dtype), weight, targets, chunk)
 
 
 class _TokenLogProbs(torch.autograd.Function):
@@ -64,7 +64,7 @@ class _TokenLogProbs(torch.autograd.Function):
         return log_probs
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
         hidden, weight, targets, sums = ctx.saved_tensors
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None

@@ -71,5 +71,5 @@ def dpo_trainer(
         processing_class=processor,
         callbacks=callbacks,
     )
-    trainer.loader = loader
+    trainer.loader, trainer.stage = loader, stage
     return trainer

@@ -6,13 +6,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from siqvl.data.batching import BatchPlan
+from siqvl.data.batching import BatchPlan, Key
 from siqvl.data.loader import TrainingLoader
 from siqvl.data.mixture import Mixture
 from siqvl.errors import UserError
 from siqvl.recipe import DPOStage
+from siqvl.training.optimizer import learning_rates, parameter_groups
 
 if TYPE_CHECKING:
+    import torch
     from torch.utils.data import DataLoader
 
     from siqvl.data.encoded import EncodedDataset
@@ -49,6 +51,7 @@ def training_loader(
         BatchPlan.of(stage, dataset, mixture, world=int(os.environ.get("WORLD_SIZE", "1"))),
         rank=int(os.environ.get("RANK", "0")),
         workers=stage.loader_workers,
+        prefetch=stage.prefetch,
         pin_memory=torch.cuda.is_available(),
     )
 
@@ -78,13 +81,35 @@ class PlannedBatches:
     """
 
     loader: TrainingLoader
+    stage: SFTStage
+    optimizer: Any  # the trainer's own, which it has made when training starts
+    _place = (-1, 0)  # optimizer step and micro-batch that are being computed
 
     def get_train_dataloader(self) -> DataLoader:
         """This process's share of every batch; accelerate must not divide it again."""
         return self.loader.dataloader()
 
+    def keys(self) -> list[Key]:
+        """The rows of the batch that is being trained on; of a packed batch, those of each pack."""
+        return self.loader.plan.batch(*self._place, self.loader.rank)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Hugging Face's choice of optimizer, over groups with each part's learning rate."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)  # type: ignore[attr-defined]
+            groups = parameter_groups(model or self.model, self.stage)  # type: ignore[attr-defined]
+            self.optimizer = kind(groups, **options)
+        return self.optimizer
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        step = self.state.global_step  # type: ignore[attr-defined]
+        self._place = (step, self._place[1] + 1 if step == self._place[0] else 0)
+        return super().training_step(*args, **kwargs)  # type: ignore[misc]
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """`epoch` is that of the data, not the share of the run that is done."""
         state = self.state  # type: ignore[attr-defined]  # of the trainer this is mixed into
         state.epoch = float(self.loader.plan.epoch_of(max(state.global_step - 1, 0)))
+        if self.stage.learning_rates and "learning_rate" in logs:
+            logs |= learning_rates(self.optimizer)
         super().log(logs, *args, **kwargs)  # type: ignore[misc]

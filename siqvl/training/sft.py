@@ -4,23 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from siqvl.data.collate import Features, PackedCollator, SFTCollator
+from siqvl.data.collate import Batch, Features, PackedCollator, SFTCollator
 from siqvl.data.encoded import EncodedDataset
 from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.arguments import trainer_arguments
 from siqvl.training.planned import PlannedBatches, training_loader
 
 if TYPE_CHECKING:
+    import torch
+
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
 
 
 class SFTTrainer(PlannedBatches, Trainer):
-    """Hugging Face's Trainer over the batches of a plan."""
+    """Hugging Face's Trainer over the batches of a plan, with logits for answer tokens alone."""
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Mean cross entropy over all answer tokens of the optimizer step, of every process.
+
+        Args:
+            num_items_in_batch: their number; None counts those of `inputs`.
+        """
+        outputs = model(**inputs, use_cache=False, head_chunk=self.stage.head_chunk)
+        losses = -outputs.log_probs
+        if num_items_in_batch is None:
+            loss = losses.sum() / max(len(losses), 1)
+        else:  # DDP takes the mean over the processes
+            loss = losses.sum() * self.accelerator.num_processes / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
 
 
 def sft_trainer(
@@ -52,7 +74,7 @@ def sft_trainer(
         data_collator=collate,
         callbacks=callbacks,
     )
-    trainer.loader = loader
+    trainer.loader, trainer.stage = loader, stage
     return trainer
 
 

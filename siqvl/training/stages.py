@@ -55,9 +55,7 @@ def freeze(model: SiQVLForConditionalGeneration, trainable: list[Part]) -> dict[
     """
     counts: dict[str, int] = dict.fromkeys(PART_PREFIXES, 0)
     for name, parameter in model.named_parameters():
-        part = next((p for p, prefixes in PART_PREFIXES.items() if name.startswith(prefixes)), None)
-        if part is None:
-            raise ValueError(f"parameter {name} belongs to none of the parts {list(PART_PREFIXES)}")
+        part = part_of(name)
         parameter.requires_grad_(part in trainable)
         counts[part] += parameter.numel() if parameter.requires_grad else 0
     logger.info(
@@ -67,3 +65,16 @@ def freeze(model: SiQVLForConditionalGeneration, trainable: list[Part]) -> dict[
         ),
     )
     return counts
+
+
+def part_of(name: str) -> Part:
+    """The part that a parameter belongs to, by its name, inside of DDP's wrapper too.
+
+    Raises:
+        ValueError: it belongs to none (a new module that nobody assigned).
+    """
+    name = name.removeprefix("module.")
+    for part, prefixes in PART_PREFIXES.items():
+        if name.startswith(prefixes):
+            return part
+    raise ValueError(f"parameter {name} belongs to none of the parts {list(PART_PREFIXES)}")
