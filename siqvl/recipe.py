@@ -203,11 +203,14 @@ class SFTStage(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "bf16", description="auto: bf16 where the hardware computes in it, else fp32"
     )
-    allow_fp16: bool = Field(False, description="fp16 in spite of Qwen's activations, which overflow")
+    allow_fp16: bool = Field(
+        False, description="fp16 in spite of Qwen's activations, which overflow"
+    )
     gradient_checkpointing: bool = False
     compile: bool = Field(False, description="torch.compile of the language model's layers")
     head_chunk: PositiveInt = Field(
-        1024, description="answer tokens whose logits are in memory at once; none of other tokens are"
+        1024,
+        description="answer tokens whose logits are in memory at once; none of other tokens are",
     )
     loader_workers: int = Field(2, ge=0)
     prefetch: PositiveInt = Field(2, description="batches that each loader worker prepares ahead")
@@ -406,7 +409,8 @@ class Distributed(Section):
     enabled: bool = False
     processes: PositiveInt = Field(1, description="one a GPU, or a few on CPU (gloo)")
     strategy: Literal["ddp", "fsdp"] = Field(
-        "ddp", description="fsdp: weights, gradients and optimizer states are shared out to the GPUs"
+        "ddp",
+        description="fsdp: weights, gradients and optimizer states are shared out to the GPUs",
     )
 
 
