@@ -204,6 +204,10 @@ class BatchPlan:
         shares = [self.mixture.realised(part.items) for part in self._parts(first, end)]
         return [sum(of_source[1:], of_source[0]) for of_source in zip(*shares, strict=True)]
 
+    def items(self, first: int = 0, end: int | None = None) -> Iterator[np.ndarray]:
+        """The rows of steps `first` up to `end` in their order, all devices', epoch by epoch."""
+        return (part.items for part in self._parts(first, end))
+
     def padding_share(self, first: int = 0, end: int | None = None) -> float:
         """The share of all positions in some steps' batches that hold no token."""
         import numpy as np

@@ -133,6 +133,19 @@ class EncodedDataset:
         view._pictures = "image_hashes"
         return view
 
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """`chosen` and `rejected` of preference rows, else one without a name."""
+        return tuple(self._sequences)
+
+    def token_counts(self, side: str = "") -> np.ndarray:
+        """Tokens of each item, or of one side of each pair."""
+        return self._sequences[side].token_counts()
+
+    def learned_tokens(self, side: str = "") -> np.ndarray:
+        """Tokens of each item that carry loss; its first never does, as nothing predicts it."""
+        return self._sequences[side].learned_tokens()
+
     def to_dataset(self) -> Dataset:
         """The same items as a `datasets.Dataset`, which TRL's DPOTrainer insists on.
 
@@ -180,7 +193,15 @@ class Sequences:
         return ids, [one if learns else IGNORED for one, learns in zip(ids, learned, strict=True)]
 
     def lengths(self) -> list[int]:
-        return self._lengths().tolist()
+        return self.token_counts().tolist()
+
+    def learned_tokens(self) -> np.ndarray:
+        """Labels of each sequence that count, its first left out."""
+        import numpy as np
+
+        learned = np.frombuffer(self._learned, np.int8)
+        starts = np.frombuffer(self._ends, np.int64)[:-1]  # of sequences, none of which is empty
+        return np.add.reduceat(learned, starts, dtype=np.int64) - learned[starts]
 
     def columns(self, rows: list[int], total: int) -> tuple[LargeListArray, LargeListArray]:
         """Ids and labels as Arrow lists, empty in those of `total` rows that are not in `rows`."""
@@ -188,7 +209,7 @@ class Sequences:
         import pyarrow as pa
 
         lengths = np.zeros(total, np.int64)
-        lengths[rows] = self._lengths()
+        lengths[rows] = self.token_counts()
         ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
         ids = np.frombuffer(self._ids, np.int32)
         labels = np.where(np.frombuffer(self._learned, np.bool_), ids, np.int32(IGNORED))
@@ -197,7 +218,7 @@ class Sequences:
             pa.LargeListArray.from_arrays(ends, pa.array(labels)),
         )
 
-    def _lengths(self) -> np.ndarray:
+    def token_counts(self) -> np.ndarray:
         import numpy as np
 
         return np.diff(np.frombuffer(self._ends, np.int64))
