@@ -445,6 +445,17 @@ class Recipe(Section):
     distributed: Distributed = Distributed()
     hardware: Hardware = Hardware()
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        if self.distributed.enabled and self.distributed.strategy == "fsdp":
+            for stage in Stage:
+                if self.stage(stage).ema is not None:
+                    raise ValueError(
+                        f"stages.{stage}.ema: a running mean needs whole weights on every process; "
+                        "set distributed.strategy: ddp"
+                    )
+        return self
+
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, value: Any, handler: Any) -> Recipe:

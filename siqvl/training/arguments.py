@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from siqvl.errors import UserError
 from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.precision import resolve_precision
 
@@ -52,4 +53,32 @@ def trainer_arguments(
         "label_names": ["labels"],
         "report_to": "none",  # siqvl.tracking logs, into runs whose ids survive processes
         "ddp_find_unused_parameters": True,  # a text-only batch gives the projector no gradient
+        **_sharding(recipe),
     }
+
+
+#: What FSDP gathers and frees as one: layers of which there are many.
+SHARDED_LAYERS = ["SiglipEncoderLayer", "Qwen2DecoderLayer"]
+
+
+def _sharding(recipe: Recipe) -> dict[str, Any]:
+    """FSDP2's arguments, where the recipe asks for it; accelerate knows it on GPUs alone.
+
+    Raises:
+        UserError: it is asked for on a machine without a GPU.
+    """
+    import torch
+
+    distributed = recipe.distributed
+    if not distributed.enabled or distributed.strategy != "fsdp":
+        return {}
+    if not torch.cuda.is_available():
+        raise UserError("distributed.strategy fsdp needs GPUs; set it to ddp on this machine")
+    config = {
+        "version": 2,
+        "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+        "transformer_layer_cls_to_wrap": SHARDED_LAYERS,
+        "state_dict_type": "FULL_STATE_DICT",
+        "reshard_after_forward": True,
+    }
+    return {"fsdp": True, "fsdp_config": config}

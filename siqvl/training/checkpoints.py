@@ -17,6 +17,8 @@ from siqvl.recipe import Recipe, Stage, explain
 from siqvl.training.history import HISTORY, Logged, write_history
 
 if TYPE_CHECKING:
+    import torch
+
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
 
@@ -93,6 +95,7 @@ def write_checkpoint(
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
     *,
+    weights: dict[str, torch.Tensor] | None = None,
     stage: Stage,
     parent: CheckpointCard | None,
     recipe: Recipe,
@@ -102,9 +105,13 @@ def write_checkpoint(
     metrics: dict[str, float],
     history: list[Logged],
 ) -> CheckpointCard:
-    """Save model, processor, card and history; the directory appears whole or not at all."""
+    """Save model, processor, card and history; the directory appears whole or not at all.
+
+    Args:
+        weights: all of the model's, where it holds only a share of them (FSDP).
+    """
     with atomic_folder(Path(directory)) as partial:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=weights)
         processor.save_pretrained(partial)
         card = CheckpointCard(
             stage=stage,

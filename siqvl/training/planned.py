@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from siqvl.data.batching import BatchPlan, Key
 from siqvl.data.loader import TrainingLoader
 from siqvl.data.mixture import Mixture
 from siqvl.errors import UserError
 from siqvl.recipe import DPOStage
+from siqvl.training.ema import WeightMean
 from siqvl.training.optimizer import learning_rates, parameter_groups
 
 if TYPE_CHECKING:
@@ -83,7 +85,16 @@ class PlannedBatches:
     loader: TrainingLoader
     stage: SFTStage
     optimizer: Any  # the trainer's own, which it has made when training starts
+    mean: WeightMean | None = None
     _place = (-1, 0)  # optimizer step and micro-batch that are being computed
+
+    def follow(self, loader: TrainingLoader, stage: SFTStage) -> Self:
+        """Train on the batches of `loader`, as `stage` says; to be called once, before `train`."""
+        self.loader, self.stage = loader, stage
+        if stage.ema is not None:
+            self.mean = WeightMean(self.model, stage.ema)  # type: ignore[attr-defined]
+            self.add_callback(self.mean)  # type: ignore[attr-defined]
+        return self
 
     def get_train_dataloader(self) -> DataLoader:
         """This process's share of every batch; accelerate must not divide it again."""
@@ -105,6 +116,25 @@ class PlannedBatches:
         step = self.state.global_step  # type: ignore[attr-defined]
         self._place = (step, self._place[1] + 1 if step == self._place[0] else 0)
         return super().training_step(*args, **kwargs)  # type: ignore[misc]
+
+    def whole_weights(self) -> dict[str, torch.Tensor] | None:
+        """All weights, gathered on the first process, where FSDP has shared them out; else None.
+
+        Every process has to ask.
+        """
+        if not self.is_fsdp_enabled:  # type: ignore[attr-defined]
+            return None
+        return self.accelerator.get_state_dict(self.model)  # type: ignore[attr-defined]
+
+    def write_extra_state(self, folder: Path) -> None:
+        """What a run continues from, beside what Hugging Face's trainer keeps."""
+        if self.mean is not None:
+            self.mean.write(folder)
+
+    def read_extra_state(self, folder: Path) -> None:
+        """Continue from what `write_extra_state` left there."""
+        if self.mean is not None:
+            self.mean.read(folder)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """`epoch` is that of the data, not the share of the run that is done."""

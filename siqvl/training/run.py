@@ -16,6 +16,7 @@ from siqvl.recipe import DPOStage, Model, Recipe, Stage
 from siqvl.tracking.runs import RunLog
 from siqvl.training.check import check_model
 from siqvl.training.checkpoints import CheckpointCard, read_card, write_checkpoint
+from siqvl.training.compiled import compile_layers
 from siqvl.training.history import training_history
 from siqvl.training.launch import launch
 from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
@@ -100,7 +101,10 @@ def _train(inputs: StageInputs) -> None:
     # `train_stage` has compared the checksums already, once for all processes.
     dataset, manifest = load_prepared(inputs.data, STAGES[stage].rows, verify=False)
     model, processor = _load_model(recipe, inputs.checkpoint)
-    counts = freeze(model, recipe.stage(stage).trainable)
+    figures = recipe.stage(stage)
+    counts = freeze(model, figures.trainable)
+    if figures.compile:
+        compile_layers(model)
     work_dir = _work_dir(inputs, parent, manifest)
     encoded = encoded_rows(recipe, stage, dataset, processor)
     features = tower_features(recipe, stage, encoded, dataset, model, processor)
@@ -112,6 +116,9 @@ def _train(inputs: StageInputs) -> None:
     if inputs.log and data_metrics:
         inputs.log.metrics(data_metrics)
     result = trainer.train(resume_from_checkpoint=_last_checkpoint(work_dir))
+    if trainer.mean is not None:
+        trainer.mean.to_model()
+    weights = trainer.whole_weights()
 
     if trainer.is_world_process_zero():
         metrics = {
@@ -126,6 +133,7 @@ def _train(inputs: StageInputs) -> None:
             inputs.output,
             trainer.accelerator.unwrap_model(trainer.model),
             processor,
+            weights=weights,
             stage=stage,
             parent=parent,
             recipe=recipe,

@@ -67,15 +67,13 @@ def sft_trainer(
     loader = training_loader(
         rows, collate, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
     )
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=model,
         args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
         train_dataset=rows,
         data_collator=collate,
         callbacks=callbacks,
-    )
-    trainer.loader, trainer.stage = loader, stage
-    return trainer
+    ).follow(loader, stage)
 
 
 def _collator(

@@ -5,15 +5,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from siqvl.data.collate import SFTCollator
+from siqvl.data.encode import encode_sft
 from siqvl.data.prepare import prepare
-from siqvl.data.schema import RowKind
+from siqvl.data.schema import RowKind, sft_row
 from siqvl.errors import UserError
+from siqvl.model.assemble import assemble
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.tracking.runs import client, stage_run
+from siqvl.training.arguments import trainer_arguments
 from siqvl.training.launch import launch
 from siqvl.training.run import train_stage
+from siqvl.training.stages import freeze
 
 STAGE = Stage.PROJECTOR_ALIGNMENT
 
@@ -61,6 +67,82 @@ def test_two_processes_equal_one_of_twice_the_batch(
     assert curves[1] == pytest.approx(curves[0], abs=2e-4)
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=2e-4, rtol=1e-3)
+
+
+def sharded_gradients(folder: str) -> None:
+    """A training process: gradients of its half of the rows, weights shared out by FSDP2."""
+    import torch.distributed as dist
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo")
+    model, collate, rows = tiny_and_rows()
+    for layer in model.model.language_model.layers:
+        fully_shard(layer)
+    fully_shard(model)
+    half = collate(rows[dist.get_rank() :: 2])
+    learned = torch.tensor([float((half["labels"] != -100).sum())])
+    dist.all_reduce(learned)
+    output = model(**half, head_chunk=4, use_cache=False)
+    (-output.log_probs.sum() * 2 / learned.item()).backward()  # FSDP takes the mean
+    gathered = {
+        name: weight.grad.full_tensor()
+        for name, weight in model.named_parameters()
+        if weight.grad is not None
+    }
+    if dist.get_rank() == 0:
+        save_file(gathered, Path(folder) / "gradients.safetensors")
+    dist.destroy_process_group()
+
+
+def tiny_and_rows():
+    """A small model in which projector and language model learn, and six encoded rows."""
+    torch.manual_seed(0)
+    base = Path(__file__).parents[2] / "recipes" / "tiny_base"
+    model, processor = assemble(
+        str(base / "vision"),
+        str(base / "language"),
+        pixel_shuffle_factor=None,
+        max_image_tokens=4,
+        attn_implementation="eager",
+    )
+    freeze(model.train(), ["projector", "language_model"])
+    pictures = [Image.new("RGB", (64, 64), color) for color in ("red", "green", "blue")] * 2
+    rows = []
+    for number, picture in enumerate(pictures):
+        answer = "a long red " * number + "one."
+        row = sft_row(f"made/{number}", [picture], "what color?", answer, source="made")
+        one = encode_sft(row, processor)
+        rows.append({"input_ids": one.input_ids, "labels": one.labels, "images": [picture]})
+    return model, SFTCollator(processor), rows
+
+
+@pytest.mark.integration
+def test_the_head_without_logits_works_on_weights_that_fsdp_shares_out(tmp_path: Path) -> None:
+    """accelerate turns FSDP on for GPUs alone; sharding itself runs on CPUs too."""
+    launch(sharded_gradients, str(tmp_path), Distributed(enabled=True, processes=2))
+    model, collate, rows = tiny_and_rows()
+    model(**collate(rows)).loss.backward()  # transformers' own loss, over all rows
+    found = load_file(tmp_path / "gradients.safetensors")
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_fsdp_without_gpus_is_refused(
+    tmp_path: Path, small_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = small_recipe(
+        tmp_path, distributed={"enabled": True, "processes": 2, "strategy": "fsdp"}
+    )
+    figures = recipe.stage(STAGE)
+    with pytest.raises(UserError, match="fsdp needs GPUs"):
+        trainer_arguments(figures, recipe, tmp_path, 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    arguments = trainer_arguments(figures, recipe, tmp_path, 3)
+    assert arguments["fsdp"]
+    names = {type(module).__name__ for module in tiny_and_rows()[0].modules()}
+    assert set(arguments["fsdp_config"]["transformer_layer_cls_to_wrap"]) <= names
 
 
 def fail(message: str) -> None:
