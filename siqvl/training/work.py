@@ -38,11 +38,10 @@ class ItemWork:
 
     Args:
         dataset: rows of kind SFT or preference.
-        shared_prompt: a pair's prompt stands once, before both of its completions.
+        shared_prompt: of pairs, see `siqvl.data.pairs.PreferenceCollator`; either way their
+            pictures are encoded once.
 
     Attributes:
-        sequences: sequences that an item makes: 2 of a pair with its prompt twice, else 1.
-        lengths: tokens of an item's sequence, of the longer one if they are two.
         losses: learned tokens of each item, of its chosen side alone if it is a pair.
     """
 
@@ -52,25 +51,20 @@ class ItemWork:
         self._images = np.asarray(dataset.num_images, np.int64)
         self._tokens = [dataset.token_counts(side) for side in dataset.sides]
         self._learned = [dataset.learned_tokens(side) for side in dataset.sides]
-        pairs = dataset.kind is RowKind.PREFERENCE
-        self._shared = pairs and shared_prompt
+        self._shared = shared_prompt and dataset.kind is RowKind.PREFERENCE
         self.losses = self._learned[0]
-        self.sequences = 2 if pairs and not shared_prompt else 1
-        self.lengths = np.max(self._tokens, axis=0)
-        if self._shared:
-            self.lengths = self._tokens[0] + self._learned[1]
 
     def of(self, items: np.ndarray) -> Work[np.ndarray]:
         """The work that some items are, one entry each."""
-        tokens = [counts[items] for counts in self._tokens]
+        each = [counts[items] for counts in self._tokens]
         learned = [counts[items] for counts in self._learned]
-        images = self._images[items] * self.sequences
-        pairs = sum(n * (n + 1) // 2 for n in tokens)
+        tokens = sum(each[1:], each[0])
+        pairs = sum(n * (n + 1) // 2 for n in each)
         if self._shared:
-            prompt = tokens[0] - learned[0]  # a pair learns all of its completions
-            pairs = pairs - prompt * (prompt + 1) // 2
-            return Work(tokens[0] + learned[1], pairs, images, sum(learned))
-        return Work(sum(tokens), pairs, images, sum(learned))
+            # but for its last token, the prompt stands once; a pair learns all of its completions
+            once = each[0] - learned[0] - 1
+            tokens, pairs = tokens - once, pairs - once * (once + 1) // 2
+        return Work(tokens, pairs, self._images[items], sum(learned[1:], learned[0]))
 
     def total(self, items: np.ndarray) -> Work[int]:
         """The work that some items are together."""
