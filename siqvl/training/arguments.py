@@ -46,9 +46,10 @@ def trainer_arguments(
         "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         "logging_steps": stage.logging_steps,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # it hides what `siqvl.training.finite` stops at
         "save_strategy": "steps",
         "save_steps": stage.saving_steps,
-        "save_total_limit": 1,
+        "save_total_limit": stage.kept_states,
         "remove_unused_columns": False,  # the collators read the image column themselves
         "label_names": ["labels"],
         "report_to": "none",  # siqvl.tracking logs, into runs whose ids survive processes

@@ -18,11 +18,13 @@ from siqvl.data.pairs import PreferenceCollator
 from siqvl.errors import UserError
 from siqvl.recipe import DPOStage, Recipe
 from siqvl.training.arguments import trainer_arguments
+from siqvl.training.finite import FiniteSteps
 from siqvl.training.pair_log_probs import TAKE_ANY_MASK, pair_log_probs
 from siqvl.training.planned import PlannedBatches, training_loader
 from siqvl.training.precision import resolve_precision
 from siqvl.training.preference_loss import Pairs, preference_loss
 from siqvl.training.reference.build import Reference, reference_log_probs
+from siqvl.training.resumable import ResumableStates
 from siqvl.training.rows import LONGEST_WAIT
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ METRICS = (
 )
 
 
-class PreferenceTrainer(PlannedBatches, Trainer):
+class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
     """Hugging Face's Trainer over planned batches of pairs, which carry the reference's log-probs.
 
     The loss of an optimizer step is a mean over all of its pairs, however they are divided into

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor
     from siqvl.training.dpo import PreferenceTrainer
     from siqvl.training.sft import SFTTrainer
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ def _train(inputs: StageInputs) -> None:
     data_metrics = plan_metrics(trainer.loader.plan) if trainer.is_world_process_zero() else {}
     if inputs.log and data_metrics:
         inputs.log.metrics(data_metrics)
-    result = trainer.train(resume_from_checkpoint=_last_checkpoint(work_dir))
+    result = trainer.train(resume_from_checkpoint=trainer.last_state())
     if trainer.mean is not None:
         trainer.mean.to_model()
     weights = trainer.whole_weights()
@@ -203,9 +199,7 @@ def _build_trainer(
         "features": features,
     }
     if isinstance(stage, DPOStage):
-        reference, _ = _load_model(inputs.recipe, inputs.checkpoint)
-        reference.requires_grad_(False)
-        return dpo_trainer(model, reference, processor, encoded, **common)
+        return dpo_trainer(model, processor, encoded, **common)
     return sft_trainer(model, processor, encoded, **common)
 
 
@@ -216,16 +210,3 @@ def _work_dir(inputs: StageInputs, parent: CheckpointCard | None, manifest: Mani
     key = "-".join([inputs.recipe.hash(), parent.hash if parent else "none", manifest.fingerprint])
     name = hashlib.sha256(key.encode()).hexdigest()[:12]
     return inputs.output.with_name(f".{inputs.output.name}.training-{name}")
-
-
-def _last_checkpoint(work_dir: Path) -> str | None:
-    """The newest complete state of an interrupted run, if there is one."""
-    if not work_dir.is_dir():
-        return None
-    states = sorted(
-        (path for path in work_dir.glob("checkpoint-*") if (path / "trainer_state.json").is_file()),
-        key=lambda path: int(path.name.rpartition("-")[2]),
-    )
-    if states:
-        logger.warning("continuing from %s", os.fspath(states[-1]))
-    return os.fspath(states[-1]) if states else None

@@ -12,7 +12,9 @@ from siqvl.data.collate import Batch, Features, PackedCollator, SFTCollator
 from siqvl.data.encoded import EncodedDataset
 from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.arguments import trainer_arguments
+from siqvl.training.finite import FiniteSteps
 from siqvl.training.planned import PlannedBatches, training_loader
+from siqvl.training.resumable import ResumableStates
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor
 
 
-class SFTTrainer(PlannedBatches, Trainer):
+class SFTTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
     """Hugging Face's Trainer over the batches of a plan, with logits for answer tokens alone."""
 
     def compute_loss(

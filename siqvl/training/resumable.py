@@ -1,0 +1,201 @@
+"""Trainers that continue bit for bit from wherever they were killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from transformers import Trainer
+from transformers.trainer import TRAINING_ARGS_NAME
+
+from siqvl.errors import UserError, one_line
+from siqvl.training.states import (
+    clear_leftovers,
+    disk_full,
+    forget_older,
+    last_good_state,
+    publish,
+    seal,
+    staged_state,
+    state_step,
+    states,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from transformers.trainer_utils import TrainOutput
+
+logger = logging.getLogger(__name__)
+
+
+class ResumableStates(Trainer):
+    """Mixin for Hugging Face's trainers: states are whole or absent, and hold all that counts.
+
+    Beside what Hugging Face saves (weights, optimizer, schedule, scaler, random numbers, history)
+    a state has what its Trainer forgets: the losses since the last line of the history, and those
+    of the whole run. `save_total_limit` states are kept.
+    """
+
+    _staging: Path | None = None  # while a state is being saved
+    _continued: Path | None = None  # the state that was loaded, until the run goes on
+    _began = 0.0
+    _seconds = 0.0  # that earlier processes spent on the steps before
+
+    def write_extra_state(self, folder: Path) -> None:
+        """For more that a run needs to continue: write it into `folder`, to be sealed with it.
+
+        Called in every process, after Hugging Face's own files. Safetensors or JSON, not pickle.
+        """
+
+    def read_extra_state(self, folder: Path) -> None:
+        """Take up what `write_extra_state` wrote.
+
+        Called in every process before `on_train_begin` of the callbacks; weights, optimizer and
+        schedule are loaded, and where they belong. Not called when a run starts anew.
+        """
+
+    def extra_state_bytes(self) -> int:
+        """About how large `write_extra_state` makes a state, in bytes."""
+        return 0
+
+    def last_state(self) -> str | None:
+        """The newest good state, the same in every process, for `train(resume_from_checkpoint=…)`.
+
+        Clears away what dead runs left, so no other run may be writing there.
+        """
+        import torch
+        from accelerate.utils import broadcast
+
+        found = last_good_state(self._work_dir) if self.is_world_process_zero() else None
+        step = torch.tensor(state_step(found) if found else -1, device=self.args.device)
+        if self.args.world_size > 1:
+            step = broadcast(step)
+        if step < 0:
+            return None
+        state = self._work_dir / f"checkpoint-{int(step)}"
+        logger.warning("continuing from %s", state)
+        return os.fspath(state)
+
+    @property
+    def _work_dir(self) -> Path:
+        return Path(str(self.args.output_dir))
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return os.fspath(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        """Save a state in a staging folder, where a kill does no harm; then rename it.
+
+        Raises:
+            UserError: the disk is full; the states before are as they were.
+        """
+        work_dir = self._work_dir
+        staged = staged_state(work_dir, self.state.global_step)
+        self._staging = staged.parent
+        try:
+            super()._save_checkpoint(model, trial)
+            self._write_progress(staged)
+            self.write_extra_state(staged)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                (staged / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nobody reads
+                seal(staged)
+                newest = publish(staged, work_dir)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(staged.parent, ignore_errors=True)
+            if not disk_full(error):
+                raise
+            raise UserError(self._full(work_dir, one_line(error))) from error
+        finally:
+            self._staging = None
+        if self.args.should_save:
+            forget_older(newest, keep=self.args.save_total_limit or 1)
+        self.accelerator.wait_for_everyone()
+
+    def _full(self, work_dir: Path, reason: str) -> str:
+        saved = states(work_dir)
+        before = (
+            f"but that of step {state_step(saved[0])} is intact: free some space and start again, "
+            "which continues from there"
+            if saved
+            else "and it is the first: free some space and start again"
+        )
+        return (
+            f"{work_dir} is on a full disk: the state of step {self.state.global_step} could not "
+            f"be written ({reason}), {before}, or move `output_dir`, which begins anew"
+        )
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume: Any) -> Any:
+        """Raises: UserError: the states will not fit into the disk."""
+        self._began = time.time()
+        self._continued = Path(resume) if resume else None
+        if self.args.should_save:
+            self._check_disk(max_steps - self.state.global_step)
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, resume)
+        if self._continued is not None:
+            self.read_extra_state(self._continued)
+        return prepared
+
+    def _check_disk(self, steps: int) -> None:
+        """Refuse before the first of `steps` what would not fit into the disk later."""
+        clear_leftovers(self._work_dir)
+        kept, there = self.args.save_total_limit or 1, len(states(self._work_dir))
+        # while one more is being written, those before are all there
+        more = min(max(0, kept + 1 - there), math.ceil(steps / self.args.save_steps))
+        needed, disk = more * self.state_bytes(), self._work_dir.absolute()
+        disk = next(path for path in (disk, *disk.parents) if path.exists())
+        free = shutil.disk_usage(disk).free
+        if needed > free:
+            raise UserError(
+                f"resumable states of this stage will take {needed / 1e9:.2f} GB ({more} of "
+                f"{self.state_bytes() / 1e9:.2f} GB), but {disk} has {free / 1e9:.2f} GB free; "
+                f"free some space, move `output_dir`, or lower `kept_states`, which is {kept}"
+            )
+
+    def state_bytes(self) -> int:
+        """About how large a state is: all weights, and two moments of those that are trained."""
+        assert self.model is not None
+        weights = [*self.model.parameters(), *self.model.buffers()]
+        trained = [value for value in self.model.parameters() if value.requires_grad]
+        each = sum(value.nbytes for value in (*weights, *trained, *trained))
+        return each + self.extra_state_bytes()
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        self._continue()
+        super()._run_epoch(*args, **kwargs)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start: float) -> TrainOutput:
+        """Runtime and mean loss are those of the whole run, whatever part this process did."""
+        self._continue()  # the last state of a run, whose checkpoint was not written any more
+        return super()._finalize_training(trial, num_train_samples, start - self._seconds)
+
+    def _progress(self, folder: Path) -> Path:
+        return folder / f"progress-{self.args.process_index}.json"
+
+    def _write_progress(self, folder: Path) -> None:
+        content = {
+            "loss": self._tr_loss.item(),  # a float32 is the same after JSON and back
+            "logged_loss": self._total_loss_scalar,
+            "logged_step": self._globalstep_last_logged,
+            "seconds": self._seconds + time.time() - self._began,
+        }
+        self._progress(folder).write_text(json.dumps(content), encoding="utf-8")
+
+    def _continue(self) -> None:
+        """Take up what Hugging Face's Trainer sets to zero when it resumes."""
+        if self._continued is None:
+            return
+        folder, self._continued = self._continued, None
+        content = json.loads(self._progress(folder).read_text(encoding="utf-8"))
+        self._tr_loss.fill_(content["loss"])
+        self._total_loss_scalar = content["logged_loss"]
+        self._globalstep_last_logged = content["logged_step"]
+        self._initial_global_step = 0
+        self._seconds = content["seconds"]
