@@ -92,51 +92,6 @@ class PackedCollator:
         return batch | pictures(items, self.processor, self.features)
 
 
-class PreferenceCollator:
-    """Batches as TRL's DPOTrainer takes them: all chosen rows first, then all rejected ones.
-
-    Layout of `DataCollatorForVisionPreference` in trl/trainer/dpo_trainer.py (TRL 1.16), with
-    which DPOTrainer's loss works: `input_ids`, `attention_mask`, `completion_mask`, each (2B, T),
-    `pixel_values` of the batch's images twice over, and `ref_chosen_logps` / `ref_rejected_logps`
-    (B) where items carry them. Other than there, the end of an answer is its `<|im_end|>`, without
-    a newline after it, and earlier assistant turns in the prompt carry no loss.
-
-    Args:
-        repeat_images: whether `pixel_values` holds the images once for each side, as DPOTrainer
-            expects; without it, once for each pair.
-    """
-
-    def __init__(
-        self,
-        processor: SiQVLProcessor,
-        *,
-        repeat_images: bool = True,
-        features: Features | None = None,
-    ) -> None:
-        self.processor = processor
-        self.repeat_images = repeat_images
-        self.features = features
-
-    def __call__(self, items: Sequence[Item]) -> Batch:
-        pad = self.processor.tokenizer.pad_token_id
-        ids, masks = [], []
-        for side in ("chosen", "rejected"):
-            ids += [item[f"{side}_input_ids"] for item in items]
-            masks += [[int(i != IGNORED) for i in item[f"{side}_labels"]] for item in items]
-        batch: Batch = {
-            "input_ids": padded(ids, pad),
-            "attention_mask": padded([[1] * len(row) for row in ids], 0),
-            "completion_mask": padded(masks, 0),
-        }
-        batch |= pictures(items, self.processor, self.features, 2 if self.repeat_images else 1)
-        for name in ("ref_chosen_logps", "ref_rejected_logps"):
-            if name in items[0]:
-                import torch
-
-                batch[name] = torch.tensor([item[name] for item in items])
-        return batch
-
-
 class GenerationCollator:
     """Left-padded prompts, so that every answer continues at the last position.
 
@@ -171,19 +126,17 @@ def pictures(
     items: Sequence[Item],
     processor: SiQVLProcessor,
     features: Features | None = None,
-    repeats: int = 1,
 ) -> Batch:
-    """All images of the items in order, the whole list `repeats` times; empty if there are none."""
+    """All images of the items in order; empty if there are none."""
     if features is not None:
         import torch
 
         hashes = [image_hash for item in items for image_hash in item["image_hashes"]]
         if not hashes:
             return {}
-        values = torch.stack([features[image_hash] for image_hash in hashes])
-        return {"vision_features": values.repeat(repeats, 1, 1) if repeats > 1 else values}
+        return {"vision_features": torch.stack([features[image_hash] for image_hash in hashes])}
     images = [image for item in items for image in item["images"]]
     if not images:
         return {}
     values = processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
-    return {"pixel_values": values.repeat(repeats, 1, 1, 1) if repeats > 1 else values}
+    return {"pixel_values": values}

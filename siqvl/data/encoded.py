@@ -52,10 +52,12 @@ class EncodedDataset:
       `images`
     - evaluation: `input_ids`, `images`
 
-    In the view that `with_hashes` gives, `image_hashes` (a list of str) stands for `images`.
+    In the view that `with_hashes` gives, `image_hashes` (a list of str) stands for `images`; in
+    that of `with_reference`, pairs have `ref_chosen_logps` and `ref_rejected_logps` (floats).
 
     Attributes:
-        lengths: tokens of each item (of the longer side of a pair), for grouping by length.
+        lengths: tokens of each item, for grouping by length; of a pair those of its longer side,
+            or in the views of `as_pairs` those of both.
         num_images: images of each item.
         rows: index of each item in the data set that was encoded.
         left_out: reason -> rows that were over a limit of `encode_dataset`.
@@ -72,6 +74,7 @@ class EncodedDataset:
     ) -> None:
         self._stored = dataset
         self._pictures = "images"  # the column that stands for them in an item
+        self._reference: np.ndarray | None = None  # log-probabilities of pairs [items, 2]
         self._sequences = sequences
         self.kind = kind
         self.rows = rows
@@ -92,15 +95,24 @@ class EncodedDataset:
 
     def __getitem__(self, index: int) -> Item:
         index = self._position(index)
+        item = self.tokens(index)
+        if self._reference is not None:
+            chosen, rejected = self._reference[index].tolist()
+            item |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        if self._pictures == "image_hashes":
+            return item | {"image_hashes": self.image_hashes(index)}
+        return item | {"images": self.images(index)}
+
+    def tokens(self, index: int) -> Item:
+        """The ids and labels of an item, without its pictures."""
+        index = self._position(index)
         item: Item = {}
         for side, sequences in self._sequences.items():
             prefix = f"{side}_" if side else ""
             item[f"{prefix}input_ids"], labels = sequences[index]
             if self.kind is not RowKind.EVALUATION:
                 item[f"{prefix}labels"] = labels
-        if self._pictures == "image_hashes":
-            return item | {"image_hashes": self.image_hashes(index)}
-        return item | {"images": self.images(index)}
+        return item
 
     def images(self, index: int) -> list[Image.Image]:
         """The decoded images of an item.
@@ -118,9 +130,15 @@ class EncodedDataset:
             ) from None
 
     def image_hashes(self, index: int) -> list[str]:
-        """The content hashes of an item's images, under which their features are cached."""
+        """The content hashes of an item's images, under which their features are cached.
+
+        Raises:
+            UserError: the rows were stored without them.
+        """
         if self._hashes is None:
-            raise ValueError("these rows were stored without the column image_hashes")
+            raise UserError(
+                "the prepared data has no column `image_hashes`; prepare the data again"
+            )
         return self._hashes[self.rows[self._position(index)]]["image_hashes"]
 
     def row_id(self, index: int) -> str:
@@ -145,6 +163,31 @@ class EncodedDataset:
     def learned_tokens(self, side: str = "") -> np.ndarray:
         """Tokens of each item that carry loss; its first never does, as nothing predicts it."""
         return self._sequences[side].learned_tokens()
+
+    def as_pairs(self, *, shared_prompt: bool) -> EncodedDataset:
+        """A view of preference rows whose `lengths` are what a pair takes in a batch.
+
+        Args:
+            shared_prompt: the prompt stands once, and a copy of its last token between the two
+                completions, see `siqvl.data.pairs.PreferenceCollator`.
+        """
+        import numpy as np
+
+        chosen, rejected = self._sequences["chosen"], self._sequences["rejected"]
+        both = np.add(chosen.lengths(), rejected.lengths())
+        view = copy(self)
+        view.lengths = (both - chosen.prompts() + 1 if shared_prompt else both).tolist()
+        return view
+
+    def with_reference(self, log_probs: np.ndarray) -> EncodedDataset:
+        """A view whose items carry their log-probabilities under the reference.
+
+        Args:
+            log_probs: float32 [items, 2], in nats: of the chosen and the rejected completion.
+        """
+        view = copy(self)
+        view._reference = log_probs
+        return view
 
     def to_dataset(self) -> Dataset:
         """The same items as a `datasets.Dataset`, which TRL's DPOTrainer insists on.
@@ -202,6 +245,14 @@ class Sequences:
         learned = np.frombuffer(self._learned, np.int8)
         starts = np.frombuffer(self._ends, np.int64)[:-1]  # of sequences, none of which is empty
         return np.add.reduceat(learned, starts, dtype=np.int64) - learned[starts]
+
+    def prompts(self) -> np.ndarray:
+        """Tokens of each sequence before the first one with a label; all have such a one."""
+        import numpy as np
+
+        learned = np.flatnonzero(np.frombuffer(self._learned, np.int8))
+        starts = np.frombuffer(self._ends, np.int64)[:-1]
+        return learned[np.searchsorted(learned, starts)] - starts
 
     def columns(self, rows: list[int], total: int) -> tuple[LargeListArray, LargeListArray]:
         """Ids and labels as Arrow lists, empty in those of `total` rows that are not in `rows`."""
