@@ -13,6 +13,7 @@ from siqvl.data.mixture import Mixture
 from siqvl.errors import UserError
 from siqvl.recipe import DPOStage
 from siqvl.training.ema import WeightMean
+from siqvl.training.embedding import add_embedding_gradient_in_place
 from siqvl.training.optimizer import learning_rates, parameter_groups
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class PlannedBatches:
     def follow(self, loader: TrainingLoader, stage: SFTStage) -> Self:
         """Train on the batches of `loader`, as `stage` says; to be called once, before `train`."""
         self.loader, self.stage = loader, stage
+        add_embedding_gradient_in_place(self.model)  # type: ignore[attr-defined]
         if stage.ema is not None:
             self.mean = WeightMean(self.model, stage.ema)  # type: ignore[attr-defined]
             self.add_callback(self.mean)  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from siqvl.errors import UserError
 from siqvl.model.assemble import assemble
 from siqvl.recipe import Recipe, SFTStage, Stage
 from siqvl.training.ema import WeightMean
+from siqvl.training.embedding import add_embedding_gradient_in_place
 from siqvl.training.optimizer import learning_rates, parameter_groups
 from siqvl.training.stages import freeze
 
@@ -66,6 +67,30 @@ def test_each_part_has_its_rate_and_decay_is_hugging_faces(model) -> None:
 def test_a_rate_for_a_frozen_part_is_an_error() -> None:
     with pytest.raises((UserError, ValidationError), match=r"vision_tower.*trainable"):
         stage_of(learning_rates={"vision_tower": 1e-6})
+
+
+def test_the_tied_gradient_is_dense_and_the_same(model) -> None:
+    """With labels and without: AdamW takes no sparse gradients."""
+    freeze(model, ["projector", "language_model"])
+    embedding = model.get_input_embeddings()
+    ids = torch.tensor([[5, 6, 7, 5, 8]])
+    for labels in (ids, torch.full_like(ids, -100)):
+        gradients = []
+        for sparse in (False, True):
+            embedding.sparse = False
+            if sparse:
+                add_embedding_gradient_in_place(model)
+            assert embedding.sparse is sparse
+            model.zero_grad()
+            for _ in range(2):  # batches of one step
+                model(input_ids=ids, labels=labels, head_chunk=2).log_probs.sum().backward()
+            gradients.append(embedding.weight.grad)
+        assert gradients[1].layout is torch.strided
+        torch.testing.assert_close(gradients[1], gradients[0])
+    embedding.sparse = False
+    freeze(model, ["projector"])
+    add_embedding_gradient_in_place(model)
+    assert not embedding.sparse
 
 
 def run(mean: WeightMean, layer: nn.Linear, first: int, last: int) -> None:
