@@ -34,4 +34,11 @@ def test_what_a_recipe_asks_for_by_name_is_kept_or_refused(monkeypatch) -> None:
     assert resolve_precision("fp32") == "fp32"
     assert resolve_precision("bf16") == "bf16"
     with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
+        resolve_precision("fp16", allow_fp16=True)
+
+
+def test_fp16_has_to_be_allowed(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UserError, match=r"fp16 overflows in Qwen's activations: .* allow_fp16"):
         resolve_precision("fp16")
+    assert resolve_precision("fp16", allow_fp16=True) == "fp16"
