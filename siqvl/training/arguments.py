@@ -24,7 +24,7 @@ def trainer_arguments(
     """
     import torch
 
-    precision = resolve_precision(stage.precision)
+    precision = resolve_precision(stage.precision, allow_fp16=stage.allow_fp16)
     return {
         "output_dir": str(work_dir),
         "seed": recipe.seed,

@@ -84,7 +84,7 @@ def tower_features(
         dataset.select(encoded.rows),
         model=model,
         processor=processor,
-        precision=resolve_precision(figures.precision),
+        precision=resolve_precision(figures.precision, allow_fp16=figures.allow_fp16),
         batch_size=recipe.features_batch_size,
         workers=figures.loader_workers,
         rank=state.process_index,
