@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset
     from PIL import Image
-    from pyarrow import LargeListArray
 
 IGNORED = -100  # label of a token without loss
 
@@ -189,26 +188,6 @@ class EncodedDataset:
         view._reference = log_probs
         return view
 
-    def to_dataset(self) -> Dataset:
-        """The same items as a `datasets.Dataset`, which TRL's DPOTrainer insists on.
-
-        Images are not copied, and are decoded when an item is asked for, as here.
-        """
-        import pyarrow as pa
-        from datasets import Dataset, concatenate_datasets
-
-        columns = {}
-        for side, sequences in self._sequences.items():
-            prefix = f"{side}_" if side else ""
-            ids, labels = sequences.columns(self.rows, len(self._stored))
-            columns[f"{prefix}input_ids"] = ids
-            if self.kind is not RowKind.EVALUATION:
-                columns[f"{prefix}labels"] = labels
-        pictures = self._stored.select_columns([self._pictures])
-        # all rows, then a selection: joining columns to a selection would copy the images
-        joined = concatenate_datasets([pictures, Dataset(pa.table(columns))], axis=1)
-        return joined.select(self.rows)
-
     def _position(self, index: int) -> int:
         if not -len(self) <= index < len(self):
             raise IndexError(f"item {index} of {len(self)}")
@@ -253,21 +232,6 @@ class Sequences:
         learned = np.flatnonzero(np.frombuffer(self._learned, np.int8))
         starts = np.frombuffer(self._ends, np.int64)[:-1]
         return learned[np.searchsorted(learned, starts)] - starts
-
-    def columns(self, rows: list[int], total: int) -> tuple[LargeListArray, LargeListArray]:
-        """Ids and labels as Arrow lists, empty in those of `total` rows that are not in `rows`."""
-        import numpy as np
-        import pyarrow as pa
-
-        lengths = np.zeros(total, np.int64)
-        lengths[rows] = self.token_counts()
-        ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int64())
-        ids = np.frombuffer(self._ids, np.int32)
-        labels = np.where(np.frombuffer(self._learned, np.bool_), ids, np.int32(IGNORED))
-        return (
-            pa.LargeListArray.from_arrays(ends, pa.array(ids)),
-            pa.LargeListArray.from_arrays(ends, pa.array(labels)),
-        )
 
     def token_counts(self) -> np.ndarray:
         import numpy as np

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +21,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import DPOStage, Recipe
 from siqvl.training.arguments import trainer_arguments
 from siqvl.training.finite import FiniteSteps
-from siqvl.training.pair_log_probs import TAKE_ANY_MASK, pair_log_probs
+from siqvl.training.pair_log_probs import TAKE_ANY_MASK, completion_log_probs, sums
 from siqvl.training.planned import PlannedBatches, training_loader
 from siqvl.training.precision import resolve_precision
 from siqvl.training.preference_loss import Pairs, preference_loss
@@ -71,9 +73,9 @@ class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
         """
         core = self.accelerator.unwrap_model(model)
         with self.accelerator.autocast():  # for the tower; `model` brings its own
-            sums = pair_log_probs(model, inputs, core=core, head_chunk=self.stage.head_chunk)
+            each = completion_log_probs(model, inputs, core=core, head_chunk=self.stage.head_chunk)
         pairs = Pairs.of(
-            sums,
+            sums(each),
             inputs["ref_chosen_logps"],
             inputs["ref_rejected_logps"],
             inputs["completion_tokens"],
@@ -113,16 +115,41 @@ class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
                 pairs.rejected,
                 torch.ones_like(pairs.chosen),
             ]
-            sums = torch.stack([figure.sum() for figure in figures])
-            self._sums = sums if self._sums is None else self._sums + sums
+            found = sums(figures)
+            self._sums = found if self._sums is None else self._sums + found
+
+    def write_extra_state(self, folder: Path) -> None:
+        """With the sums that are not logged yet, in a file of every process."""
+        super().write_extra_state(folder)
+        sums = [] if self._sums is None else self._sums.tolist()
+        (folder / f"pairs-{self.args.process_index}.json").write_text(json.dumps(sums))
+
+    def read_extra_state(self, folder: Path) -> None:
+        super().read_extra_state(folder)
+        sums = json.loads((folder / f"pairs-{self.args.process_index}.json").read_text())
+        self._sums = torch.tensor(sums, device=self.args.device) if sums else None
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """With METRICS, over the pairs of all processes since the last log."""
         if "loss" in logs and self._sums is not None:
-            *sums, pairs = self.accelerator.gather(self._sums[None]).sum(0).tolist()
-            logs |= {name: value / pairs for name, value in zip(METRICS, sums, strict=True)}
+            *found, pairs = self.accelerator.gather(self._sums[None]).sum(0).tolist()
+            logs |= {name: value / pairs for name, value in zip(METRICS, found, strict=True)}
             self._sums = None
         super().log(logs, *args, **kwargs)
+
+    def write_extra_state(self, folder: Path) -> None:
+        super().write_extra_state(folder)
+        content = None if self._sums is None else self._sums.tolist()
+        self._kept_sums(folder).write_text(json.dumps(content), encoding="utf-8")
+
+    def read_extra_state(self, folder: Path) -> None:
+        super().read_extra_state(folder)
+        content = json.loads(self._kept_sums(folder).read_text(encoding="utf-8"))
+        # a float32 is the same after JSON and back
+        self._sums = None if content is None else torch.tensor(content, device=self.args.device)
+
+    def _kept_sums(self, folder: Path) -> Path:
+        return folder / f"pairs-{self.args.process_index}.json"
 
 
 def dpo_trainer(
@@ -162,15 +189,13 @@ def dpo_trainer(
         rows_of_sources=rows_of_sources,
     )
     loader.dataset = _with_reference(rows, loader, model, collate, stage, recipe)
-    trainer = PreferenceTrainer(
+    return PreferenceTrainer(
         model=model,
         args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
         train_dataset=loader.dataset,
         data_collator=collate,
         callbacks=callbacks,
-    )
-    trainer.loader, trainer.stage = loader, stage
-    return trainer
+    ).follow(loader, stage)
 
 
 def _collator(
@@ -213,20 +238,12 @@ def _with_reference(
     reference = Reference(
         model,
         collate,
-        resolve_precision(stage.precision),
+        resolve_precision(stage.precision, allow_fp16=stage.allow_fp16),
         batch_size=stage.reference_batch_size,
         head_chunk=stage.head_chunk,
         workers=stage.loader_workers,
     )
-    plan = loader.plan
-    keys = (
-        key
-        for step in range(plan.steps)
-        for micro in range(plan.accumulation)
-        for rank in range(plan.world)
-        for key in plan.batch(step, micro, rank)
-    )
-    items = {item for key in keys for item in (key if isinstance(key, tuple) else (key,))}
+    items = (item for part in loader.plan.items() for item in part.tolist())
     values = reference_log_probs(
         Path(recipe.features_dir or Path(recipe.output_dir) / "features"),
         reference,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,14 +17,14 @@ ABOUT = ("completion_tokens", "segments", "image_order", "ref_chosen_logps", "re
 TAKE_ANY_MASK = ("sdpa", "eager")
 
 
-def pair_log_probs(
+def completion_log_probs(
     model: torch.nn.Module,
     batch: Batch,
     *,
     core: SiQVLForConditionalGeneration,
     head_chunk: int,
-) -> torch.Tensor:
-    """log p(completion | its prompt and pictures), in nats, summed over tokens with a label.
+) -> tuple[torch.Tensor, ...]:
+    """log p(token | all before it) of every completion's tokens with a label, in nats.
 
     The tower runs once a picture, for both sides of its pair.
 
@@ -33,20 +34,33 @@ def pair_log_probs(
         head_chunk: tokens whose logits are in memory at once.
 
     Returns:
-        [2 * pairs] float32: chosen, rejected, pair after pair.
+        Of each completion [tokens] float32: chosen, rejected, pair after pair.
     """
     inputs = {name: value for name, value in batch.items() if name not in ABOUT}
     if "segments" in batch:
         attention = core.config.text_config._attn_implementation
         inputs["attention_mask"] = segment_mask(batch["segments"], additive=attention == "eager")
     if "image_order" in batch:
-        if "pixel_values" in inputs:
+        if "pixel_values" in inputs and not _is_sharded(core):
             pixels = inputs.pop("pixel_values")
             inputs["vision_features"] = core.model.get_vision_features(pixels)
-        inputs["vision_features"] = inputs["vision_features"][batch["image_order"]]
-    each = model(**inputs, use_cache=False, head_chunk=head_chunk).log_probs
-    # sums of slices: adding up by index has no fixed order on a GPU, so no fixed rounding
-    return torch.stack([part.sum() for part in each.split(batch["completion_tokens"])])
+        name = "vision_features" if "vision_features" in inputs else "pixel_values"
+        inputs[name] = inputs[name][batch["image_order"]]
+    found = model(**inputs, use_cache=False, head_chunk=head_chunk).log_probs
+    return found.split(batch["completion_tokens"])
+
+
+def sums(each: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Of every completion, [completions].
+
+    Adding up by index would have no fixed order on a GPU, and so no fixed rounding.
+    """
+    return torch.stack([part.sum() for part in each])
+
+
+def _is_sharded(core: SiQVLForConditionalGeneration) -> bool:
+    """FSDP gathers weights only in a pass of the whole model: no part of it runs by itself."""
+    return any(hasattr(weight, "full_tensor") for weight in core.parameters())
 
 
 def segment_mask(segments: torch.Tensor, *, additive: bool) -> torch.Tensor:

@@ -74,6 +74,7 @@ class SidesCollator:
 
 def trls(trained, trainer: PreferenceTrainer, work_dir: Path):
     """TRL's trainer of the same model, reference, rows and losses."""
+    from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
     model, processor = load(trained, Stage.COT_SFT)
@@ -93,7 +94,7 @@ def trls(trained, trainer: PreferenceTrainer, work_dir: Path):
             use_cpu=True,
             report_to="none",
         ),
-        train_dataset=trainer.train_dataset.to_dataset(),
+        train_dataset=Dataset.from_list([trainer.train_dataset[row] for row in range(4)]),
         data_collator=SidesCollator(processor),
         processing_class=processor,
     )

@@ -7,7 +7,7 @@ import torch
 from made_pairs import alone, pair, random_model
 
 from siqvl.data.pairs import PreferenceCollator
-from siqvl.training.pair_log_probs import pair_log_probs, segment_mask
+from siqvl.training.pair_log_probs import completion_log_probs, segment_mask, sums
 
 LAYOUTS = [
     pytest.param("eager", {}, id="eager"),
@@ -18,6 +18,10 @@ LAYOUTS = [
 #: In float64; eager attention computes its softmax in float32 whatever the model is.
 EXACT = {"sdpa": 1e-10, "eager": 5e-6}
 SIDES = ("chosen", "rejected")
+
+
+def pair_log_probs(model, batch: dict, *, head_chunk: int = 64) -> torch.Tensor:
+    return sums(completion_log_probs(model, batch, core=model, head_chunk=head_chunk))
 
 
 def in_precision(model, batch: dict) -> dict:
@@ -48,7 +52,7 @@ def test_a_batch_of_pairs_is_every_side_by_itself(attention, layout, packed) -> 
 
     collate = PreferenceCollator(processor, **layout)
     batch = in_precision(model, collate([items[:3], items[3:]] if packed else items))
-    found = pair_log_probs(model, batch, core=model, head_chunk=5)
+    found = pair_log_probs(model, batch, head_chunk=5)
     (found * factors).sum().backward()
     assert batch["completion_tokens"] == [len(each) for each in sides]
     assert (found - expected).abs().max() < EXACT[attention]
@@ -65,10 +69,10 @@ def test_text_alone_and_bfloat16_autocast(attention) -> None:
     items = pairs_of(processor, [0, 0])
     batch = PreferenceCollator(processor)([items])
     expected = [alone(model, processor, item, side).sum() for item in items for side in SIDES]
-    found = pair_log_probs(model, batch, core=model, head_chunk=64)
+    found = pair_log_probs(model, batch)
     assert (found - torch.stack(expected)).abs().max() < 1e-4
     with torch.autocast("cpu", torch.bfloat16):
-        rough = pair_log_probs(model, batch, core=model, head_chunk=64)
+        rough = pair_log_probs(model, batch)
     assert rough.dtype == torch.float32
     assert 0 < (rough - found).abs().max() < 0.05 * found.abs().min()
 
@@ -84,7 +88,7 @@ def test_the_tower_sees_every_picture_once(shared, monkeypatch) -> None:
         lambda pixels, **kwargs: seen.append(pixels) or run(pixels, **kwargs),
     )
     batch = PreferenceCollator(processor, shared_prompt=shared)(pairs_of(processor, [1, 0, 3]))
-    pair_log_probs(model, batch, core=model, head_chunk=64)
+    pair_log_probs(model, batch)
     assert [len(pixels) for pixels in seen] == [4]
     assert torch.equal(seen[0], batch["pixel_values"])
 
@@ -102,7 +106,7 @@ def test_nothing_but_its_own_text_changes_a_completion(attention) -> None:
             for number, images in enumerate([1, 0, 2])
         ]
         batch = in_precision(model, collate([pack[:2], pack[2:]]))
-        return pair_log_probs(model, batch, core=model, head_chunk=64)
+        return pair_log_probs(model, batch)
 
     reference = found()
     for number in range(3):

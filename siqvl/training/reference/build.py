@@ -115,14 +115,15 @@ class Reference:
     def _pass(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         import torch
 
-        from siqvl.training.pair_log_probs import pair_log_probs
+        from siqvl.training.pair_log_probs import completion_log_probs, sums
 
         device = self.model.device
         moved = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
             for name, value in batch.items()
         }
-        return pair_log_probs(self.model, moved, core=self.model, head_chunk=self.head_chunk)
+        each = completion_log_probs(self.model, moved, core=self.model, head_chunk=self.head_chunk)
+        return sums(each)
 
 
 def reference_log_probs(
