@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,17 +116,6 @@ class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
             ]
             found = sums(figures)
             self._sums = found if self._sums is None else self._sums + found
-
-    def write_extra_state(self, folder: Path) -> None:
-        """With the sums that are not logged yet, in a file of every process."""
-        super().write_extra_state(folder)
-        sums = [] if self._sums is None else self._sums.tolist()
-        (folder / f"pairs-{self.args.process_index}.json").write_text(json.dumps(sums))
-
-    def read_extra_state(self, folder: Path) -> None:
-        super().read_extra_state(folder)
-        sums = json.loads((folder / f"pairs-{self.args.process_index}.json").read_text())
-        self._sums = torch.tensor(sums, device=self.args.device) if sums else None
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """With METRICS, over the pairs of all processes since the last log."""
