@@ -138,6 +138,12 @@ class PlannedBatches:
         if self.mean is not None:
             self.mean.read(folder)
 
+    def extra_state_bytes(self) -> int:
+        """What `write_extra_state` adds to a state: the mean of the weights that learn, in fp32."""
+        model = self.model  # type: ignore[attr-defined]
+        learn = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+        return 4 * learn if self.mean is not None else 0
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """`epoch` is that of the data, not the share of the run that is done."""
         state = self.state  # type: ignore[attr-defined]  # of the trainer this is mixed into
