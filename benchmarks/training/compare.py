@@ -1,0 +1,149 @@
+"""Runs of several variants in turns, and the table of their medians."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.training.rows import sizes_of
+from benchmarks.training.scenario import ROOT, Scenario
+from siqvl.evaluation.text_table import text_table
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of the table.
+
+    Attributes:
+        side: ours or peer.
+        settings: keys of our recipe's stage, or of `peer.DEFAULTS`.
+        environment: variables of the process.
+    """
+
+    name: str
+    side: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def job(self, scenario: Scenario, *, losses: bool, profile: bool) -> dict[str, Any]:
+        return {
+            "scenario": scenario.to_json(),
+            "side": self.side,
+            "settings": self.settings,
+            "losses": losses,
+            "profile": profile,
+        }
+
+
+Figures = dict[str, Any]
+
+
+def run(
+    scenario: Scenario, variant: Variant, *, losses: bool = False, profile: bool = False
+) -> Figures:
+    """Train once in a new process; what `Clock.figures` gives.
+
+    Raises:
+        ClickException: the process failed; with the end of what it wrote.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        job, result, log = (Path(folder) / name for name in ("job", "result", "log"))
+        job.write_text(json.dumps(variant.job(scenario, losses=losses, profile=profile)))
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            **variant.environment,
+        }
+        command = [sys.executable, "-m", "benchmarks.training.child", str(job), str(result)]
+        with open(log, "w", encoding="utf-8") as stream:
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=stream, stderr=stream, check=False
+            )
+        if done.returncode:
+            raise click.ClickException(f"{variant.name} failed:\n{log.read_text()[-3_000:]}")
+        return json.loads(result.read_text())
+
+
+def in_turns(
+    scenario: Scenario, variants: Sequence[Variant], repeats: int
+) -> dict[str, list[Figures]]:
+    """Each variant `repeats` times, one after the other, so that a busy machine hurts all alike."""
+    found: dict[str, list[Figures]] = {variant.name: [] for variant in variants}
+    for repeat in range(repeats):
+        for variant in variants:
+            click.echo(f"  {repeat + 1}/{repeats} {variant.name}", err=True)
+            found[variant.name].append(run(scenario, variant))
+    return found
+
+
+def median(runs: Sequence[Figures], name: str) -> float:
+    return statistics.median(run[name] for run in runs)
+
+
+def span(runs: Sequence[Figures], name: str) -> str:
+    """Median (least to most)."""
+    values = sorted(run[name] for run in runs)
+    return f"{statistics.median(values):,.1f} ({values[0]:,.1f}–{values[-1]:,.1f})"
+
+
+HEAD = (
+    *("", "samples/s", "ratio", "tokens/s", "first, s", "1 epoch", "3 epochs"),
+    *("peak MiB", "training MiB", "ratio", "rows a step"),
+)
+
+
+def comparison(scenario: Scenario, found: dict[str, list[Figures]], base: str) -> list[str]:
+    """Lines of the table; ratios are to the variant named `base`, in the same turns.
+
+    `first` is what is done once before the first step: cached features, the reference's
+    log-probabilities. The ratios `1 epoch` and `3 epochs` have it in, spread over so many passes
+    over the rows. `training` memory is the peak without what was there before the model: libraries
+    and rows.
+    """
+    gpu = found[base][0]["gpu_mib"] is not None
+    memory = "gpu_mib" if gpu else "training_mib"
+    tokens = sizes_of(scenario)["tokens"]
+    rows: list[tuple[str, ...]] = [HEAD if not gpu else (*HEAD[:8], "GPU MiB", *HEAD[9:])]
+    for name, runs in found.items():
+        rate = median(runs, "samples_per_second")
+        turns = zip(runs, found[base], strict=True)
+        ratio = statistics.median(
+            a["samples_per_second"] / b["samples_per_second"] for a, b in turns
+        )
+        smaller = median(runs, memory) / median(found[base], memory)
+        epochs = [
+            with_one_off(scenario, runs, count) / with_one_off(scenario, found[base], count)
+            for count in (1, 3)
+        ]
+        rows.append(
+            (
+                name,
+                span(runs, "samples_per_second"),
+                f"{ratio:.2f}x",
+                f"{rate * tokens:,.0f}",
+                f"{median(runs, 'one_off_seconds'):.1f}",
+                *(f"{value:.2f}x" for value in epochs),
+                f"{median(runs, 'peak_mib'):,.0f}",
+                f"{median(runs, memory):,.0f}",
+                f"{smaller:.2f}x",
+                f"{median(runs, 'rows_per_step'):.1f}",
+            )
+        )
+    return text_table(rows, left={0})
+
+
+def with_one_off(scenario: Scenario, runs: Sequence[Figures], epochs: int) -> float:
+    """Samples a second of so many passes over the rows, with what is done once before them."""
+    total = epochs * scenario.rows
+    rates = [total / (run["one_off_seconds"] + total / run["samples_per_second"]) for run in runs]
+    return statistics.median(rates)

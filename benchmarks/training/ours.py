@@ -1,0 +1,60 @@
+"""Our side: `train_stage` with a recipe, as a task calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.training.clock import Clock
+from benchmarks.training.rows import make_sources, mean_length
+from benchmarks.training.scenario import Scenario, recipe_for
+from siqvl.recipe import Recipe
+
+
+def ours_recipe(scenario: Scenario, settings: dict[str, Any], output: Path) -> Recipe:
+    """The recipe of a variant.
+
+    Args:
+        settings: keys of the recipe's stage. Packed, `batch_size` becomes so many packs that they
+            hold the scenario's rows a step on average.
+    """
+    changes = dict(settings)
+    if changes.get("batching", scenario.size.batching) == "packed":
+        length = scenario.size.pack_length
+        packs = round(scenario.rows_per_step * mean_length(scenario) / length)
+        changes = {"batch_size": max(1, packs), "pack_length": length} | changes
+    return recipe_for(scenario, make_sources(scenario), changes, output)
+
+
+def train_ours(scenario: Scenario, settings: dict[str, Any], output: Path, clock: Clock) -> None:
+    """Train; the clock is told when the model is about to be built and when rows are encoded."""
+    # what a run imports on its way is imported before, so that it counts as libraries
+    import siqvl.training.dpo
+    import siqvl.training.sft  # noqa: F401
+    from siqvl.training import run
+
+    run._load_model = _after(clock.before_model, run._load_model)  # type: ignore[assignment]
+    encoded_rows = run.encoded_rows
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        rows = encoded_rows(*args, **kwargs)
+        clock.rows_ready()
+        return rows
+
+    run.encoded_rows = noted  # type: ignore[assignment]
+    run.train_stage(
+        scenario.recipe_stage,
+        ours_recipe(scenario, settings, output),
+        data=scenario.data,
+        checkpoint=scenario.parent,
+        output=output / "checkpoint",
+    )
+
+
+def _after(first: Callable[[], None], then: Callable[..., Any]) -> Callable[..., Any]:
+    def both(*args: Any, **kwargs: Any) -> Any:
+        first()
+        return then(*args, **kwargs)
+
+    return both

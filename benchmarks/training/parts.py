@@ -1,0 +1,118 @@
+"""The models: tower and language model as folders, and the checkpoint a stage continues from."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.training.scenario import ROOT, ModelName, Scenario, recipe_for
+from siqvl.training.stages import STAGES
+
+#: Width 256 and 6 layers behind Qwen's own vocabulary of 151,936: 56 million weights, of which 39
+#: million are embeddings, and a tower of 11 million. Random: speed does not depend on them.
+LANGUAGE_50M = {
+    "vocab_size": 151_936,
+    "hidden_size": 256,
+    "intermediate_size": 1_024,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2_048,
+    "tie_word_embeddings": True,
+}
+VISION_50M = {
+    "hidden_size": 384,
+    "intermediate_size": 1_536,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 6,
+    "image_size": 224,
+    "patch_size": 16,
+}
+FULL = {
+    "vision/config.json": "TRANSCRIBED_siglip-so400m-patch14-384.config.json",
+    "vision/preprocessor_config.json": (
+        "TRANSCRIBED_siglip-so400m-patch14-384.preprocessor_config.json"
+    ),
+    "language/config.json": "Qwen2.5-0.5B-Instruct.config.json",
+}
+
+
+def make_parts(model: ModelName, folder: Path) -> None:
+    """Write `vision/` and `language/` as `siqvl.model.assemble` reads them.
+
+    `tiny` is recipes/tiny_base; the others take Qwen2.5's tokenizer, and `full` the published
+    configs, from the folder that SIQVL_REAL_DATA names.
+    """
+    if folder.exists():
+        return
+    made = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(made, ignore_errors=True)
+    base = ROOT / "recipes" / "tiny_base"
+    if model == "tiny":
+        shutil.copytree(base, made)
+        made.rename(folder)
+        return
+    for part in ("vision", "language"):
+        (made / part).mkdir(parents=True)
+    published = real_data()
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "generation_config.json"):
+        shutil.copy(published / "qwen2.5_tokenizer" / name, made / "language")
+    if model == "full":
+        for name, source in FULL.items():
+            shutil.copy(published / "model_configs" / source, made / name)
+    else:
+        from transformers import Qwen2Config, SiglipVisionConfig
+
+        Qwen2Config(**LANGUAGE_50M).save_pretrained(made / "language")
+        SiglipVisionConfig(**VISION_50M).save_pretrained(made / "vision")
+        settings = json.loads((base / "vision" / "preprocessor_config.json").read_text())
+        side = VISION_50M["image_size"]
+        settings["size"] = {"height": side, "width": side}
+        (made / "vision" / "preprocessor_config.json").write_text(json.dumps(settings))
+    made.rename(folder)
+
+
+def real_data() -> Path:
+    """The folder of published files."""
+    folder = os.environ.get("SIQVL_REAL_DATA")
+    if not folder or not (Path(folder) / "qwen2.5_tokenizer").is_dir():
+        raise click.UsageError(
+            "models with Qwen's own vocabulary need SIQVL_REAL_DATA, a folder that holds "
+            "qwen2.5_tokenizer/ and model_configs/; or take --model tiny"
+        )
+    return Path(folder)
+
+
+def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
+    """The checkpoint both sides load, made by assembling the parts as stage 1 does."""
+    if scenario.parent is None or scenario.parent.exists():
+        return
+    from transformers import set_seed
+
+    from siqvl.training.checkpoints import write_checkpoint
+    from siqvl.training.run import _assemble
+    from siqvl.version import code_version
+
+    recipe = recipe_for(scenario, sources, {}, scenario.work)
+    set_seed(recipe.seed)
+    model, processor = _assemble(recipe.model)
+    parent = STAGES[scenario.recipe_stage].parent
+    assert parent is not None
+    write_checkpoint(
+        scenario.parent,
+        model,
+        processor,
+        stage=parent,
+        parent=None,
+        recipe=recipe,
+        data_fingerprint="none: these weights were not trained",
+        code_version=code_version(),
+        mlflow_run=None,
+        metrics={},
+        history=[],
+    )
