@@ -11,10 +11,10 @@ from PIL import Image
 from siqvl.data.collate import (
     GenerationCollator,
     PackedCollator,
-    PreferenceCollator,
     SFTCollator,
 )
 from siqvl.data.encode import encode_preference, encode_prompt, encode_sft
+from siqvl.data.pairs import PreferenceCollator
 from siqvl.data.schema import RowKind, message
 
 
@@ -94,39 +94,100 @@ def test_sft_batches_equal_trl(processor, rows, images):
 
 
 @pytest.mark.parametrize("images", [True, False])
-def test_preference_batches_equal_trl(processor, rows, images):
+def test_pairs_hold_what_trls_batches_hold(processor, rows, images):
+    """Both sides of every pair, taken out of the shared rows by their segments."""
     from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
     made = rows(RowKind.PREFERENCE, images)
     ours = PreferenceCollator(processor)(preference_items(made, processor))
     theirs = DataCollatorForVisionPreference(processor)(copy.deepcopy(made))
-    assert set(ours) == set(theirs)
-    assert unpadded(ours) == without_newline(
-        theirs["input_ids"], theirs["attention_mask"], processor
-    )
-    for key in ours:
-        assert ours[key].dtype == theirs[key].dtype
-    for side in range(6):
-        ours_answer = ours["input_ids"][side][ours["completion_mask"][side].bool()]
-        theirs_answer = theirs["input_ids"][side][theirs["completion_mask"][side].bool()]
-        assert ours_answer.tolist() == theirs_answer.tolist()[:-1]
+    expected = without_newline(theirs["input_ids"], theirs["attention_mask"], processor)
+    for number in range(3):
+        ids, segments = ours["input_ids"][number], ours["segments"][number]
+        assert ids[segments <= 1].tolist() == expected[number]
+        assert ids[(segments == 0) | (segments == 2)].tolist() == expected[3 + number]
+        positions = ours["position_ids"][number]
+        for kept in (segments <= 1, (segments == 0) | (segments == 2)):
+            assert positions[kept].tolist() == list(range(int(kept.sum())))
+        learned = ours["labels"][number][ours["labels"][number] != -100].tolist()
+        masks = theirs["completion_mask"].bool()
+        sides = [theirs["input_ids"][side][masks[side]].tolist() for side in (number, 3 + number)]
+        assert learned == sides[0][:-1] + sides[1][:-1]
+        assert ours["completion_tokens"][2 * number :][:2] == [len(side) - 1 for side in sides]
+    assert ("pixel_values" in ours) == images
     if images:
-        assert torch.equal(ours["pixel_values"], theirs["pixel_values"])
-        assert len(ours["pixel_values"]) == 2 * 3
+        assert torch.equal(torch.cat([ours["pixel_values"]] * 2), theirs["pixel_values"])
 
 
-def test_images_of_a_pair_can_be_kept_once(processor, rows):
-    items = preference_items(rows(RowKind.PREFERENCE), processor)
-    twice = PreferenceCollator(processor)(items)["pixel_values"]
-    once = PreferenceCollator(processor, repeat_images=False)(items)["pixel_values"]
-    assert torch.equal(torch.cat([once, once]), twice)
+def pair(prompt: list[int], chosen: list[int], rejected: list[int], **more) -> dict:
+    item = {"images": []} | more
+    for side, ids in (("chosen", chosen), ("rejected", rejected)):
+        item[f"{side}_input_ids"] = prompt + ids
+        item[f"{side}_labels"] = [-100] * len(prompt) + ids
+    return item
+
+
+def test_pairs_by_hand(processor):
+    pad = processor.tokenizer.pad_token_id
+    pairs = [pair([5, 6, 7], [8], [9, 10]), pair([3], [4, 5], [6]), pair([1, 2], [3], [4])]
+    batch = PreferenceCollator(processor)([pairs[:2], pairs[2:]])
+    assert set(batch) == {"input_ids", "position_ids", "labels", "segments", "completion_tokens"}
+    fill = [pad] * 7
+    assert batch["input_ids"].tolist() == [
+        [5, 6, 7, 8, 7, 9, 10, 3, 4, 5, 3, 6],
+        [1, 2, 3, 2, 4, *fill],
+    ]
+    assert batch["position_ids"].tolist() == [
+        [0, 1, 2, 3, 2, 3, 4, 0, 1, 2, 0, 1],
+        [0, 1, 2, 1, 2, *range(7)],
+    ]
+    assert batch["segments"].tolist() == [
+        [0, 0, 1, 1, 2, 2, 2, 4, 4, 4, 5, 5],
+        [0, 1, 1, 2, 2, *[3] * 7],
+    ]
+    assert batch["labels"].tolist() == [
+        [-100, -100, -100, 8, -100, 9, 10, -100, 4, 5, -100, 6],
+        [-100, -100, 3, -100, 4, *[-100] * 7],
+    ]
+    assert batch["completion_tokens"] == [1, 2, 2, 1, 1, 1]
+    one_a_row = PreferenceCollator(processor)(pairs)
+    assert one_a_row["segments"].tolist() == [
+        [0, 0, 1, 1, 2, 2, 2],
+        [1, 1, 1, 2, 2, 3, 3],
+        [0, 1, 1, 2, 2, 3, 3],
+    ]
+
+
+def test_whole_sides_by_hand(processor):
+    pairs = [pair([5, 6], [8], [9, 10]), pair([3], [4], [6])]
+    batch = PreferenceCollator(processor, shared_prompt=False, one_row=True)(pairs)
+    assert set(batch) == {"input_ids", "position_ids", "labels", "completion_tokens"}
+    assert batch["input_ids"].tolist() == [[5, 6, 8, 5, 6, 9, 10, 3, 4, 3, 6]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 3, 0, 1, 0, 1]]
+    ignored = -100
+    assert batch["labels"].tolist() == [
+        [ignored, ignored, 8, ignored, ignored, 9, 10, ignored, 4, ignored, 6]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({"rejected_input_ids": [5, 8, 9]}, "prompts of 2 and 2 tokens"),
+        ({"rejected_labels": [-100, -100, -100]}, "prompts of 2 and 0 tokens"),
+        ({"chosen_labels": [-100, 6, 8]}, "prompts of 1 and 2 tokens"),
+    ],
+)
+def test_sides_of_different_prompts_are_refused(processor, changed, found):
+    with pytest.raises(ValueError, match=found):
+        PreferenceCollator(processor)([pair([5, 6], [8], [9]) | changed])
 
 
 def test_reference_log_probabilities_pass_through(processor, rows):
     items = preference_items(rows(RowKind.PREFERENCE), processor)
     for number, item in enumerate(items):
         item |= {"ref_chosen_logps": -1.0 * number, "ref_rejected_logps": -2.0 * number}
-    batch = PreferenceCollator(processor)(items)
+    batch = PreferenceCollator(processor)([items[:1], items[1:]])
     assert batch["ref_chosen_logps"].tolist() == [0.0, -1.0, -2.0]
     assert batch["ref_rejected_logps"].tolist() == [0.0, -2.0, -4.0]
 
@@ -259,10 +320,14 @@ class TestCachedFeatures:
         collate = PackedCollator(processor, self.features)
         assert self.shown(collate([[second, third], [first]])) == "dab"
 
-    @pytest.mark.parametrize(("repeat", "expected"), [(True, "bdabda"), (False, "bda")])
-    def test_of_pairs(self, processor, repeat, expected):
-        collate = PreferenceCollator(processor, repeat_images=repeat, features=self.features)
-        assert self.shown(collate(self.items("b", "da"))) == expected
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_of_pairs(self, processor, shared):
+        collate = PreferenceCollator(processor, self.features, shared_prompt=shared)
+        batch = collate(self.items("b", "", "da"))
+        assert self.shown(batch) == "bda"
+        assert ("image_order" in batch) == (not shared)
+        if not shared:
+            assert batch["image_order"].tolist() == [0, 0, 1, 2, 1, 2]
 
     def test_of_texts_alone(self, processor):
         batch = SFTCollator(processor, self.features)(self.items("", ""))

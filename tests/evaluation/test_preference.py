@@ -6,7 +6,7 @@ import pytest
 import torch
 from trl.trainer.utils import selective_log_softmax
 
-from siqvl.data.collate import PreferenceCollator
+from siqvl.data.collate import SFTCollator
 from siqvl.data.encode import encode_preference
 from siqvl.evaluation.preference import preference_score
 
@@ -23,15 +23,19 @@ def rows_of(put, player: str) -> list[dict]:
 
 
 def collated(put, rows: list[dict]) -> dict[str, torch.Tensor]:
-    items = []
-    for row in rows:
-        item = {"images": row["images"]}
-        for side, one in zip(
-            ("chosen", "rejected"), encode_preference(row, put.processor), strict=True
-        ):
-            item |= {f"{side}_input_ids": one.input_ids, f"{side}_labels": one.labels}
-        items.append(item)
-    return PreferenceCollator(put.processor)(items)
+    """As TRL's DPOTrainer takes them: all chosen sides, then all rejected ones."""
+    pairs = [(row, encode_preference(row, put.processor)) for row in rows]
+    return SFTCollator(put.processor)(
+        [
+            {
+                "input_ids": pair[side].input_ids,
+                "labels": pair[side].labels,
+                "images": row["images"],
+            }
+            for side in (0, 1)
+            for row, pair in pairs
+        ]
+    )
 
 
 @pytest.mark.parametrize("player", ["picture", "no_picture", "other_picture"])
@@ -61,7 +65,7 @@ def test_margins_are_those_of_trl(put) -> None:
     """The sums of DPOTrainer, computed with its own log-softmax (TRL 1.16, `_compute_loss`)."""
     one = put("pairs")
     batch = collated(one, rows_of(one, "picture"))
-    mask = batch.pop("completion_mask")[:, 1:]
+    mask = batch.pop("labels")[:, 1:] != -100
     with torch.no_grad():
         logits = one.model(**batch).logits[:, :-1]
     each = selective_log_softmax(logits, batch["input_ids"][:, 1:])

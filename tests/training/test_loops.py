@@ -1,6 +1,7 @@
 """The loops themselves: losses that are what they should be, and a run that can be interrupted."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from siqvl.errors import UserError
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.arguments import trainer_arguments
-from siqvl.training.dpo import dpo_trainer
+from siqvl.training.dpo import METRICS, dpo_trainer
 from siqvl.training.history import read_history
 from siqvl.training.run import train_stage
 from siqvl.training.sft import sft_trainer
@@ -104,47 +105,88 @@ def test_one_batch_can_be_learnt_by_heart(trained, tmp_path: Path) -> None:
     assert losses(trainer)[-1] < 0.2 < losses(trainer)[0]
 
 
-def test_dpo_starts_at_ln_2_and_a_swapped_pair_flips_the_margin(trained, tmp_path: Path) -> None:
+def rows_of(trainer, step: int) -> list[int]:
+    keys = trainer.loader.plan.batch(step)
+    return [row for key in keys for row in (key if isinstance(key, tuple) else [key])]
+
+
+def dpo(trained, recipe: Recipe, work_dir: Path):
     dataset, manifest = load_prepared(trained.data(Stage.DPO), RowKind.PREFERENCE)
-    checkpoint = trained.checkpoint(Stage.COT_SFT)
-    model, processor = load_checkpoint(checkpoint, attn_implementation="eager")
-    reference, _ = load_checkpoint(checkpoint, attn_implementation="eager")
-    reference.requires_grad_(False)
-    before = {name: value.clone() for name, value in reference.state_dict().items()}
+    model, processor = load_checkpoint(
+        trained.checkpoint(Stage.COT_SFT), attn_implementation="eager"
+    )
     freeze(model, ["projector", "language_model"])
-    recipe = changed(trained.recipe, Stage.DPO, max_steps=8, batch_size=8, learning_rate=1e-4)
     stage = recipe.stage(Stage.DPO)
     encoded = encode_dataset(
         dataset, processor, kind=RowKind.PREFERENCE, max_length=stage.max_length
     )
-    trainer = dpo_trainer(
+    return dpo_trainer(
         model,
-        reference,
         processor,
         encoded,
         stage=stage,
         recipe=recipe,
         rows_of_sources=manifest.rows_of_sources,
-        work_dir=tmp_path,
+        work_dir=work_dir,
         callbacks=[],
     )
+
+
+@BATCHINGS
+def test_dpo_starts_at_ln_2_and_a_swapped_pair_flips_the_margin(
+    trained, tmp_path: Path, batching: str
+) -> None:
+    figures = {"max_steps": 8, "batch_size": 4, "learning_rate": 1e-4, "batching": batching}
+    if batching == "packed":
+        figures |= {"max_length": 150, "batch_size": 2}
+    trainer = dpo(trained, changed(trained.recipe, Stage.DPO, **figures), tmp_path)
     trainer.train()
     assert losses(trainer)[0] == pytest.approx(math.log(2), abs=1e-5)
-    for name, value in reference.state_dict().items():
-        assert torch.equal(value, before[name]), f"the reference's {name} moved"
+    assert losses(trainer)[-1] < losses(trainer)[0] - 0.01
 
-    batch = trainer.data_collator([encoded[i] for i in range(8)])
-    half = len(batch["input_ids"]) // 2
-    swapped = {
-        name: torch.cat([value[half:], value[:half]]) if len(value) == 2 * half else value
-        for name, value in batch.items()
-    }
+    items = [trainer.train_dataset[row] for row in rows_of(trainer, 0)]
+    other = {"chosen": "rejected", "rejected": "chosen"}
+    swapped = [
+        {re.sub("chosen|rejected", lambda side: other[side[0]], name): item[name] for name in item}
+        for item in items
+    ]
     margins = []
-    for inputs in (batch, swapped):
+    for pairs in (items, swapped):
         with torch.no_grad():
-            trainer.compute_loss(trainer.model, inputs)
-        margins.append(trainer._metrics["train"]["rewards/margins"][-1])
-    assert margins[0] == pytest.approx(-margins[1], abs=1e-5)
+            _, found = trainer.compute_loss(
+                trainer.model, trainer.data_collator(pairs), return_outputs=True
+            )
+        margins.append(found.margins)
+    assert margins[0].abs().max() > 0.01
+    assert (margins[0] + margins[1]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("batching", ["packed", "grouped"])
+def test_accumulated_pairs_learn_like_one_large_batch(
+    trained, tmp_path: Path, batching: str
+) -> None:
+    """A step's loss is a mean over its pairs, and over its chosen tokens, however it is divided."""
+    common = {"max_steps": 3, "batching": batching, "learning_rate": 1e-3}
+    common |= {"loss": {"sigmoid": 0.8, "bco_pair": 0.2, "sft": 1.0}}
+    if batching == "packed":
+        common |= {"max_length": 150, "pack_length": 240}
+    logs = []
+    for name, division in (
+        ("large", {"batch_size": 4, "accumulation": 1}),
+        ("small", {"batch_size": 1, "accumulation": 4}),
+    ):
+        trainer = dpo(trained, changed(trained.recipe, Stage.DPO, **common, **division), tmp_path)
+        trainer.train()
+        logs.append([entry for entry in trainer.state.log_history if "loss" in entry])
+        if batching == "packed" and name == "small":
+            packs = [trainer.loader.plan.batch(0, micro) for micro in range(4)]
+            assert len({len(pack) for (pack,) in packs}) > 1  # or any mean would do
+    for large, small in zip(*logs, strict=True):
+        assert small["loss"] == pytest.approx(large["loss"], abs=2e-5)
+        assert small["grad_norm"] == pytest.approx(large["grad_norm"], rel=1e-3)
+    for name in METRICS:  # of the last step: of the first they are nothing but rounding
+        assert small[name] == pytest.approx(large[name], abs=2e-3)
+        assert large[name] != 0
 
 
 class StopAfter(TrainerCallback):

@@ -166,8 +166,8 @@ def reference_log_probs(
     # the longest first: if memory does not suffice, it shows at once
     order = sorted(distinct, key=lambda name: (-rows.lengths[distinct[name]], name))
     known = read_shards(place, key)
-    missing = [distinct[name] for name in order[rank::world] if name not in known]
-    _build(place, key, reference, rows, missing, names, shard_pairs, show=rank == 0)
+    if missing := [distinct[name] for name in order[rank::world] if name not in known]:
+        _build(place, key, reference, rows, missing, names, shard_pairs, show=rank == 0)
     if barrier is not None:
         barrier()
     known = read_shards(place, key)
