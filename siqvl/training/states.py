@@ -138,7 +138,7 @@ def last_good_state(work_dir: Path) -> Path | None:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether an error while saving says, in one of three dialects, that the disk is full.
+    """Whether an error while saving says that the disk is full, in the words of any writer.
 
     safetensors gives the error's number as text, and torch's writer only that a write came short.
     """
@@ -147,9 +147,8 @@ def disk_full(error: BaseException) -> bool:
     text = str(error)
     if type(error).__name__ == "SafetensorError":
         return any(f"os error {number})" in text for number in DISK_FULL)
-    return isinstance(error, RuntimeError) and (
-        "PytorchStreamWriter failed" in text or "inline_container.cc" in text
-    )
+    torch_says = ("PytorchStreamWriter failed", "inline_container.cc", "iostream error")
+    return isinstance(error, RuntimeError) and any(said in text for said in torch_says)
 
 
 def _files(state: Path) -> dict[str, Path]:

@@ -1,0 +1,42 @@
+"""A trainer of the small second stage, as `train_stage` builds one, but at hand."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from siqvl.data.encode import encode_dataset
+from siqvl.data.schema import RowKind
+from siqvl.data.shards import load_prepared
+from siqvl.model.assemble import load_checkpoint
+from siqvl.recipe import Recipe, Stage
+from siqvl.training.sft import SFTTrainer, sft_trainer
+from siqvl.training.stages import freeze
+
+
+def made_trainer(
+    trained,
+    recipe: Recipe,
+    work_dir: Path,
+    *,
+    features: Mapping[str, torch.Tensor] | None = None,
+    callbacks=(),
+) -> SFTTrainer:
+    """`recipe` is a changed one of `trained`; the tower is frozen."""
+    dataset, manifest = load_prepared(trained.data(Stage.VQA_SFT), RowKind.SFT, verify=False)
+    parent = trained.checkpoint(Stage.PROJECTOR_ALIGNMENT)
+    model, processor = load_checkpoint(parent, attn_implementation="eager")
+    freeze(model, ["projector", "language_model"])
+    stage = recipe.stage(Stage.VQA_SFT)
+    encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=stage.max_length)
+    return sft_trainer(
+        model,
+        processor,
+        encoded,
+        stage=stage,
+        recipe=recipe,
+        rows_of_sources=manifest.rows_of_sources,
+        work_dir=work_dir,
+        callbacks=list(callbacks),
+        features=features,
+    )
