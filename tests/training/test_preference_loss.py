@@ -130,6 +130,46 @@ def test_losses_and_gradients_are_trls(trained, tmp_path: Path, losses: dict, sh
         assert value / count == pytest.approx(logged[name], abs=1e-4), name
 
 
+def test_twenty_steps_are_trls(trained, tmp_path: Path) -> None:
+    """TRL's two models beside each other, and ours with the log-probabilities computed before."""
+    recipe = changed(trained.recipe, Stage.DPO, loss=MPO, max_steps=20, batch_size=2)
+    ours = moved(trained, recipe, tmp_path / "ours")
+    theirs = trls(trained, ours, tmp_path / "theirs")
+    theirs.model.train()
+    curves: list[list[float]] = [[], []]
+    trainers = (ours, theirs)
+    optimizers = [
+        torch.optim.AdamW([p for p in one.model.parameters() if p.requires_grad], lr=1e-4)
+        for one in trainers
+    ]
+    for step in range(20):
+        items = [ours.train_dataset[row] for row in rows_of(ours, step)]
+        for trainer, optimizer, curve in zip(trainers, optimizers, curves, strict=True):
+            loss = trainer.compute_loss(trainer.model, trainer.data_collator(items))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            curve.append(loss.item())
+    assert curves[0] == pytest.approx(curves[1], abs=1e-4)
+    assert max(curves[0]) - min(curves[0]) > 0.3
+
+
+def test_metrics_since_the_last_log_survive_an_interruption(trained, tmp_path: Path) -> None:
+    recipe = changed(trained.recipe, Stage.DPO)
+    ours, later = moved(trained, recipe, tmp_path), moved(trained, recipe, tmp_path)
+    ours.write_extra_state(tmp_path)
+    later.read_extra_state(tmp_path)
+    assert later._sums is None
+    with torch.no_grad():
+        for step in (0, 1):
+            items = [ours.train_dataset[row] for row in rows_of(ours, step)]
+            ours.compute_loss(ours.model, ours.data_collator(items))
+    ours.write_extra_state(tmp_path)
+    later.read_extra_state(tmp_path)
+    assert torch.equal(later._sums, ours._sums)
+    assert ours._sums[-1] == 8
+
+
 def rows_of(trainer: PreferenceTrainer, step: int) -> list[int]:
     keys = trainer.loader.plan.batch(step)
     return [row for key in keys for row in (key if isinstance(key, tuple) else [key])]
