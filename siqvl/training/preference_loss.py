@@ -79,16 +79,16 @@ def ipo(pairs: Pairs, beta: float) -> torch.Tensor:
 
 
 def hinge(pairs: Pairs, beta: float) -> torch.Tensor:
-    """SLiC-HF's ranking loss, eq. 1 of Zhao et al. 2023 (arXiv:2305.10425), on DPO's rewards and
-    with a margin of 1."""
+    """The ranking loss of SLiC-HF, Zhao et al. 2023 (arXiv:2305.10425), on DPO's rewards and with a
+    margin of 1."""
     return (1 - beta * pairs.margins).relu()
 
 
 def bco_pair(pairs: Pairs, beta: float) -> torch.Tensor:
     """BCO, Jung et al. 2024 (arXiv:2404.04656): each completion classified by itself.
 
-    Without the paper's reward shift, a running mean of rewards: as in TRL, and so in the results of
-    MPO (Wang et al. 2024, arXiv:2411.10442), which adds it to `sigmoid` and `sft`.
+    As in TRL without the paper's reward shift, a running mean of rewards. MPO (Wang et al. 2024,
+    arXiv:2411.10442) adds such a term to `sigmoid` and `sft`.
     """
     return -_log_sigmoid(beta * pairs.chosen_ratios) - _log_sigmoid(-beta * pairs.rejected_ratios)
 
