@@ -92,7 +92,8 @@ class PlannedBatches:
     def follow(self, loader: TrainingLoader, stage: SFTStage) -> Self:
         """Train on the batches of `loader`, as `stage` says; to be called once, before `train`."""
         self.loader, self.stage = loader, stage
-        add_embedding_gradient_in_place(self.model)  # type: ignore[attr-defined]
+        if loader.plan.world == 1:  # DDP takes such an embedding's gradient for sparse as a whole
+            add_embedding_gradient_in_place(self.model)  # type: ignore[attr-defined]
         if stage.ema is not None:
             self.mean = WeightMean(self.model, stage.ema)  # type: ignore[attr-defined]
             self.add_callback(self.mean)  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from siqvl.model.assemble import assemble
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.tracking.runs import client, stage_run
 from siqvl.training.arguments import trainer_arguments
+from siqvl.training.history import read_history
 from siqvl.training.launch import launch
 from siqvl.training.run import train_stage
 from siqvl.training.stages import freeze
@@ -67,6 +68,47 @@ def test_two_processes_equal_one_of_twice_the_batch(
     assert curves[1] == pytest.approx(curves[0], abs=2e-4)
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        (Stage.VQA_SFT, {"batching": "packed", "max_length": 64, "pack_length": 120, "ema": 0.5}),
+        (Stage.COT_SFT, {"batching": "grouped", "learning_rates": {"projector": 1e-4}}),
+    ],
+    ids=["packed, mean of weights", "grouped, two rates"],
+)
+def test_a_step_is_the_same_however_it_is_divided(
+    trained, tmp_path: Path, stage: Stage, options: dict
+) -> None:
+    """Into one batch, accumulated ones, and processes that accumulate: losses, norms, weights."""
+    histories, weights = [], []
+    for processes, batch_size, accumulation in ((1, 4, 1), (1, 1, 4), (2, 1, 2)):
+        content = trained.recipe.model_dump(mode="json")
+        content["distributed"] = {"enabled": processes > 1, "processes": processes}
+        division = {"batch_size": batch_size, "accumulation": accumulation, "max_steps": 4}
+        content["stages"][stage.value] |= division | options
+        out = tmp_path / f"checkpoint-{len(weights)}"
+        train_stage(
+            stage,
+            Recipe.model_validate(content),
+            data=trained.data(stage),
+            checkpoint=trained.parent(stage),
+            output=out,
+        )
+        history = read_history(out)
+        histories.append([[entry["loss"], entry["grad_norm"]] for entry in history])
+        weights.append(load_file(out / "model.safetensors"))
+    whole = histories[0]
+    assert len(whole) == 4
+    assert abs(whole[0][0] - whole[3][0]) > 0.01  # it learns something
+    for other in histories[1:]:
+        for one, two in zip(whole, other, strict=True):
+            assert two == pytest.approx(one, abs=2e-4, rel=2e-3)
+    for other in weights[1:]:
+        for name, value in weights[0].items():
+            torch.testing.assert_close(other[name], value, atol=2e-4, rtol=1e-3, msg=name)
 
 
 def sharded_gradients(folder: str) -> None:
