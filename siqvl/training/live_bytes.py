@@ -1,0 +1,62 @@
+"""The bytes of all tensors that are alive, after every operation."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+
+class LiveBytes(TorchDispatchMode):
+    """Follows the storages that operations make, and that go away, while it is entered.
+
+    With fake tensors (`FakeTensorMode`, entered first) nothing is computed or allocated: a model
+    of any size takes as long as its operations need to be looked at. What a kernel uses inside of
+    itself is not seen.
+
+    Attributes:
+        timeline: bytes after each operation; of tensors that were made in the meantime.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timeline: list[int] = []
+        self._live = 0
+        self._known = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for value in tree_leaves(out):
+            if isinstance(value, torch.Tensor):
+                for part in _strided(value):
+                    self._follow(part.untyped_storage())
+        self.timeline.append(self._live)
+        return out
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        size = storage.nbytes()
+        self._known[storage] = size
+        self._live += size
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self._live -= size
+
+
+def _strided(tensor: torch.Tensor) -> list[torch.Tensor]:
+    if tensor.layout is torch.sparse_coo:  # of an embedding's rows
+        return [tensor._indices(), tensor._values()]
+    return [tensor]
