@@ -19,6 +19,7 @@ from siqvl.data.mixture import Mixture
 from siqvl.data.pairs import PreferenceCollator
 from siqvl.data.schema import RowKind, features, preference_row, sft_row
 from siqvl.model.assemble import assemble
+from siqvl.training.batch_shape import BatchShape
 from siqvl.training.flops import TrainingFlops
 from siqvl.training.telemetry import Telemetry, TelemetryStart
 from siqvl.training.work import ItemWork
@@ -287,3 +288,19 @@ def test_processes_log_the_same_figures_of_all(parts, tmp_path: Path) -> None:
         assert found[0][f"loss/source {number} {NAMES[number]}"] == pytest.approx(
             sum(ids) / len(ids)
         )
+
+
+@pytest.mark.parametrize("batching", ["packed", "grouped"])
+def test_the_largest_batch(parts, batching) -> None:
+    """Each size by itself, over the batches of all devices."""
+    _, processor = parts
+    encoded = dataset(processor, RowKind.SFT)
+    plan = plan_of(encoded, batching)
+    collate = (PackedCollator if batching == "packed" else SFTCollator)(processor)
+    batches = [batch for _, _, batch in collated(plan, encoded, collate, range(7))]
+    assert BatchShape.largest(plan, ItemWork(encoded), steps=7) == BatchShape(
+        rows=4,
+        width=max(batch["input_ids"].shape[1] for batch in batches),
+        images=max(len(batch.get("pixel_values", [])) for batch in batches),
+        learned=max(int((batch["labels"][:, 1:] != -100).sum()) for batch in batches),
+    )
