@@ -27,6 +27,7 @@ from siqvl.evaluation.score import predictions_of, score_of
 from siqvl.evaluation.scores import Scores
 from siqvl.recipe import Benchmark, Recipe
 from siqvl.training.checkpoints import CheckpointCard, read_card
+from siqvl.training.hardware import answering_attention
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -168,7 +169,8 @@ def _load(checkpoint: Path, recipe: Recipe) -> tuple[Any, Any]:
     """The model, ready to answer where it is quickest, and its processor."""
     from siqvl.model.assemble import load_checkpoint
 
-    model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
+    attention = answering_attention(recipe.model.attention)
+    model, processor = load_checkpoint(checkpoint, attn_implementation=attention)
     model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
     model.eval()
     return model, processor

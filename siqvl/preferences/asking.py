@@ -16,6 +16,7 @@ from siqvl.preferences.pairing import draw_pairs, judge, pair_row
 from siqvl.preferences.sampling import sample
 from siqvl.preferences.statistics import Counts
 from siqvl.recipe import Recipe, SampledPairs, Source
+from siqvl.training.hardware import answering_attention
 
 if TYPE_CHECKING:
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -43,7 +44,8 @@ class Asker:
         """Load a checkpoint directory on the fastest device of this machine."""
         from siqvl.model.assemble import load_checkpoint
 
-        model, processor = load_checkpoint(checkpoint, attn_implementation=recipe.model.attention)
+        attention = answering_attention(recipe.model.attention)
+        model, processor = load_checkpoint(checkpoint, attn_implementation=attention)
         model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
         model.eval()
         return cls(model, processor, recipe, settings)

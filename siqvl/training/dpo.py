@@ -73,6 +73,7 @@ class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
         core = self.accelerator.unwrap_model(model)
         with self.accelerator.autocast():  # for the tower; `model` brings its own
             each = completion_log_probs(model, inputs, core=core, head_chunk=self.stage.head_chunk)
+        self.count_losses(-torch.cat(each[::2]))
         pairs = Pairs.of(
             sums(each),
             inputs["ref_chosen_logps"],
@@ -183,7 +184,7 @@ def dpo_trainer(
         train_dataset=loader.dataset,
         data_collator=collate,
         callbacks=callbacks,
-    ).follow(loader, stage)
+    ).follow(loader, stage, recipe)
 
 
 def _collator(

@@ -82,6 +82,11 @@ def resolve_attention(name: str, precision: Precision, *, masked: bool = False) 
     return name
 
 
+def answering_attention(name: str) -> str:
+    """The kernel that answers, in fp32, when training is to use `name` of a recipe."""
+    return name if name == "eager" else "sdpa"
+
+
 def _has_flash_attention() -> bool:
     import torch
 

@@ -10,6 +10,7 @@ and the same operation grows in proportion.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -18,19 +19,49 @@ import torch
 
 from siqvl.model.assemble import build_on_meta
 from siqvl.model.token_log_probs import token_log_probs
-from siqvl.recipe import SFTStage
+from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.batch_shape import BatchShape
 from siqvl.training.embedding import add_embedding_gradient_in_place
 from siqvl.training.live_bytes import LiveBytes
 from siqvl.training.memory_estimate import MemoryEstimate, device_memory
 from siqvl.training.precision import Precision
-from siqvl.training.stages import freeze
+from siqvl.training.stages import PART_PREFIXES
 
 if TYPE_CHECKING:
     from siqvl.model.configuration import SiQVLConfig
     from siqvl.model.modeling import SiQVLForConditionalGeneration
 
+logger = logging.getLogger(__name__)
+
+SMALL = 20_000_000  # parameters
 ADAM_STATES = 2  # running means of gradients and of their squares, each as large as the weights
+
+
+def tell_memory(
+    model: SiQVLForConditionalGeneration,
+    shape: BatchShape,
+    stage: SFTStage,
+    recipe: Recipe,
+    precision: Precision,
+) -> None:
+    """Log what training will take, and warn when the device is too small.
+
+    Nothing is said of a model so small that looking takes longer than it is worth.
+    """
+    if model.num_parameters() < SMALL:
+        return
+    spread = recipe.distributed
+    estimate = estimate_memory(
+        model.config,
+        stage,
+        shape,
+        precision,
+        processes=spread.processes if spread.enabled else 1,
+        sharded=spread.enabled and spread.strategy == "fsdp",
+    )
+    logger.info("%s", estimate.line())
+    if warning := estimate.warning():
+        logger.warning("%s", warning)
 
 
 def estimate_memory(
@@ -62,14 +93,16 @@ def estimate_memory(
         config.vision_config._attn_implementation = "sdpa"
         config.text_config._attn_implementation = "sdpa"
     model = build_on_meta(config)
-    freeze(model, stage.trainable)
+    for name, parameter in model.named_parameters():  # as `freeze` does, which also says so
+        learns = any(name.startswith(PART_PREFIXES[part]) for part in stage.trainable)
+        parameter.requires_grad_(learns)
     if stage.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     fake = FakeTensorMode(allow_non_fake_inputs=True)
     with fake:
         model.to_empty(device="cpu")
         model.tie_weights()
-    if not torch.cuda.is_available():  # where training does the same
+    if processes == 1 and not torch.cuda.is_available():  # where training does the same
         add_embedding_gradient_in_place(model)
     model.train()
     step = FakeStep(model, stage, precision, fake, masked=masked)
@@ -88,6 +121,7 @@ def estimate_memory(
     return MemoryEstimate(
         shape=shape,
         packed=stage.batching == "packed",
+        checkpointed=stage.gradient_checkpointing,
         weights=weights // parts,
         gradients=learning // parts,
         optimizer=ADAM_STATES * learning // parts,

@@ -20,6 +20,7 @@ class MemoryEstimate:
     Attributes:
         shape: the batch.
         packed: its rows are packs.
+        checkpointed: activations are computed again instead of kept.
         weights: of the whole model, and its buffers.
         gradients: of the parts that learn.
         optimizer: AdamW's states.
@@ -34,6 +35,7 @@ class MemoryEstimate:
 
     shape: BatchShape
     packed: bool
+    checkpointed: bool
     weights: int
     gradients: int
     optimizer: int
@@ -105,10 +107,11 @@ class MemoryEstimate:
         """What to change when training is bound to run out of memory; None when it is not."""
         if not self.surely_too_large:
             return None
-        lower = "batch_size, pack_length or head_chunk" if self.packed else "batch_size, head_chunk"
+        lower = "batch_size, pack_length" if self.packed else "batch_size, max_length"
+        keep = "" if self.checkpointed else ", or set gradient_checkpointing: true"
         return (
-            f"training will probably run out of memory: {self.line()}; lower {lower}, or set "
-            "gradient_checkpointing: true (accumulation keeps a step's rows as many as they are)"
+            f"training will probably run out of memory: {self.line()}; lower {lower} or "
+            f"head_chunk{keep} (raise accumulation to keep as many rows a step)"
         )
 
     def _rows(self, count: int) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from siqvl.data.batching import BatchPlan, Key
 from siqvl.data.loader import TrainingLoader
@@ -15,6 +18,7 @@ from siqvl.recipe import DPOStage
 from siqvl.training.ema import WeightMean
 from siqvl.training.embedding import add_embedding_gradient_in_place
 from siqvl.training.optimizer import learning_rates, parameter_groups
+from siqvl.training.telemetry import Telemetry, TelemetryStart
 
 if TYPE_CHECKING:
     import torch
@@ -86,12 +90,18 @@ class PlannedBatches:
     loader: TrainingLoader
     stage: SFTStage
     optimizer: Any  # the trainer's own, which it has made when training starts
+    telemetry: Telemetry
     mean: WeightMean | None = None
     _place = (-1, 0)  # optimizer step and micro-batch that are being computed
+    _in_step = False
 
-    def follow(self, loader: TrainingLoader, stage: SFTStage) -> Self:
+    def follow(self, loader: TrainingLoader, stage: SFTStage, recipe: Recipe) -> Self:
         """Train on the batches of `loader`, as `stage` says; to be called once, before `train`."""
         self.loader, self.stage = loader, stage
+        self.telemetry = Telemetry.of(loader, self.model.config, stage, recipe)  # type: ignore[attr-defined]
+        self.add_callback(TelemetryStart(self.telemetry))  # type: ignore[attr-defined]
+        for printing in (ProgressCallback, PrinterCallback):  # `siqvl.training.progress` does
+            self.remove_callback(printing)  # type: ignore[attr-defined]
         if loader.plan.world == 1:  # DDP takes such an embedding's gradient for sparse as a whole
             add_embedding_gradient_in_place(self.model)  # type: ignore[attr-defined]
         if stage.ema is not None:
@@ -118,7 +128,23 @@ class PlannedBatches:
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         step = self.state.global_step  # type: ignore[attr-defined]
         self._place = (step, self._place[1] + 1 if step == self._place[0] else 0)
-        return super().training_step(*args, **kwargs)  # type: ignore[misc]
+        self._in_step = True
+        try:
+            return super().training_step(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self._in_step = False
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """Hugging Face's own; the time that batches are waited for is taken."""
+        timed = self.telemetry.timed(epoch_iterator)
+        return super().get_batch_samples(timed, num_batches, device)  # type: ignore[misc]
+
+    def count_losses(self, nll: torch.Tensor) -> None:
+        """For the losses of the sources, see `Telemetry.token_losses`; in a training step alone."""
+        if self._in_step:
+            self.telemetry.token_losses(self.keys(), nll)
 
     def whole_weights(self) -> dict[str, torch.Tensor] | None:
         """All weights, gathered on the first process, where FSDP has shared them out; else None.
@@ -133,11 +159,18 @@ class PlannedBatches:
         """What a run continues from, beside what Hugging Face's trainer keeps."""
         if self.mean is not None:
             self.mean.write(folder)
+        content = json.dumps(self.telemetry.state())
+        self._kept_telemetry(folder).write_text(content, encoding="utf-8")
 
     def read_extra_state(self, folder: Path) -> None:
         """Continue from what `write_extra_state` left there."""
         if self.mean is not None:
             self.mean.read(folder)
+        content = self._kept_telemetry(folder).read_text(encoding="utf-8")
+        self.telemetry.load_state(json.loads(content))
+
+    def _kept_telemetry(self, folder: Path) -> Path:
+        return folder / f"telemetry-{self.loader.rank}.json"
 
     def extra_state_bytes(self) -> int:
         """What `write_extra_state` adds to a state: the mean of the weights that learn, in fp32."""
@@ -151,4 +184,6 @@ class PlannedBatches:
         state.epoch = float(self.loader.plan.epoch_of(max(state.global_step - 1, 0)))
         if self.stage.learning_rates and "learning_rate" in logs:
             logs |= learning_rates(self.optimizer)
+        if "loss" in logs:
+            logs |= self.telemetry.figures(state.global_step)
         super().log(logs, *args, **kwargs)  # type: ignore[misc]

@@ -12,11 +12,14 @@ from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.recipe import DPOStage, Model, Recipe, Stage
 from siqvl.tracking.runs import RunLog
+from siqvl.training.batch_shape import BatchShape
 from siqvl.training.check import check_model
 from siqvl.training.checkpoints import CheckpointCard, read_card, write_checkpoint
 from siqvl.training.compiled import compile_layers
+from siqvl.training.hardware import resolve_attention, set_up
 from siqvl.training.history import training_history
 from siqvl.training.launch import launch
+from siqvl.training.precision import resolve_precision
 from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
 from siqvl.training.stages import STAGES, freeze
 from siqvl.version import code_version
@@ -59,6 +62,7 @@ def train_stage(
     parent = _check_parent(stage, checkpoint)
     if parent is None:
         check_model(recipe.model)
+    attention_of(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     if log:
         log.params(
@@ -87,17 +91,33 @@ def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | Non
     return read_card(checkpoint, expected=expected)
 
 
+def attention_of(recipe: Recipe, stage: Stage) -> str:
+    """The attention kernel of a stage on this machine.
+
+    Raises:
+        UserError: this machine has not the kernel or the precision that the recipe names.
+    """
+    figures = recipe.stage(stage)
+    precision = resolve_precision(figures.precision, allow_fp16=figures.allow_fp16)
+    masked = isinstance(figures, DPOStage) and figures.shared_prompt
+    return resolve_attention(recipe.model.attention, precision, masked=masked)
+
+
 def _train(inputs: StageInputs) -> None:
     """The body of a stage, run by every training process; rank 0 writes."""
     from transformers import set_seed
+
+    from siqvl.training.memory import tell_memory
 
     recipe, stage = inputs.recipe, inputs.stage
     set_seed(recipe.seed)
     parent = _check_parent(stage, inputs.checkpoint)
     # `train_stage` has compared the checksums already, once for all processes.
     dataset, manifest = load_prepared(inputs.data, STAGES[stage].rows, verify=False)
-    model, processor = _load_model(recipe, inputs.checkpoint)
     figures = recipe.stage(stage)
+    precision = resolve_precision(figures.precision, allow_fp16=figures.allow_fp16)
+    set_up(recipe, precision)
+    model, processor = _load_model(recipe, inputs.checkpoint, attention_of(recipe, stage))
     counts = freeze(model, figures.trainable)
     if figures.compile:
         compile_layers(model)
@@ -111,6 +131,9 @@ def _train(inputs: StageInputs) -> None:
     data_metrics = plan_metrics(trainer.loader.plan) if trainer.is_world_process_zero() else {}
     if inputs.log and data_metrics:
         inputs.log.metrics(data_metrics)
+    if trainer.is_world_process_zero():
+        shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
+        tell_memory(model, shape, figures, recipe, precision)
     result = trainer.train(resume_from_checkpoint=trainer.last_state())
     if trainer.mean is not None:
         trainer.mean.to_model()
@@ -144,7 +167,7 @@ def _train(inputs: StageInputs) -> None:
 
 
 def _load_model(
-    recipe: Recipe, checkpoint: Path | None
+    recipe: Recipe, checkpoint: Path | None, attention: str
 ) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
     """The parent checkpoint, or the parts assembled; float32 weights, autocast does the rest."""
     from siqvl.model.assemble import load_checkpoint
@@ -152,13 +175,13 @@ def _load_model(
     spec = recipe.model
     try:
         if checkpoint is not None:
-            return load_checkpoint(checkpoint, attn_implementation=spec.attention)
-        return _assemble(spec)
+            return load_checkpoint(checkpoint, attn_implementation=attention)
+        return _assemble(spec, attention)
     except (ValueError, OSError) as error:  # what transformers raises for a wrong or missing part
         raise UserError(" ".join(str(error).split())) from error
 
 
-def _assemble(spec: Model) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
+def _assemble(spec: Model, attention: str) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
     from siqvl.model.assemble import assemble
 
     return assemble(
@@ -168,7 +191,7 @@ def _assemble(spec: Model) -> tuple[SiQVLForConditionalGeneration, SiQVLProcesso
         max_image_tokens=spec.max_image_tokens,
         init=spec.init,
         random_tower=spec.random_tower,
-        attn_implementation=spec.attention,
+        attn_implementation=attention,
         system_prompt=spec.system_prompt,
         trust_remote_code=spec.trust_remote_code,
         vision_revision=spec.vision_revision,
@@ -187,6 +210,7 @@ def _build_trainer(
 ) -> SFTTrainer | PreferenceTrainer:
     from siqvl.tracking.callback import MetricLogger
     from siqvl.training.dpo import dpo_trainer
+    from siqvl.training.progress import Progress
     from siqvl.training.sft import sft_trainer
 
     stage = inputs.recipe.stage(inputs.stage)
@@ -195,7 +219,10 @@ def _build_trainer(
         "recipe": inputs.recipe,
         "rows_of_sources": rows_of_sources,
         "work_dir": work_dir,
-        "callbacks": [MetricLogger(inputs.log)] if inputs.log else [],
+        "callbacks": [
+            Progress(STAGES[inputs.stage].title),
+            *([MetricLogger(inputs.log)] if inputs.log else []),
+        ],
         "features": features,
     }
     if isinstance(stage, DPOStage):

@@ -40,6 +40,7 @@ class SFTTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
         """
         outputs = model(**inputs, use_cache=False, head_chunk=self.stage.head_chunk)
         losses = -outputs.log_probs
+        self.count_losses(losses)
         if num_items_in_batch is None:
             loss = losses.sum() / max(len(losses), 1)
         else:  # DDP takes the mean over the processes
@@ -65,7 +66,7 @@ def sft_trainer(
         features: the frozen tower's features by picture, in place of pictures.
     """
     rows = dataset if features is None else dataset.with_hashes()
-    collate = _collator(stage, recipe, processor, features)
+    collate = _collator(model, processor, stage, features)
     loader = training_loader(
         rows, collate, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
     )
@@ -75,13 +76,17 @@ def sft_trainer(
         train_dataset=rows,
         data_collator=collate,
         callbacks=callbacks,
-    ).follow(loader, stage)
+    ).follow(loader, stage, recipe)
 
 
 def _collator(
-    stage: SFTStage, recipe: Recipe, processor: SiQVLProcessor, features: Features | None
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    stage: SFTStage,
+    features: Features | None,
 ) -> SFTCollator | PackedCollator:
     if stage.batching != "packed":
         return SFTCollator(processor, features)
-    one_row = recipe.model.attention == "flash_attention_2"  # all that it recognises packs in
+    attention = model.config.text_config._attn_implementation
+    one_row = attention == "flash_attention_2"  # all that it recognises packs in
     return PackedCollator(processor, features, one_row=one_row)

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from siqvl.data.batching import BatchPlan, Key
+from siqvl.data.loader import TrainingLoader
+from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.flops import TrainingFlops
+from siqvl.training.peak_flops import peak_flops
+from siqvl.training.precision import resolve_precision
 from siqvl.training.work import ItemWork, Work
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from siqvl.model.configuration import SiQVLConfig
+
 GIB = 2**30
 #: Batches whose losses wait to be shared out to the sources, together.
 PENDING = 64
+
+Batch = TypeVar("Batch")
 
 
 class Telemetry:
@@ -58,6 +66,24 @@ class Telemetry:
         self._seen = (0, 0, 0)  # tokens and images before a step: step, tokens, images
         self.begin(0)
 
+    @classmethod
+    def of(
+        cls, loader: TrainingLoader, config: SiQVLConfig, stage: SFTStage, recipe: Recipe
+    ) -> Telemetry:
+        """That of a stage on this machine.
+
+        Raises:
+            UserError: the stage's precision is not to be had here.
+        """
+        collate = loader.collate
+        return cls(
+            loader.plan,
+            ItemWork(loader.dataset, shared_prompt=getattr(collate, "shared_prompt", False)),
+            TrainingFlops(config, stage.trainable, cached_features=stage.cached_features),
+            peak_flops(recipe, resolve_precision(stage.precision, allow_fp16=stage.allow_fp16)),
+            one_row=getattr(collate, "one_row", False),
+        )
+
     def begin(self, step: int) -> None:
         """Training starts, or goes on, behind `step` optimizer steps; figures count from here."""
         self._step = step
@@ -67,6 +93,18 @@ class Telemetry:
     def waited(self, seconds: float) -> None:
         """This process waited for a batch."""
         self._waited += seconds
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; how long each of them is waited for counts."""
+        while True:
+            start = self._clock()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                self.waited(self._clock() - start)
+            yield batch
 
     def token_losses(self, keys: Sequence[Key], nll: torch.Tensor) -> None:
         """The losses of a batch of this process.
@@ -80,6 +118,14 @@ class Telemetry:
             ValueError: the rows have another number of labelled tokens.
         """
         self._losses.add(keys, nll)
+
+    def state(self) -> list[list[float]] | None:
+        """What a resumed run needs, so that no loss is missing from its next figures; for JSON."""
+        return self._losses.state()
+
+    def load_state(self, state: list[list[float]] | None) -> None:
+        """Take up what `state` gave, in the same process of the run."""
+        self._losses.load_state(state)
 
     def figures(self, step: int) -> dict[str, float]:
         """What happened since the last call; every process has to ask, at the same step.
@@ -147,6 +193,7 @@ class SourceLosses:
         self._learned = items.losses
         self._waiting: list[tuple[np.ndarray, torch.Tensor]] = []
         self._sums: torch.Tensor | None = None  # [sources, 2]: losses and tokens
+        self._earlier: list[list[float]] | None = None  # those of the process before
 
     def add(self, keys: Sequence[Key], nll: torch.Tensor) -> None:
         """See `Telemetry.token_losses`."""
@@ -165,6 +212,13 @@ class SourceLosses:
         self._waiting.append((items, nll.detach()))
         if len(self._waiting) >= PENDING:
             self._share_out()
+
+    def state(self) -> list[list[float]] | None:
+        self._share_out()
+        return self._earlier if self._sums is None else self._sums.tolist()
+
+    def load_state(self, state: list[list[float]] | None) -> None:
+        self._waiting, self._sums, self._earlier = [], None, state
 
     def means(self) -> dict[str, float]:
         """`loss/source {number} {name}` of every source with a token in the meantime."""
@@ -200,6 +254,9 @@ class SourceLosses:
         index = torch.from_numpy(sources).to(losses.device, non_blocking=True)
         if self._sums is None:
             self._sums = losses.new_zeros(len(self._mixture.names), 2)
+            if self._earlier is not None:
+                self._sums += self._sums.new_tensor(self._earlier)
+                self._earlier = None
         self._sums.index_add_(0, index, torch.stack([losses, torch.ones_like(losses)], dim=1))
 
 

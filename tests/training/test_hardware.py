@@ -9,7 +9,13 @@ import torch
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.training import hardware
-from siqvl.training.hardware import describe, resolve_attention, set_up, usable_cores
+from siqvl.training.hardware import (
+    answering_attention,
+    describe,
+    resolve_attention,
+    set_up,
+    usable_cores,
+)
 from siqvl.training.peak_flops import peak_flops, published_peak
 
 ROOT = Path(__file__).parents[2]
@@ -155,6 +161,17 @@ def test_automatic_attention_on_a_cpu(cpu) -> None:
     for name in ("flash_attention_2", "flex_attention"):
         with pytest.raises(UserError, match=f"model.attention: {name}.* GPU.*; use auto"):
             resolve_attention(name, "bf16")
+
+
+def test_answers_are_written_in_fp32() -> None:
+    names = ["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"]
+    assert [answering_attention(name) for name in names] == [
+        "sdpa",
+        "sdpa",
+        "eager",
+        "sdpa",
+        "sdpa",
+    ]
 
 
 @pytest.mark.parametrize(

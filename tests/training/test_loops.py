@@ -253,7 +253,7 @@ def test_an_interrupted_stage_continues_to_the_same_weights(
 def test_fp16_without_a_gpu_is_refused(trained, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    recipe = changed(trained.recipe, Stage.VQA_SFT, precision="fp16")
+    recipe = changed(trained.recipe, Stage.VQA_SFT, precision="fp16", allow_fp16=True)
     with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
         trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path, 200)
 

@@ -1,6 +1,7 @@
 """Memory that is foretold against memory that a real step takes, tensor by tensor."""
 
 import json
+import logging
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from transformers import AutoConfig, Qwen2Config
 
 from siqvl.model.configuration import SiQVLConfig
 from siqvl.model.modeling import SiQVLForConditionalGeneration
-from siqvl.recipe import SFTStage
+from siqvl.recipe import Recipe, SFTStage
+from siqvl.training import memory
 from siqvl.training.batch_shape import BatchShape
 from siqvl.training.embedding import add_embedding_gradient_in_place
 from siqvl.training.live_bytes import LiveBytes
-from siqvl.training.memory import estimate_memory
+from siqvl.training.memory import estimate_memory, tell_memory
 from siqvl.training.memory_estimate import GIB, MemoryEstimate
 from siqvl.training.stages import freeze
 
@@ -188,3 +190,20 @@ def test_a_published_model_is_told_in_seconds(real_data: Path) -> None:
     # together, of o, of gate and up together, and of down, and q, k, v themselves
     least = 24 * 2 * 2048 * (896 + 896 + 896 + 4864 + 896 + 2 * 128) * 2
     assert least < estimate.batch < 8 * least
+
+
+def test_a_large_model_is_spoken_of_and_random_numbers_stay(caplog, monkeypatch) -> None:
+    caplog.set_level(logging.INFO)
+    recipe = Recipe.load(Path(__file__).parents[2] / "recipes" / "tiny.yaml")
+    model = SiQVLForConditionalGeneration(made_config())
+    shape = BatchShape(2, 96, 4, 48)
+    tell_memory(model, shape, made_stage(), recipe, "fp32")
+    assert not caplog.records
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "device_memory", lambda: 1000)
+    state = torch.get_rng_state()
+    tell_memory(model, shape, made_stage(gradient_checkpointing=True), recipe, "fp32")
+    assert torch.equal(torch.get_rng_state(), state)
+    told, warned = caplog.records
+    assert told.getMessage().startswith("a batch of 2 packs of 96 tokens takes")
+    assert warned.levelname == "WARNING"
