@@ -126,6 +126,7 @@ def test_what_a_batch_takes_grows_with_its_rows() -> None:
 def made_estimate(**values) -> MemoryEstimate:
     lines = [(0.0, 1.5 * GIB), (1.0 * GIB, 0.2 * GIB)]
     common = {"shape": BatchShape(2, 2048, 8, 500), "packed": True, "weights": 2 * GIB}
+    common |= {"checkpointed": False}
     common |= {"gradients": GIB, "optimizer": 2 * GIB, "mean": 0, "buckets": 0, "device": "GPU"}
     return MemoryEstimate(
         **common | {"lines": lines, "full_lines": lines, "capacity": None} | values
@@ -150,6 +151,8 @@ def test_too_large_a_batch_is_warned_of_with_what_to_change() -> None:
         assert key in said
     rows = made_estimate(capacity=7 * GIB, packed=False).warning()
     assert "2 rows of" in rows
+    checkpointed = made_estimate(capacity=7 * GIB, checkpointed=True).warning()
+    assert "gradient_checkpointing" not in checkpointed
     assert "pack" not in rows
 
 
