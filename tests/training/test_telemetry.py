@@ -19,8 +19,10 @@ from siqvl.data.mixture import Mixture
 from siqvl.data.pairs import PreferenceCollator
 from siqvl.data.schema import RowKind, features, preference_row, sft_row
 from siqvl.model.assemble import assemble
+from siqvl.recipe import Stage
 from siqvl.training.batch_shape import BatchShape
 from siqvl.training.flops import TrainingFlops
+from siqvl.training.history import read_history
 from siqvl.training.telemetry import Telemetry, TelemetryStart
 from siqvl.training.work import ItemWork
 
@@ -304,3 +306,19 @@ def test_the_largest_batch(parts, batching) -> None:
         images=max(len(batch.get("pixel_values", [])) for batch in batches),
         learned=max(int((batch["labels"][:, 1:] != -100).sum()) for batch in batches),
     )
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_every_stage_keeps_its_figures(trained, stage) -> None:
+    """With one source the mean of its tokens is the loss that the trainer logs."""
+    history = read_history(trained.checkpoint(stage))
+    assert [entry["step"] for entry in history] == [1, 2]
+    for entry in history:
+        assert entry["tokens_per_second"] > entry["samples_per_second"] > 0
+        assert 0 < entry["data_wait_share"] < 1
+        assert 0 <= entry["padding_share"] < 1
+        losses = [value for name, value in entry.items() if name.startswith("loss/source ")]
+        if len(losses) == 1 and stage is not Stage.DPO:
+            assert losses[0] == pytest.approx(entry["loss"], rel=1e-4)
+        assert losses
+    assert history[1]["tokens_seen"] > history[0]["tokens_seen"] > 0
