@@ -35,7 +35,7 @@ WORDS = """
 the of and a in is on with that for as it at by from this are an be which one two left right above
 below behind person street table window building tree water light dark red green blue white small
 large round wooden holding standing sitting near between several picture scene
-""".split()
+"""
 
 
 def make_sources(scenario: Scenario) -> list[dict[str, Any]]:
@@ -138,4 +138,4 @@ def _made_table(scenario: Scenario) -> Path:
 
 
 def _words(rng: random.Random, count: int) -> str:
-    return " ".join(rng.choices(WORDS, k=count))
+    return " ".join(rng.choices(WORDS.split(), k=count))
