@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Clock(TrainerCallback):
         self._keep_losses = losses
         self._profile = profile
         self._profiler: Any = None
-        self._ready = self._began = 0.0
+        self._once = 0.0
         self._resident = self._peak = 0.0
 
     def start(self) -> None:
@@ -55,12 +56,18 @@ class Clock(TrainerCallback):
         if not self._resident:
             self._resident = resident_mib()
 
-    def rows_ready(self) -> None:
-        """Model and rows are there; what comes before the first step is done once a run."""
-        self._ready = self._ready or time.perf_counter()
+    def once(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """`work`, timed: it is done for all rows before the first step."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            result = work(*args, **kwargs)
+            self._once += time.perf_counter() - start
+            return result
+
+        return timed
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._began = self._began or time.perf_counter()
         if self._profile and state.global_step == self.warm_up:
             self._profiler = torch.profiler.profile()
             self._profiler.start()
@@ -90,7 +97,7 @@ class Clock(TrainerCallback):
         return {
             "samples_per_second": sum(self.rows[self.warm_up :]) / seconds,
             "rows_per_step": sum(self.rows) / len(self.rows),
-            "one_off_seconds": self._began - self._ready,
+            "one_off_seconds": self._once,
             "peak_mib": self._peak,
             "training_mib": self._peak - self._resident,
             "gpu_mib": torch.cuda.max_memory_allocated() / MIB if gpu else None,

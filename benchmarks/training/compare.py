@@ -97,7 +97,7 @@ def span(runs: Sequence[Figures], name: str) -> str:
 
 
 HEAD = (
-    *("", "samples/s", "ratio", "tokens/s", "first, s", "1 epoch", "3 epochs"),
+    *("", "samples/s", "ratio", "tokens/s", "once, s", "1 epoch", "3 epochs"),
     *("peak MiB", "training MiB", "ratio", "rows a step"),
 )
 
@@ -105,10 +105,9 @@ HEAD = (
 def comparison(scenario: Scenario, found: dict[str, list[Figures]], base: str) -> list[str]:
     """Lines of the table; ratios are to the variant named `base`, in the same turns.
 
-    `first` is what is done once before the first step: cached features, the reference's
-    log-probabilities. The ratios `1 epoch` and `3 epochs` have it in, spread over so many passes
-    over the rows. `training` memory is the peak without what was there before the model: libraries
-    and rows.
+    `once` is what is done for all rows before the first step: the tower's features, the reference's
+    log-probabilities. The ratios `1 epoch` and `3 epochs` have it in, over so many passes over the
+    rows. `training` memory is the peak without what was there before the model: libraries and rows.
     """
     gpu = found[base][0]["gpu_mib"] is not None
     memory = "gpu_mib" if gpu else "training_mib"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +27,21 @@ def ours_recipe(scenario: Scenario, settings: dict[str, Any], output: Path) -> R
 
 
 def train_ours(scenario: Scenario, settings: dict[str, Any], output: Path, clock: Clock) -> None:
-    """Train; the clock is told when the model is about to be built and when rows are encoded."""
+    """Train; the clock is told when the model is built, and times what is done once a row."""
     # what a run imports on its way is imported before, so that it counts as libraries
-    import siqvl.training.dpo
     import siqvl.training.sft  # noqa: F401
-    from siqvl.training import run
+    from siqvl.training import dpo, run
 
-    run._load_model = _after(clock.before_model, run._load_model)  # type: ignore[assignment]
-    encoded_rows = run.encoded_rows
+    load = run._load_model
 
     def noted(*args: Any, **kwargs: Any) -> Any:
-        rows = encoded_rows(*args, **kwargs)
-        clock.rows_ready()
-        return rows
+        clock.before_model()
+        return load(*args, **kwargs)
 
-    run.encoded_rows = noted  # type: ignore[assignment]
+    run._load_model = noted
+    # what is done once for every row, so that it need not be done in every step
+    run.tower_features = clock.once(run.tower_features)
+    dpo.reference_log_probs = clock.once(dpo.reference_log_probs)
     run.train_stage(
         scenario.recipe_stage,
         ours_recipe(scenario, settings, output),
@@ -50,11 +49,3 @@ def train_ours(scenario: Scenario, settings: dict[str, Any], output: Path, clock
         checkpoint=scenario.parent,
         output=output / "checkpoint",
     )
-
-
-def _after(first: Callable[[], None], then: Callable[..., Any]) -> Callable[..., Any]:
-    def both(*args: Any, **kwargs: Any) -> Any:
-        first()
-        return then(*args, **kwargs)
-
-    return both

@@ -6,12 +6,17 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmarks.training.scenario import ROOT, ModelName, Scenario, recipe_for
+from siqvl.recipe import Recipe
 from siqvl.training.stages import STAGES
+
+if TYPE_CHECKING:
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
 
 #: Width 256 and 6 layers behind Qwen's own vocabulary of 151,936: 56 million weights, of which 39
 #: million are embeddings, and a tower of 11 million. Random: speed does not depend on them.
@@ -95,12 +100,11 @@ def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
     from transformers import set_seed
 
     from siqvl.training.checkpoints import write_checkpoint
-    from siqvl.training.run import _assemble
     from siqvl.version import code_version
 
     recipe = recipe_for(scenario, sources, {}, scenario.work)
     set_seed(recipe.seed)
-    model, processor = _assemble(recipe.model)
+    model, processor = load(scenario, recipe, None)
     parent = STAGES[scenario.recipe_stage].parent
     assert parent is not None
     write_checkpoint(
@@ -116,3 +120,12 @@ def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
         metrics={},
         history=[],
     )
+
+
+def load(
+    scenario: Scenario, recipe: Recipe, checkpoint: Path | None
+) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
+    """The model as a stage of ours loads it: a checkpoint, or the parts assembled."""
+    from siqvl.training import run
+
+    return run._load_model(recipe, checkpoint, run.attention_of(recipe, scenario.recipe_stage))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.training.clock import Clock
+from benchmarks.training.parts import load
 from benchmarks.training.rows import make_sources, trl_rows
 from benchmarks.training.scenario import Scenario, recipe_for
 from siqvl.training.stages import freeze
@@ -40,8 +41,6 @@ def train_peer(scenario: Scenario, settings: dict[str, Any], output: Path, clock
     from transformers import set_seed
     from trl import DPOTrainer, SFTTrainer
 
-    from siqvl.training.run import _load_model
-
     settings = DEFAULTS | settings
     changes = {"precision": scenario.precision}
     recipe = recipe_for(scenario, make_sources(scenario), changes, output)
@@ -54,7 +53,7 @@ def train_peer(scenario: Scenario, settings: dict[str, Any], output: Path, clock
     if settings["order"] is not None:
         rows = rows.select(settings["order"])
     clock.before_model()
-    model, processor = _load_model(recipe, scenario.parent)
+    model, processor = load(scenario, recipe, scenario.parent)
     if settings["no_newline"]:
         processor.chat_template = without_newline(processor.chat_template)
     if settings["compact_head"]:
@@ -67,12 +66,10 @@ def train_peer(scenario: Scenario, settings: dict[str, Any], output: Path, clock
         "processing_class": processor,
     }
     if scenario.stage == "dpo":
-        reference, _ = _load_model(recipe, scenario.parent)
+        reference, _ = load(scenario, recipe, scenario.parent)
         reference.requires_grad_(False)
-        clock.rows_ready()
         DPOTrainer(ref_model=reference, **common).train()
         return
-    clock.rows_ready()
     SFTTrainer(**common).train()
 
 

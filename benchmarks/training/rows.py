@@ -13,6 +13,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.training.parts import load
 from benchmarks.training.scenario import Scenario, recipe_for
 from siqvl.data.prepare import prepare
 from siqvl.data.shards import load_prepared
@@ -61,7 +62,6 @@ def make_rows(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
     if (scenario.data / SIZES_FILE).exists():
         return
     from siqvl.data.encode import encode_dataset
-    from siqvl.training.run import _load_model
     from siqvl.training.work import ItemWork
 
     kind = STAGES[scenario.recipe_stage].rows
@@ -69,7 +69,7 @@ def make_rows(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
     prepare([Source(**source) for source in sources], kind, scenario.data, data=data, seed=0)
     dataset, _ = load_prepared(scenario.data, kind)
     recipe = recipe_for(scenario, sources, {}, scenario.work)
-    _, processor = _load_model(recipe, scenario.parent)
+    _, processor = load(scenario, recipe, scenario.parent)
     length = recipe.stage(scenario.recipe_stage).max_length
     encoded = encode_dataset(dataset, processor, kind=kind, max_length=length)
     if len(encoded) != scenario.rows:
