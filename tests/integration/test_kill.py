@@ -200,6 +200,7 @@ def with_options(recipe: Recipe, stage: Stage, options: dict) -> Recipe:
 def curves(output: Path) -> list[dict]:
     """The history without figures that a clock decides."""
     names = ("step", "epoch", "loss", "grad_norm", "learning_rate", "rewards/", "logps/")
+    names += ("tokens_seen", "images_seen")
     return [
         {name: value for name, value in entry.items() if name.startswith(names)}
         for entry in read_history(output)

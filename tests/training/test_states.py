@@ -255,8 +255,10 @@ def fill(trained, folder: Path, limit: int, extra: int, results) -> None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
     trainer = made_trainer(trained, small(trained), folder, callbacks=[Fill()])
+    write_all = trainer.write_extra_state
 
     def write(state: Path) -> None:
+        write_all(state)
         (state / "extra").write_bytes(bytes(extra))
 
     trainer.write_extra_state = write
