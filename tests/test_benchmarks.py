@@ -130,8 +130,9 @@ def test_sizes_of_rows(scenarios, model_and_processor) -> None:
     pairs = [encode_preference(row, processor) for row in stored]
     sizes = sizes_of(scenarios["dpo"])
     assert sizes["lengths"] == [max(len(one) for one in pair) for pair in pairs]
-    assert sizes["tokens"] == sum(len(one) for pair in pairs for one in pair) / len(pairs)
-    assert sizes["images"] == 1
+    assert sizes["apart"]["tokens"] == sum(len(one) for pair in pairs for one in pair) / len(pairs)
+    assert sizes["shared"]["tokens"] < sizes["apart"]["tokens"]
+    assert sizes["shared"]["images"] == sizes["apart"]["images"] == 1
 
 
 def test_packs_hold_the_rows_of_a_step(tmp_path: Path) -> None:
@@ -164,6 +165,7 @@ def test_the_table_by_hand(scenarios) -> None:
     """20 rows at 10/s after 2 s of work done once, against 4/s: 20/4 = 5/4, 60/8 = 7.5/4."""
     scenario = scenarios["2"]
     common = {"gpu_mib": None, "peak_mib": 900.0, "rows_per_step": 4.0}
+    common |= {"flops": 7e10, "peak_flops": None}
     ours = common | {"one_off_seconds": 2.0, "training_mib": 300.0}
     peer = common | {"one_off_seconds": 0.0, "training_mib": 400.0}
     found = {
@@ -174,9 +176,12 @@ def test_the_table_by_hand(scenarios) -> None:
     assert with_one_off(scenario, found["ours"][1:2], 1) == 5.0
     assert with_one_off(scenario, found["ours"][1:2], 3) == 7.5
     line = comparison(scenario, found, "TRL")[2]
-    for cell in ("10.0 (5.0–20.0)", "2.50x", "1.25x", "1.88x", "0.75x"):
+    for cell in ("10.0 (5.0–20.0)", "2.50x", "1.25x", "1.88x", "0.75x", " 70 "):
         assert cell in line
-    assert f"{10 * sizes_of(scenario)['tokens']:,.0f}" in line
+    assert f"{10 * sizes_of(scenario)['apart']['tokens']:,.0f}" in line
+    for runs in found.values():
+        runs[:] = [run | {"gpu_mib": run["training_mib"], "peak_flops": 1e11} for run in runs]
+    assert "70.0%" in comparison(scenario, found, "TRL")[2]
 
 
 def test_the_table_of_losses_names_the_largest_difference() -> None:

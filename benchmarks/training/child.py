@@ -17,6 +17,7 @@ def main(job: Path, result: Path) -> None:
     """Train as a job says (`compare.Variant.job`); write what the clock saw."""
     # libraries are imported before memory is noted
     from benchmarks.training.clock import Clock
+    from benchmarks.training.operations import device_peak, operations_per_row
     from benchmarks.training.ours import train_ours
     from benchmarks.training.peer import train_peer
 
@@ -27,7 +28,11 @@ def main(job: Path, result: Path) -> None:
     train = train_ours if told["side"] == "ours" else train_peer
     with tempfile.TemporaryDirectory(dir=scenario.work) as output:
         train(scenario, told["settings"], Path(output), clock)
-    result.write_text(json.dumps(clock.figures()))
+    figures = clock.figures()
+    needed = operations_per_row(scenario, told["side"], told["settings"], clock.config)
+    figures["flops"] = figures["samples_per_second"] * needed
+    figures["peak_flops"] = device_peak(scenario)
+    result.write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ class Clock(TrainerCallback):
         self.losses: list[float] = []
         self.order: list[int] = []
         self.table: str | None = None
+        self.config: Any = None  # of the model
         self._keep_losses = losses
         self._profile = profile
         self._profiler: Any = None
@@ -66,6 +67,9 @@ class Clock(TrainerCallback):
             return result
 
         return timed
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.config = kwargs["model"].config
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._profile and state.global_step == self.warm_up:

@@ -98,7 +98,7 @@ def span(runs: Sequence[Figures], name: str) -> str:
 
 HEAD = (
     *("", "samples/s", "ratio", "tokens/s", "once, s", "1 epoch", "3 epochs"),
-    *("peak MiB", "training MiB", "ratio", "rows a step"),
+    *("peak MiB", "training MiB", "ratio", "GFLOP/s", "rows a step"),
 )
 
 
@@ -111,8 +111,9 @@ def comparison(scenario: Scenario, found: dict[str, list[Figures]], base: str) -
     """
     gpu = found[base][0]["gpu_mib"] is not None
     memory = "gpu_mib" if gpu else "training_mib"
-    tokens = sizes_of(scenario)["tokens"]
-    rows: list[tuple[str, ...]] = [HEAD if not gpu else (*HEAD[:8], "GPU MiB", *HEAD[9:])]
+    tokens = sizes_of(scenario)["apart"]["tokens"]
+    on_gpu = {"training MiB": "GPU MiB", "GFLOP/s": "MFU"}
+    rows: list[tuple[str, ...]] = [tuple(on_gpu.get(name, name) if gpu else name for name in HEAD)]
     for name, runs in found.items():
         rate = median(runs, "samples_per_second")
         turns = zip(runs, found[base], strict=True)
@@ -135,10 +136,17 @@ def comparison(scenario: Scenario, found: dict[str, list[Figures]], base: str) -
                 f"{median(runs, 'peak_mib'):,.0f}",
                 f"{median(runs, memory):,.0f}",
                 f"{smaller:.2f}x",
+                utilisation(runs),
                 f"{median(runs, 'rows_per_step'):.1f}",
             )
         )
     return text_table(rows, left={0})
+
+
+def utilisation(runs: Sequence[Figures]) -> str:
+    """Of a GPU whose peak is known the share that the model's operations take, else their rate."""
+    flops, peak = median(runs, "flops"), runs[0]["peak_flops"]
+    return f"{flops / 1e9:,.0f}" if peak is None else f"{flops / peak:.1%}"
 
 
 def with_one_off(scenario: Scenario, runs: Sequence[Figures], epochs: int) -> float:

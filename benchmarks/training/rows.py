@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,19 +77,18 @@ def make_rows(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
         raise RuntimeError(f"{len(encoded)} of {scenario.rows} rows are left to train on")
     import numpy as np
 
-    work = ItemWork(encoded).total(np.arange(len(encoded)))
-    sizes = {"lengths": encoded.lengths} | {
-        name: getattr(work, name) / len(encoded)
-        for name in ("tokens", "pairs", "images", "learned")
-    }
+    sizes: dict[str, Any] = {"lengths": encoded.lengths}
+    for name, shared in (("apart", False), ("shared", True)):
+        work = ItemWork(encoded, shared_prompt=shared).total(np.arange(len(encoded)))
+        sizes[name] = {size: total / len(encoded) for size, total in asdict(work).items()}
     (scenario.data / SIZES_FILE).write_text(json.dumps(sizes))
 
 
 def sizes_of(scenario: Scenario) -> dict[str, Any]:
-    """`lengths` [rows] in tokens, and means a row: `tokens`, `pairs`, `images`, `learned`.
+    """`lengths` [rows] in tokens, and means a row of each size of `siqvl.training.work.Work`.
 
-    Tokens are those of our encoding, pictures included and padding not; of a preference row, those
-    of both sides.
+    Tokens are those of our encoding, pictures included and padding not. The means are `apart` and
+    `shared`, which differ for pairs alone: whether a prompt counts for each completion, or once.
     """
     return json.loads((scenario.data / SIZES_FILE).read_text())
 
