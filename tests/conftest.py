@@ -50,7 +50,11 @@ def small_recipe() -> Callable[..., Recipe]:
                 source["max_samples"] = 24
         content["stages"]["vqa_sft"]["sources"] = content["stages"]["vqa_sft"]["sources"][:1]
         content["stages"]["cot_sft"]["sources"] = content["stages"]["cot_sft"]["sources"][:2]
-        content["stages"]["dpo"] |= {"sampled": None, "loss": {"sigmoid": 1.0}, "batching": "grouped"}
+        content["stages"]["dpo"] |= {
+            "sampled": None,
+            "loss": {"sigmoid": 1.0},
+            "batching": "grouped",
+        }
         # two steps teach nothing that a gate could claim
         content["evaluation"] |= {
             "benchmarks": content["evaluation"]["benchmarks"][:1],

@@ -92,6 +92,7 @@ class _TokenLogProbs(torch.autograd.Function):
                     if grad_weight is None
                     else grad_weight.add_(of_weight)
                 )
+                del of_weight  # before that of the next chunk is made
             del of_logits
         if needs_weight and grad_weight is None:  # no position at all
             grad_weight = torch.zeros_like(weight, dtype=ctx.weight_dtype)

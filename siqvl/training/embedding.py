@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -17,7 +17,8 @@ def add_embedding_gradient_in_place(model: SiQVLForConditionalGeneration) -> Non
     there in every batch, even in one without labels (`token_log_probs`), and the sum of a dense
     and a sparse gradient is dense. On GPUs nothing was measured, so nothing changes there.
     """
-    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    embedding: Any = model.get_input_embeddings()
+    head = model.get_output_embeddings()
     tied = embedding.weight is head.weight
     if tied and embedding.weight.requires_grad and embedding.weight.device.type == "cpu":
         embedding.sparse = True

@@ -157,8 +157,8 @@ class PlannedBatches:
 
     def write_extra_state(self, folder: Path) -> None:
         """What a run continues from, beside what Hugging Face's trainer keeps."""
-        if self.mean is not None:
-            self.mean.write(folder)
+        if self.mean is not None and self.args.should_save:  # type: ignore[attr-defined]
+            self.mean.write(folder)  # the same in every process
         content = json.dumps(self.telemetry.state())
         self._kept_telemetry(folder).write_text(content, encoding="utf-8")
 
