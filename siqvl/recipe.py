@@ -174,7 +174,7 @@ class SFTStage(Section):
     )
     batch_size: PositiveInt = Field(8, description="sequences a device and batch")
     pack_length: PositiveInt | None = Field(
-        None, description="tokens of a packed sequence; null: max_length"
+        None, description="tokens of a packed sequence; null: max_length, for pairs twice that"
     )
     pack_images: PositiveInt | None = Field(None, description="images a packed sequence may hold")
     accumulation: PositiveInt = Field(4, description="batches summed before an optimizer step")

@@ -1,4 +1,4 @@
-"""A stage's recipe as the arguments of Hugging Face's and TRL's trainers."""
+"""A stage's recipe as the arguments of Hugging Face's Trainer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siqvl.training.precision import resolve_precision
 def trainer_arguments(
     stage: SFTStage, recipe: Recipe, work_dir: Path, steps: int
 ) -> dict[str, Any]:
-    """Keyword arguments that `TrainingArguments` and `trl.DPOConfig` share.
+    """Keyword arguments of `TrainingArguments`.
 
     Args:
         steps: optimizer steps of the whole run, which the plan of its batches knows.
