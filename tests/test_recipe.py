@@ -161,7 +161,13 @@ def test_a_base_that_is_missing_or_its_own_is_one_line(
         ({"stages__vqa_sft__max_steps": None}, "give exactly one of `max_steps` and `epochs`"),
         ({"stages__vqa_sft__pack_length": 8}, "pack_length 8 is below max_length 512"),
         ({"stages__vqa_sft__pack_images": 4}, "pack_images needs a `max_images`"),
-        ({"stages__dpo__batching": "packed"}, "'grouped' or 'padded'"),
+        ({"stages__dpo__loss": {"sigmoid": 0.0}}, "greater than 0"),
+        ({"stages__dpo__loss": {}}, "at least 1 item"),
+        ({"stages__dpo__loss": {"simpo": 1.0}}, "'sigmoid', 'ipo', 'hinge'"),
+        (
+            {"stages__vqa_sft__learning_rates": {"vision_tower": 1e-6}},
+            r"learning_rates has \['vision_tower'\], which `trainable` has not",
+        ),
         (
             {"stages__vqa_sft__cached_features": True, "stages__vqa_sft__trainable": ALL_PARTS},
             "cached_features needs a frozen vision_tower",
