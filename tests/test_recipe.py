@@ -166,7 +166,7 @@ def test_a_base_that_is_missing_or_its_own_is_one_line(
         ({"stages__dpo__loss": {"simpo": 1.0}}, "'sigmoid', 'ipo', 'hinge'"),
         (
             {"stages__vqa_sft__learning_rates": {"vision_tower": 1e-6}},
-            r"learning_rates has \['vision_tower'\], which `trainable` has not",
+            "learning_rates has ['vision_tower'], which `trainable` has not",
         ),
         (
             {"stages__vqa_sft__cached_features": True, "stages__vqa_sft__trainable": ALL_PARTS},
