@@ -125,6 +125,8 @@ def recipe_for(
     content = Recipe.load(ROOT / "recipes" / "tiny.yaml").model_dump(mode="json")
     size = scenario.size
     content |= {"output_dir": str(output), "features_dir": str(output / "features")}
+    # work done once a row takes no more memory than a step does
+    content["features_batch_size"] = scenario.rows_per_step
     content["model"] |= {
         "vision": str(scenario.parts / "vision"),
         "language": str(scenario.parts / "language"),
@@ -151,5 +153,6 @@ def recipe_for(
     if scenario.stage == "dpo":
         # the loss that both sides have; a rate at which random weights do not run away
         stage |= {"sampled": None, "loss": {"sigmoid": 1.0}, "learning_rate": 1e-4}
+        stage["reference_batch_size"] = scenario.rows_per_step
     stage |= changes
     return Recipe.model_validate(content)
