@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import PartialState
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from siqvl.data.collate import Batch, Features
@@ -26,7 +25,7 @@ from siqvl.training.precision import resolve_precision
 from siqvl.training.preference_loss import Pairs, preference_loss
 from siqvl.training.reference.build import Reference, reference_log_probs
 from siqvl.training.resumable import ResumableStates
-from siqvl.training.rows import LONGEST_WAIT
+from siqvl.training.rows import features_folder, on_device
 
 if TYPE_CHECKING:
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -221,9 +220,7 @@ def _with_reference(
     recipe: Recipe,
 ) -> EncodedDataset:
     """The rows with the log-probabilities of those pairs that the plan visits."""
-    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    state = PartialState(cpu=not gpu, timeout=LONGEST_WAIT)
-    model.to(state.device)
+    state = on_device(model)
     reference = Reference(
         model,
         collate,
@@ -234,7 +231,7 @@ def _with_reference(
     )
     items = (item for part in loader.plan.items() for item in part.tolist())
     values = reference_log_probs(
-        Path(recipe.features_dir or Path(recipe.output_dir) / "features"),
+        features_folder(recipe),
         reference,
         rows,
         items,

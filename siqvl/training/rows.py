@@ -8,11 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siqvl.device import best_device
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.precision import resolve_precision
 from siqvl.training.stages import STAGES
 
 if TYPE_CHECKING:
+    from accelerate import PartialState
     from datasets import Dataset
 
     from siqvl.data.batching import BatchPlan
@@ -71,16 +73,11 @@ def tower_features(
     figures = recipe.stage(stage)
     if not figures.cached_features:
         return None
-    import torch
-    from accelerate import PartialState
-
     from siqvl.data.features.build import cached_features
 
-    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    state = PartialState(cpu=not gpu, timeout=LONGEST_WAIT)
-    model.to(state.device)
+    state = on_device(model)
     return cached_features(
-        Path(recipe.features_dir or Path(recipe.output_dir) / "features"),
+        features_folder(recipe),
         dataset.select(encoded.rows),
         model=model,
         processor=processor,
@@ -91,6 +88,20 @@ def tower_features(
         world=state.num_processes,
         barrier=state.wait_for_everyone,
     )
+
+
+def on_device(model: SiQVLForConditionalGeneration) -> PartialState:
+    """Move the model to this process's device; all training processes, which may wait for long."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
+    model.to(state.device)
+    return state
+
+
+def features_folder(recipe: Recipe) -> Path:
+    """Where what a frozen model makes of rows is kept for later runs."""
+    return Path(recipe.features_dir or Path(recipe.output_dir) / "features")
 
 
 def plan_metrics(plan: BatchPlan) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from changed_recipe import changed
+from made_trainer import made_trainer
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
@@ -21,28 +22,7 @@ from siqvl.training.arguments import trainer_arguments
 from siqvl.training.dpo import METRICS, dpo_trainer
 from siqvl.training.history import read_history
 from siqvl.training.run import train_stage
-from siqvl.training.sft import sft_trainer
 from siqvl.training.stages import freeze
-
-
-def sft(trained, recipe: Recipe, work_dir: Path):
-    dataset, manifest = load_prepared(trained.data(Stage.VQA_SFT), RowKind.SFT)
-    model, processor = load_checkpoint(
-        trained.checkpoint(Stage.PROJECTOR_ALIGNMENT), attn_implementation="eager"
-    )
-    freeze(model, ["projector", "language_model"])
-    stage = recipe.stage(Stage.VQA_SFT)
-    encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=stage.max_length)
-    return sft_trainer(
-        model,
-        processor,
-        encoded,
-        stage=stage,
-        recipe=recipe,
-        rows_of_sources=manifest.rows_of_sources,
-        work_dir=work_dir,
-        callbacks=[],
-    )
 
 
 def losses(trainer) -> list[float]:
@@ -60,7 +40,7 @@ def test_first_loss_is_plain_cross_entropy_over_answers(
     recipe = changed(
         trained.recipe, Stage.VQA_SFT, max_steps=1, learning_rate=1e-9, batching=batching
     )
-    trainer = sft(trained, recipe, tmp_path)
+    trainer = made_trainer(trained, recipe, tmp_path)
     keys = trainer.loader.plan.batch(0)
     rows = [row for key in keys for row in (key if isinstance(key, tuple) else [key])]
     alone = SFTCollator(trainer.data_collator.processor)
@@ -85,7 +65,10 @@ def test_accumulated_batches_learn_like_one_large_batch(
     common = {"max_steps": 3, "batching": batching}
     large = changed(trained.recipe, Stage.VQA_SFT, batch_size=4, accumulation=1, **common)
     small = changed(trained.recipe, Stage.VQA_SFT, batch_size=1, accumulation=4, **common)
-    first, second = sft(trained, large, tmp_path / "a"), sft(trained, small, tmp_path / "b")
+    first, second = (
+        made_trainer(trained, large, tmp_path / "a"),
+        made_trainer(trained, small, tmp_path / "b"),
+    )
     first.train()
     second.train()
     assert losses(second) == pytest.approx(losses(first), abs=2e-4)
@@ -100,7 +83,7 @@ def test_one_batch_can_be_learnt_by_heart(trained, tmp_path: Path) -> None:
         batching="padded",  # one batch is the whole epoch
         learning_rate=2e-3,
     )
-    trainer = sft(trained, recipe, tmp_path)
+    trainer = made_trainer(trained, recipe, tmp_path)
     trainer.train()
     assert losses(trainer)[-1] < 0.2 < losses(trainer)[0]
 
