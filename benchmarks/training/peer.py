@@ -17,6 +17,7 @@ from benchmarks.training.clock import Clock
 from benchmarks.training.parts import load
 from benchmarks.training.rows import make_sources, trl_rows
 from benchmarks.training.scenario import Scenario, recipe_for
+from siqvl.training.compiled import compile_layers
 from siqvl.training.stages import freeze
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "compact_head": False,  # on a CPU, too, score answer tokens alone, as TRL does on GPUs
     "no_newline": False,
     "order": None,  # rows in this order
+    "compile": None,  # layers: as ours does; model: TrainingArguments.torch_compile
 }
 
 
@@ -59,6 +61,8 @@ def train_peer(scenario: Scenario, settings: dict[str, Any], output: Path, clock
     if settings["compact_head"]:
         score_answers_alone()
     freeze(model, stage.trainable)
+    if settings["compile"] == "layers":
+        compile_layers(model)
     common = {
         "model": model,
         "args": arguments(scenario, stage, settings, output),
@@ -105,6 +109,7 @@ def arguments(scenario: Scenario, stage: SFTStage, settings: dict[str, Any], out
         logging_first_step=True,
         save_strategy="no",
         report_to="none",
+        torch_compile=settings["compile"] == "model",
         **of_kind,
     )
 
