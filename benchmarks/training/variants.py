@@ -28,6 +28,8 @@ BATCHES = {
     ("50m", "2", "fp32"): 4,  # 1.70, and 0.46 of the memory
     ("50m", "dpo", "fp32"): 4,
 }
+#: Answer tokens whose logits are in memory at once, where memory counts more than time.
+LEAN = 64
 
 
 def best_of_peer(scenario: Scenario) -> dict[str, Any]:
@@ -47,6 +49,8 @@ def variants(scenario: Scenario) -> list[Variant]:
     if (batches := best["accumulation"]) > 1:
         smaller = {"accumulation": batches, "batch_size": scenario.rows_per_step // batches}
         ours.append(Variant("ours, in TRL's batches", "ours", smaller))
+        if scenario.model != "tiny":  # whose head is small
+            ours.append(Variant("ours, lean", "ours", smaller | {"head_chunk": LEAN}))
     peer = [
         Variant(TRL, "peer", best),
         Variant(f"{TRL}, leanest", "peer", best | {"gradient_checkpointing": True}),
