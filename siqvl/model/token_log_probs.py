@@ -85,14 +85,12 @@ class _TokenLogProbs(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[part] = of_logits @ weight
             if needs_weight:
-                of_weight = of_logits.T @ hidden[part]
-                # summed in the weight's own precision, not in that of the products
-                grad_weight = (
-                    of_weight.to(ctx.weight_dtype)
-                    if grad_weight is None
-                    else grad_weight.add_(of_weight)
-                )
-                del of_weight  # before that of the next chunk is made
+                if grad_weight is None:
+                    grad_weight = (of_logits.T @ hidden[part]).to(ctx.weight_dtype)
+                elif grad_weight.dtype == hidden.dtype:  # no second table in memory
+                    grad_weight.addmm_(of_logits.T, hidden[part])
+                else:  # summed in the weight's own precision, not in that of the products
+                    grad_weight.add_(of_logits.T @ hidden[part])
             del of_logits
         if needs_weight and grad_weight is None:  # no position at all
             grad_weight = torch.zeros_like(weight, dtype=ctx.weight_dtype)
