@@ -9,9 +9,10 @@ READY  := $(VENV)/.ready
 RECIPE ?= recipes/tiny.yaml
 IMAGE  ?= siqvl:latest
 TARGET ?= gpu
+DOCKER ?= docker
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline test test-fast lint ui image clean
+.PHONY: help setup pipeline test test-fast lint ui image image-test lock clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,9 +41,17 @@ test-fast: $(READY)  ## the unit tests alone
 ui: $(READY)  ## open the MLflow page of this folder's runs at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
-image:  ## build the task image IMAGE (default siqvl:latest), TARGET cpu or gpu
-	docker build -f docker/Dockerfile --target $(TARGET) \
-	  --build-arg GIT_SHA=$$(git rev-parse --short=12 HEAD) -t $(IMAGE) .
+image:  ## build the task image IMAGE (default siqvl:latest), TARGET cpu or gpu, with BUILD_ARGS
+	$(DOCKER) build -f docker/Dockerfile --target $(TARGET) \
+	  --build-arg GIT_SHA=$$(git rev-parse --short=12 HEAD) $(BUILD_ARGS) -t $(IMAGE) .
+	@$(DOCKER) image inspect --format '{{.Size}}' $(IMAGE) \
+	  | awk '{printf "$(IMAGE): %.2f GB\n", $$1 / 1e9}'
+
+image-test: $(READY)  ## build target cpu, cold and warm, and run stages inside it (needs docker)
+	$(BIN)/python -m tests.integration.image
+
+lock: $(READY)  ## pin what the images hold: docker/cpu.lock, docker/gpu.lock
+	PYTHON=$(BIN)/python docker/lock.sh $(LOCK_ARGS)
 
 clean:  ## remove caches and outputs (keeps .venv and the MLflow store)
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis
