@@ -1,0 +1,117 @@
+"""Array nodes (`map_task`): one pod for each element of the lists that come in.
+
+Every pod reads the same inputs, whole lists, and finds its element by an index variable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from flyteidl.core import literals_pb2, tasks_pb2, workflow_pb2
+
+from .records import Aborted, Cancel, Element, Failure
+
+INDEX_VARIABLE = "FLYTE_K8S_ARRAY_INDEX"
+
+RunElement = Callable[[Element, literals_pb2.LiteralMap, Cancel], literals_pb2.LiteralMap]
+
+
+def index_variables(index: int) -> dict[str, str]:
+    return {"BATCH_JOB_ARRAY_INDEX_VAR_NAME": INDEX_VARIABLE, INDEX_VARIABLE: str(index)}
+
+
+def run_array(
+    array: workflow_pb2.ArrayNode,
+    template: tasks_pb2.TaskTemplate,
+    inputs: literals_pb2.LiteralMap,
+    elements: list[Element],
+    above: Cancel,
+    run_element: RunElement,
+) -> literals_pb2.LiteralMap:
+    """Run all elements, no more at a time than the node allows; returns their outputs as lists.
+
+    Raises:
+        Failure: of the element that was one too many.
+    """
+    each = _inputs_of_each(array, inputs)
+    elements.extend(Element(index) for index in range(len(each)))
+    cancel = Cancel(above)
+    may_fail = len(each) - _must_succeed(array, len(each))
+
+    def run(index: int) -> literals_pb2.LiteralMap | None:
+        element = elements[index]
+        try:
+            cancel.check()
+            return run_element(element, each[index], cancel)
+        except Failure as failure:
+            element.error = failure
+            if sum(element.error is not None for element in elements) > may_fail:
+                cancel.set(f"element {index} failed")
+            return None
+
+    with ThreadPoolExecutor(max_workers=array.parallelism or len(each) or 1) as threads:
+        outputs = list(threads.map(run, range(len(each))))
+    above.check()
+    failed = [element for element in elements if element.error]
+    if len(failed) > may_fail:
+        raise _first_failure(failed)
+    return _collected(template, outputs)
+
+
+def _inputs_of_each(
+    array: workflow_pb2.ArrayNode, inputs: literals_pb2.LiteralMap
+) -> list[literals_pb2.LiteralMap]:
+    """What each element is made from: bound inputs as they are, one of every list."""
+    lists = {
+        name: literal.collection.literals
+        for name, literal in inputs.literals.items()
+        if literal.HasField("collection") and name not in array.bound_inputs
+    }
+    sizes = {len(values) for values in lists.values()}
+    if len(sizes) != 1:
+        message = f"an array node needs lists of one length, got {sorted(sizes)}"
+        raise Failure("InvalidArrayLength", message)
+    (size,) = sizes
+    bound = {name: value for name, value in inputs.literals.items() if name not in lists}
+    return [
+        literals_pb2.LiteralMap(
+            literals=bound | {name: values[index] for name, values in lists.items()}
+        )
+        for index in range(size)
+    ]
+
+
+def _must_succeed(array: workflow_pb2.ArrayNode, size: int) -> int:
+    match array.WhichOneof("success_criteria"):
+        case "min_successes":
+            return int(array.min_successes)
+        case "min_success_ratio":
+            return math.ceil(array.min_success_ratio * size)
+    return size
+
+
+def _first_failure(failed: list[Element]) -> Failure:
+    """The first that failed by itself; others were stopped because of it."""
+    element = min(failed, key=lambda each: (isinstance(each.error, Aborted), each.index))
+    assert element.error is not None
+    error = element.error
+    return Failure(error.code, f"[{element.index}]: {error.message}", kind=error.kind)
+
+
+def _collected(
+    template: tasks_pb2.TaskTemplate, outputs: list[literals_pb2.LiteralMap | None]
+) -> literals_pb2.LiteralMap:
+    """One list for each output; None where an element was allowed to fail."""
+    nothing = literals_pb2.Literal(scalar=literals_pb2.Scalar(none_type=literals_pb2.Void()))
+    return literals_pb2.LiteralMap(
+        literals={
+            name: literals_pb2.Literal(
+                collection=literals_pb2.LiteralCollection(
+                    literals=[each.literals[name] if each else nothing for each in outputs]
+                )
+            )
+            for name in template.interface.outputs.variables
+        }
+    )

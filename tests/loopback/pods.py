@@ -1,0 +1,223 @@
+"""Pods: one run of a task's container arguments, as a process here or in a container.
+
+`ProcessPods` and `ContainerPods` are two ways to the same thing; `Launcher` says what that is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+@dataclass
+class Pod:
+    """A pod, before, while and after it runs. Drills get this object when it starts."""
+
+    node: str  # id of the node: `n2-0-dn1` is `dn1` below attempt 0 of `n2`
+    task: str
+    attempt: int
+    index: int | None  # of the element in an array node, of the replica in a distributed task
+    arguments: Sequence[str]
+    variables: dict[str, str]
+    image: str
+    folder: Path  # the pod's own: `work`, `tmp` and `home` lie in it
+    log: Path  # stdout and stderr
+    checkpoint: str  # s3:// prefix of this attempt
+    list_keys: Callable[[str], list[str]]
+    started: float = 0.0
+    seconds: float = 0.0
+    exit_code: int | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    launcher: Launcher | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """Unique within the cluster, and a name that containers may have."""
+        return self.folder.name
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+    @property
+    def work(self) -> Path:
+        return self.folder / "work"
+
+    @property
+    def temporary(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def checkpoint_keys(self) -> list[str]:
+        """The addresses of what this attempt has saved so far."""
+        return self.list_keys(self.checkpoint)
+
+    def printed(self) -> str:
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def kill(self) -> None:
+        """SIGKILL for every process of the pod: no handler runs, nothing is cleaned up."""
+        if self.launcher and self.exit_code is None:
+            self.launcher.kill(self)
+
+
+class Launcher(Protocol):
+    """A way to run pods."""
+
+    def start(self, pod: Pod) -> subprocess.Popen[bytes]:
+        """Start the pod; the process ends when the pod does, with its exit code."""
+
+    def kill(self, pod: Pod) -> None:
+        """End it at once. It may have ended by itself."""
+
+
+@dataclass(frozen=True)
+class ProcessPods:
+    """Pods as process groups on this machine, with the packages of one virtual environment.
+
+    Args:
+        bin: where `pyflyte-execute` and `python` are; by default beside this interpreter.
+    """
+
+    bin: Path = Path(sys.executable).parent
+
+    def start(self, pod: Pod) -> subprocess.Popen[bytes]:
+        own = {
+            "PATH": f"{self.bin}:/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(pod.home),
+            "TMPDIR": str(pod.temporary),
+        }
+        executable = shutil.which(pod.arguments[0], path=own["PATH"]) or pod.arguments[0]
+        with pod.log.open("wb") as log:
+            return subprocess.Popen(
+                [executable, *pod.arguments[1:]],
+                cwd=pod.work,
+                env=own | pod.variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, pod: Pod) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pod.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class ContainerPods:
+    """Pods as containers of the task's image, on the network of this machine.
+
+    Args:
+        image: which image to run; empty for the one that the task (or the node) names.
+        docker_host: DOCKER_HOST of the daemon; empty for the one of this environment.
+        user: who runs the pod, never root: with the code unpacked over the image's working
+            directory, that user must be able to write there.
+        options: further options of `docker run`, `--read-only` for one.
+    """
+
+    image: str = ""
+    docker_host: str = ""
+    user: str = "1000:1000"
+    options: tuple[str, ...] = ()
+    docker: str = "docker"
+
+    def start(self, pod: Pod) -> subprocess.Popen[bytes]:
+        pod.temporary.chmod(0o1777)
+        variables = {"HOME": "/tmp", "TMPDIR": "/tmp"} | pod.variables
+        command = [
+            *(self.docker, "run", "--rm", "--name", pod.name, "--network", "host"),
+            *("--user", self.user, "--volume", f"{pod.temporary}:/tmp"),
+            *("--security-opt", "no-new-privileges", "--cap-drop", "ALL"),
+            *(part for name in variables for part in ("--env", name)),
+            *self.options,
+            self.image or pod.image,
+            *pod.arguments,
+        ]
+        with pod.log.open("wb") as log:
+            return subprocess.Popen(
+                command,
+                env=self._environment() | variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def kill(self, pod: Pod) -> None:
+        command = [self.docker, "kill", "--signal", "KILL", pod.name]
+        subprocess.run(
+            command, env=self._environment(), capture_output=True, timeout=60, check=False
+        )
+
+    def _environment(self) -> dict[str, str]:
+        host = {"DOCKER_HOST": self.docker_host} if self.docker_host else {}
+        return {**os.environ, **host}
+
+
+@dataclass
+class PodRunner:
+    """Runs pods to their end and keeps what became of them."""
+
+    launcher: Launcher
+    on_pod: Callable[[Pod], Any] | None = None
+    keep: bool = False
+    running: list[Pod] = field(default_factory=list)
+    finished: list[Pod] = field(default_factory=list)
+
+    def start(self, pod: Pod) -> None:
+        for folder in (pod.work, pod.temporary, pod.home):
+            folder.mkdir(parents=True)
+        pod.launcher, pod.started = self.launcher, time.time()
+        pod.process = self.launcher.start(pod)
+        self.running.append(pod)
+        if self.on_pod:
+            threading.Thread(target=self.on_pod, args=(pod,), daemon=True).start()
+
+    def poll(self, pod: Pod) -> bool:
+        """Whether it has ended; if so, whatever it left running is ended too."""
+        if pod.exit_code is not None:
+            return True
+        # Left unreaped until its group is gone: the group's id cannot be given away before that.
+        if not os.waitid(os.P_PID, pod.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+            return False
+        pod.kill()
+        assert pod.process is not None
+        code = pod.process.wait()
+        pod.seconds = time.time() - pod.started
+        pod.exit_code = 128 - code if code < 0 else code
+        self.running.remove(pod)
+        self.finished.append(pod)
+        if not self.keep:
+            shutil.rmtree(pod.folder, ignore_errors=True)
+        return True
+
+    def end(self, pod: Pod) -> None:
+        """Kill it if it still runs, and wait until it is gone."""
+        if pod.process is None:
+            return
+        pod.kill()
+        while not self.poll(pod):
+            time.sleep(0.02)
+
+    def kill_all(self) -> None:
+        for pod in list(self.running):
+            pod.kill()
+
+
+def merged(*groups: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables, later groups over earlier ones."""
+    return {name: value for group in groups for name, value in group.items()}

@@ -1,0 +1,50 @@
+"""Secrets: what a task's security context asks for, as Flyte's webhook hands it to a pod."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from flyteidl.core import security_pb2, tasks_pb2
+
+from .records import Failure
+
+PREFIX = "_FSEC_"
+
+
+def secret_variables(
+    template: tasks_pb2.TaskTemplate, secrets: Mapping[str, str], folder: Path
+) -> dict[str, str]:
+    """Variables for a pod; secrets that are asked for as files are written below `folder`.
+
+    Args:
+        secrets: what the cluster has, by `group/key`, or `key` for those without a group.
+    """
+    asked = template.security_context.secrets
+    if not asked:
+        return {}
+    variables = {"FLYTE_SECRETS_ENV_PREFIX": PREFIX, "FLYTE_SECRETS_DEFAULT_DIR": str(folder)}
+    for secret in asked:
+        value = _value(template, secret, secrets)
+        names = [part for part in (secret.group, secret.group_version, secret.key) if part]
+        if secret.mount_requirement == security_pb2.Secret.FILE:
+            path = folder.joinpath(*(name.lower() for name in names))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(value)
+            continue
+        variables[PREFIX + "_".join(names).upper()] = value
+        if secret.env_var:
+            variables[secret.env_var] = value
+    return variables
+
+
+def _value(
+    template: tasks_pb2.TaskTemplate, secret: security_pb2.Secret, secrets: Mapping[str, str]
+) -> str:
+    name = f"{secret.group}/{secret.key}" if secret.group else secret.key
+    if name not in secrets:
+        raise Failure(
+            "SecretNotFound",
+            f"task {template.id.name} asks for the secret {name}, which this cluster does not have",
+        )
+    return secrets[name]
