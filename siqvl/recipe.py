@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from copy import deepcopy
+import re
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from siqvl.compute import Compute
 from siqvl.errors import UserError, one_line
+from siqvl.section import Section
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -42,28 +44,6 @@ class Stage(StrEnum):
     VQA_SFT = "vqa_sft"
     COT_SFT = "cot_sft"
     DPO = "dpo"
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @classmethod
-    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """pydantic's schema, made once a class.
-
-        flytekit asks for it some 170 times while the workflow is imported, for the same few
-        classes, which took more than half of `pyflyte run … --help`.
-        """
-        if args or kwargs:
-            return super().model_json_schema(*args, **kwargs)
-        if cls not in _SCHEMAS:
-            _SCHEMAS[cls] = super().model_json_schema()
-        return deepcopy(_SCHEMAS[cls])
-
-
-_SCHEMAS: dict[type[Section], dict[str, Any]] = {}
 
 
 class MinRatings(Section):
@@ -402,16 +382,49 @@ class Tracking(Section):
         None, description="null: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db when that is unset"
     )
 
+    @model_validator(mode="after")
+    def _no_password(self) -> Tracking:
+        if self.uri and re.search(r"://[^/@]*:[^/@]*@", self.uri):
+            raise UserError(
+                "recipe: `tracking.uri` has a password in it, and recipes are logged: leave it out "
+                "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
+
 
 class Distributed(Section):
-    """Several devices of one machine, by torch elastic."""
+    """Several devices, by torch elastic."""
 
     enabled: bool = False
-    processes: PositiveInt = Field(1, description="one a GPU, or a few on CPU (gloo)")
+    processes: PositiveInt = Field(
+        1, description="of each machine: one a GPU, or a few on CPU (gloo)"
+    )
+    nodes: PositiveInt = Field(
+        1, description="machines; several need Kubeflow's training operator on the cluster"
+    )
+    shared_dir: str | None = Field(
+        None, description="for several machines: a folder on a volume that all of them mount"
+    )
     strategy: Literal["ddp", "fsdp"] = Field(
         "ddp",
         description="fsdp: weights, gradients and optimizer states are shared out to the GPUs",
     )
+
+    @property
+    def several(self) -> bool:
+        """Whether a stage is trained by more than one process."""
+        return self.enabled and self.processes * self.nodes > 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Distributed:
+        if self.nodes > 1 and not self.enabled:
+            raise ValueError(f"nodes is {self.nodes}, but enabled is false")
+        if self.nodes > 1 and not self.shared_dir:
+            raise ValueError(
+                f"nodes is {self.nodes}: set shared_dir to a folder that every machine mounts; "
+                "resumable states have a part of every process"
+            )
+        return self
 
 
 class Hardware(Section):
@@ -444,9 +457,21 @@ class Recipe(Section):
     tracking: Tracking = Tracking()
     distributed: Distributed = Distributed()
     hardware: Hardware = Hardware()
+    compute: Compute = Compute()
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:
+        gpus, processes = self.compute.training.gpus, self.distributed.processes
+        if gpus > 1 and not self.distributed.enabled:
+            raise ValueError(
+                f"compute.training.gpus is {gpus}: set distributed.enabled: true and "
+                f"distributed.processes: {gpus}"
+            )
+        if gpus and self.distributed.enabled and gpus != processes:
+            raise ValueError(
+                f"distributed.processes is {processes}, but compute.training.gpus is {gpus}: "
+                "training has one process a GPU"
+            )
         if self.distributed.enabled and self.distributed.strategy == "fsdp":
             for stage in Stage:
                 if self.stage(stage).ema is not None:

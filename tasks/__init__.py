@@ -1,1 +1,10 @@
 """Flyte tasks: one a file, thin typed shells around `siqvl`."""
+
+import os
+
+from tasks.cluster import check_cluster
+
+# flytekit's cache of local runs outlives the folders they write to: a hit would hand out a path
+# where nothing is any more. It is asked for each call, so a user's own setting counts.
+os.environ.setdefault("FLYTE_LOCAL_CACHE_ENABLED", "false")
+check_cluster()

@@ -2,7 +2,8 @@
 
 Every artifact is a directory with a manifest, so that it can be judged without loading it:
 `PreparedData` (`manifest.json`), `Checkpoint` (`siqvl.json`), `EvalReport` (`scores.json`),
-`PipelineReport` (`gates.json`).
+`PipelineReport` (`gates.json`). Flyte's cache knows an artifact by its content (`HashMethod`), not
+by where it lies.
 The recipe travels with every call; its default is the tiny one, so each task runs with no argument
 but its inputs.
 """
@@ -10,23 +11,36 @@ but its inputs.
 from __future__ import annotations
 
 import os
+import tempfile
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from flytekit import current_context
+from flytekit import HashMethod
 from flytekit.types.directory import FlyteDirectory
 from pydantic import BaseModel, ConfigDict
 
+from siqvl.data.content import content_of
+from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.checkpoints import read_card
+from tasks.resources import TINY as TINY  # the default of every task
 
-PreparedData = FlyteDirectory
-Checkpoint = FlyteDirectory
-EvalReport = FlyteDirectory
+
+def local(directory: FlyteDirectory) -> Path:
+    """The directory on this machine, fetched first when it is remote."""
+    return Path(directory.download())
+
+
+def _model(checkpoint: FlyteDirectory) -> str:
+    card = read_card(local(checkpoint))
+    return f"{card.stage}-{card.hash}"
+
+
+PreparedData = Annotated[FlyteDirectory, HashMethod(lambda data: content_of(local(data)))]
+Checkpoint = Annotated[FlyteDirectory, HashMethod(_model)]
+EvalReport = Annotated[FlyteDirectory, HashMethod(lambda report: folder_hash(local(report)))]
 PipelineReport = FlyteDirectory
-
-ROOT = Path(__file__).resolve().parent.parent
-TINY = Recipe.load(ROOT / "recipes" / "tiny.yaml")
 
 
 class Preparation(StrEnum):
@@ -62,15 +76,14 @@ def on_cluster() -> bool:
 
 
 def workspace(recipe: Recipe, run: PipelineRun) -> Path:
-    """Where a task writes: the recipe's output directory here, the pod's scratch on a cluster."""
-    if on_cluster():
-        return Path(current_context().working_directory) / recipe.name
-    return Path(recipe.output_dir) / recipe.name / run.name
+    """Where a task writes: the recipe's output directory here, the pod's scratch on a cluster.
 
-
-def local(directory: FlyteDirectory) -> Path:
-    """The directory on this machine, fetched first when it is remote."""
-    return Path(directory.download())
+    All processes of a task find the same place; on several machines that is the shared folder.
+    """
+    if not on_cluster():
+        return Path(recipe.output_dir) / recipe.name / run.name
+    shared = recipe.distributed.shared_dir if recipe.distributed.nodes > 1 else None
+    return Path(shared or tempfile.gettempdir()) / "siqvl" / recipe.name / run.name
 
 
 def local_if_given(directory: FlyteDirectory | None) -> Path | None:

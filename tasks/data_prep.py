@@ -9,17 +9,17 @@ equal either way.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from flytekit import task
 
+from siqvl.compute import Kind
 from siqvl.data.prepare import merge_pieces, prepare, prepare_pieces
 from siqvl.data.schema import RowKind
 from siqvl.evaluation.benchmarks import prepare_benchmarks
 from siqvl.recipe import Recipe, Source, Stage
-from siqvl.tracking.runs import RunLog, stage_run
+from siqvl.tracking.runs import RunLog
 from siqvl.training.stages import STAGES
 from tasks.contracts import (
     ALONE,
@@ -32,10 +32,11 @@ from tasks.contracts import (
     workspace,
 )
 from tasks.decks import show
-from tasks.resources import light
+from tasks.resources import cached, policy
+from tasks.tracked import tracked
 
 
-@task(**light(), enable_deck=True, deck_fields=())
+@task(**policy(Kind.DATA), cache=cached(), enable_deck=True, deck_fields=())
 def data_prep(
     stage: Preparation,
     recipe: Recipe = TINY,
@@ -48,7 +49,7 @@ def data_prep(
     left out, as `data.leaks` says.
     """
     out = _place(stage, recipe, run)
-    with _run(stage, recipe, run) as log:
+    with tracked(recipe, f"{stage.value} data", run, {"siqvl.stage": stage.value}) as log:
         if stage is Preparation.EVALUATION:
             prepare_benchmarks(recipe, out)
         else:
@@ -62,7 +63,7 @@ def data_prep(
     return PreparedData(str(out))
 
 
-@task(**light())
+@task(**policy(Kind.DATA))
 def prepare_shard(
     shard: int, stage: Preparation, recipe: Recipe, run: PipelineRun = ALONE
 ) -> PreparedData:
@@ -73,7 +74,7 @@ def prepare_shard(
     return PreparedData(str(out))
 
 
-@task(**light(), enable_deck=True, deck_fields=())
+@task(**policy(Kind.DATA), enable_deck=True, deck_fields=())
 def merge_shards(
     shards: list[PreparedData],
     stage: Preparation,
@@ -83,7 +84,7 @@ def merge_shards(
 ) -> PreparedData:
     """Bring the shards together: what only all rows can tell is decided here."""
     out = _place(stage, recipe, run)
-    with _run(stage, recipe, run) as log:
+    with tracked(recipe, f"{stage.value} data", run, {"siqvl.stage": stage.value}) as log:
         pieces = [local(shard) for shard in shards]
         options = _options(recipe)
         merge_pieces(
@@ -95,10 +96,6 @@ def merge_shards(
 
 def _place(stage: Preparation, recipe: Recipe, run: PipelineRun) -> Path:
     return workspace(recipe, run) / "data" / stage.value
-
-
-def _run(stage: Preparation, recipe: Recipe, run: PipelineRun) -> AbstractContextManager[RunLog]:
-    return stage_run(recipe, f"{stage.value} data", run.parent, {"siqvl.stage": stage.value})
 
 
 def _rows(stage: Preparation, recipe: Recipe) -> tuple[list[Source], RowKind]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from flytekit import task
 
+from siqvl.compute import Kind
 from siqvl.recipe import Recipe, Stage
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
-from tasks.resources import heavy
+from tasks.resources import cached, policy
 from tasks.training import train
 
 
-@task(**heavy())
+@task(**policy(Kind.TRAINING), cache=cached())
 def dpo(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> Checkpoint:

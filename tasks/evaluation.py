@@ -14,10 +14,11 @@ from pathlib import Path
 
 from flytekit import task
 
+from siqvl.compute import Kind
 from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
 from siqvl.evaluation.scores import Scores, stage_table
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import RunLog, stage_run
+from siqvl.tracking.runs import RunLog
 from siqvl.training.checkpoints import read_card
 from tasks.contracts import (
     ALONE,
@@ -30,10 +31,11 @@ from tasks.contracts import (
     workspace,
 )
 from tasks.decks import show
-from tasks.resources import heavy, light
+from tasks.resources import cached, policy
+from tasks.tracked import tracked
 
 
-@task(**heavy(), enable_deck=True, deck_fields=())
+@task(**policy(Kind.EVALUATION), cache=cached(), enable_deck=True, deck_fields=())
 def evaluation(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:
@@ -45,7 +47,7 @@ def evaluation(
     return EvalReport(str(out))
 
 
-@task(**heavy())
+@task(**policy(Kind.EVALUATION))
 def evaluate_shard(
     shard: int,
     checkpoint: Checkpoint,
@@ -62,7 +64,7 @@ def evaluate_shard(
     return EvalReport(str(out))
 
 
-@task(**light(), enable_deck=True, deck_fields=())
+@task(**policy(Kind.DATA), enable_deck=True, deck_fields=())
 def merge_evaluation(
     shards: list[EvalReport],
     checkpoint: Checkpoint,
@@ -93,7 +95,7 @@ def _place(checkpoint: Path, recipe: Recipe, run: PipelineRun) -> Path:
 
 def _run(checkpoint: Path, recipe: Recipe, run: PipelineRun) -> AbstractContextManager[RunLog]:
     tags = {"siqvl.stage": read_card(checkpoint).stage.value}
-    return stage_run(recipe, f"{_name(checkpoint)} evaluation", run.parent, tags)
+    return tracked(recipe, f"{_name(checkpoint)} evaluation", run, tags)
 
 
 def _keep(scores: Scores, out: Path, log: RunLog) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flytekit import task
 
+from siqvl.compute import Kind
 from siqvl.evaluation.gate import judge
 from siqvl.evaluation.scores import Scores, stage_table
 from siqvl.evaluation.verdict import Verdict, gate_table, summary, write_verdicts
@@ -25,12 +26,12 @@ from tasks.contracts import (
     workspace,
 )
 from tasks.decks import show
-from tasks.resources import light
+from tasks.resources import policy
 
 STAGES_TABLE = "stages.txt"
 
 
-@task(**light(), enable_deck=True, deck_fields=())
+@task(**policy(Kind.DATA), enable_deck=True, deck_fields=())
 def pipeline_report(
     recipe: Recipe,
     run: PipelineRun,

@@ -1,30 +1,71 @@
-"""The first step of a pipeline: judge its recipe, open its MLflow run."""
+"""The first step of a pipeline: judge its recipe, open its MLflow run.
+
+It also hands the recipe to every step, each time with the hash of what that step depends on
+(`siqvl/dependencies.py`). Flyte's cache looks at the hash in place of the recipe, so another
+learning rate of stage 3 leaves the results of stages 1 and 2 as they are.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any, NamedTuple
 
-from flytekit import task
+from flytekit import HashMethod, task
 
-from siqvl.errors import UserError
-from siqvl.recipe import Recipe
-from siqvl.tracking.runs import DEFAULT_STORE, start_run, tracking_uri
+from siqvl.compute import Kind
+from siqvl.dependencies import (
+    benchmarks_key,
+    data_key,
+    evaluation_key,
+    pairs_key,
+    training_key,
+)
+from siqvl.evaluation.control import control_recipe
+from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.runs import start_run
 from siqvl.training.check import check_recipe
-from tasks.contracts import PipelineRun, on_cluster
-from tasks.resources import light
+from tasks.contracts import PipelineRun
+from tasks.resources import policy
+from tasks.tracked import check_server, flyte_tags
 
 
-@task(**light())
-def open_run(recipe: Recipe) -> PipelineRun:
+def _of(key: Callable[..., str], stage: Stage) -> HashMethod:
+    return HashMethod(partial(key, stage=stage))
+
+
+class Opened(NamedTuple):
+    """The MLflow parent run, and the recipe as each step's cache sees it."""
+
+    run: PipelineRun
+    benchmarks: Annotated[Recipe, HashMethod(benchmarks_key)]
+    evaluation: Annotated[Recipe, HashMethod(evaluation_key)]
+    pairs: Annotated[Recipe, HashMethod(pairs_key)]
+    projector_alignment_data: Annotated[Recipe, _of(data_key, Stage.PROJECTOR_ALIGNMENT)]
+    projector_alignment: Annotated[Recipe, _of(training_key, Stage.PROJECTOR_ALIGNMENT)]
+    vqa_sft_data: Annotated[Recipe, _of(data_key, Stage.VQA_SFT)]
+    vqa_sft: Annotated[Recipe, _of(training_key, Stage.VQA_SFT)]
+    cot_sft_data: Annotated[Recipe, _of(data_key, Stage.COT_SFT)]
+    cot_sft: Annotated[Recipe, _of(training_key, Stage.COT_SFT)]
+    dpo_data: Annotated[Recipe, _of(data_key, Stage.DPO)]
+    dpo: Annotated[Recipe, _of(training_key, Stage.DPO)]
+    control: Annotated[Recipe, _of(training_key, Stage.PROJECTOR_ALIGNMENT)]
+    control_evaluation: Annotated[Recipe, HashMethod(evaluation_key)]
+
+
+@task(**policy(Kind.DATA))
+def open_run(recipe: Recipe) -> Opened:
     """Judge the whole recipe, then open the parent run; nothing else starts before."""
-    if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
-        raise UserError(
-            "no MLflow server is configured, and what a pod writes to its own disk is lost: set "
-            "tracking.uri in the recipe, or MLFLOW_TRACKING_URI where you run or register"
-        )
+    check_server(recipe)
     check_recipe(recipe)
     start = time.strftime("%Y%m%d-%H%M%S")
-    log = start_run(recipe, f"{recipe.name} {start}", tags={"siqvl.kind": "pipeline"})
+    tags = {"siqvl.kind": "pipeline", **flyte_tags()}
+    log = start_run(recipe, f"{recipe.name} {start}", tags=tags)
     log.params(recipe.model_dump(mode="json"))
     # Two pipelines may start in the same second; their folders must differ.
-    return PipelineRun(name=f"{start}-{log.run_id[:4]}", run_id=log.run_id)
+    run = PipelineRun(name=f"{start}-{log.run_id[:4]}", run_id=log.run_id)
+    control = control_recipe(recipe) if recipe.evaluation.random_tower else recipe
+    seen: dict[str, Any] = dict.fromkeys(Opened._fields, recipe)
+    seen |= {"run": run, "control": control, "control_evaluation": control}
+    return Opened(**seen)

@@ -9,15 +9,17 @@ from typing import NamedTuple
 
 from flytekit import task
 
+from siqvl.compute import Kind
 from siqvl.preferences.check import check_sampled
 from siqvl.preferences.page import PAGE
 from siqvl.preferences.run import SampledFolders, add_sampled_pairs
 from siqvl.preferences.statistics import STATISTICS, Sampling
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.runs import RunLog, stage_run
+from siqvl.tracking.runs import RunLog
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.decks import show
-from tasks.resources import heavy
+from tasks.resources import cached, policy
+from tasks.tracked import tracked
 
 
 class PreferencePairs(NamedTuple):
@@ -27,7 +29,7 @@ class PreferencePairs(NamedTuple):
     benchmarks: PreparedData
 
 
-@task(**heavy(), enable_deck=True, deck_fields=())
+@task(**policy(Kind.EVALUATION), cache=cached(), enable_deck=True, deck_fields=())
 def preference_pairs(
     checkpoint: Checkpoint,
     data: PreparedData,
@@ -45,7 +47,7 @@ def preference_pairs(
     out = workspace(recipe, run) / "preference_pairs"
     scored = local(benchmarks)
     tags = {"siqvl.stage": Stage.DPO.value}
-    with stage_run(recipe, "preference pairs", run.parent, tags) as log:
+    with tracked(recipe, "preference pairs", run, tags) as log:
         folders = add_sampled_pairs(
             recipe, checkpoint=local(checkpoint), data=local(data), benchmarks=scored, out=out
         )

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 from flytekit import task
 
+from siqvl.compute import Kind
 from siqvl.errors import UserError
 from siqvl.evaluation.verdict import read_verdicts, summary
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import RunLog, end_run, failure_ends, tracking_uri
 from tasks.contracts import Checkpoint, PipelineReport, PipelineRun, local
-from tasks.resources import light
+from tasks.resources import policy
 
 
 class PipelineResult(NamedTuple):
@@ -22,7 +23,7 @@ class PipelineResult(NamedTuple):
     mlflow_run: str
 
 
-@task(**light())
+@task(**policy(Kind.DATA))
 def promotion(
     recipe: Recipe, run: PipelineRun, checkpoint: Checkpoint, report: PipelineReport
 ) -> PipelineResult:

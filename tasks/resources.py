@@ -1,59 +1,164 @@
-"""Image, compute and retry policy of every task, in one place.
+"""Image, compute, cache, retries, secrets and environment of every task, in one place.
 
-Container images are named templates: `[images]` in flyte.config maps `siqvl` to a repository and
-tag (`pyflyte -c flyte.config …`). Compute is read from the environment of the machine that
-registers the workflow, so that one recipe runs on a demo cluster and on a GPU pool alike:
+What a task asks of a cluster is in the recipe's `compute`, by kind of task. It is known when a task
+is registered for the recipe on the command line, and the pipeline sets it anew for the recipe it is
+started with, so one registration serves a tiny recipe and a large one alike.
 
-    SIQVL_GPUS=1 SIQVL_CPUS=8 SIQVL_MEMORY=64Gi pyflyte -c flyte.config run --remote …
+What belongs to the cluster is read from the environment of who registers:
+
+    SIQVL_RECIPE=recipes/qwen2.5-0.5b.yaml          of `pyflyte register`: whose requests tasks have
+    MLFLOW_TRACKING_URI=https://mlflow.example.org  where pods log to
+    SIQVL_SECRETS=HF_TOKEN,MLFLOW_TRACKING_TOKEN    keys of the Flyte secret `siqvl`, given to pods
 """
 
 from __future__ import annotations
 
 import os
+import re
+import sys
+from datetime import timedelta
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from flytekit import Resources
+from flytekit import Cache, Resources, Secret
+from flytekit.extras.accelerators import GPUAccelerator
 
+from siqvl.compute import Kind, Request
 from siqvl.errors import UserError
+from siqvl.folder_hash import folder_hash
+from siqvl.recipe import Recipe
 
-IMAGE = "{{.image.siqvl.fqn}}:{{.image.siqvl.version}}"
+ROOT = Path(__file__).resolve().parent.parent
+TINY = Recipe.load(ROOT / "recipes" / "tiny.yaml")
+
+SECRET_GROUP = "siqvl"
+#: Handed on to pods as they are; they say where things are, and hold no secrets.
+HANDED_ON = (
+    "MLFLOW_TRACKING_URI",
+    "SIQVL_GIT_SHA",
+    "SIQVL_SECRETS",
+    "HF_HUB_OFFLINE",
+    "HF_ENDPOINT",
+    "OMP_NUM_THREADS",
+)
 
 
-def light() -> dict[str, Any]:
-    """Policy of tasks that read, write and report."""
+def policy(kind: Kind) -> dict[str, Any]:
+    """Arguments of `@task` for one kind of task."""
+    request = registered_recipe().compute.of(kind)
     return {
-        "container_image": IMAGE,
-        "requests": Resources(cpu="1", mem="4Gi"),
-        "retries": 1,
+        "container_image": f"{{{{.image.{kind}.fqn}}}}:{{{{.image.{kind}.version}}}}",
+        **_resources(request),
+        **_attempts(request),
+        "accelerator": _accelerator(request),
         "environment": _environment(),
+        "secret_requests": [
+            Secret(
+                group=SECRET_GROUP, key=key, env_var=key, mount_requirement=Secret.MountType.ENV_VAR
+            )
+            for key in _secrets()
+        ],
     }
 
 
-def heavy() -> dict[str, Any]:
-    """Policy of tasks that run the model; on GPUs when SIQVL_GPUS asks for them."""
-    gpus = _count("SIQVL_GPUS", 0)
+def cached() -> Cache:
+    """Equal inputs and equal code have an equal result; where runs are logged does not count.
+
+    Artifacts count by their content and recipes by the part that matters, see `tasks/contracts.py`.
+    """
+    return Cache(version=_code(), ignored_inputs=("run",))
+
+
+def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
+    """Arguments of `with_overrides` for a task of a pipeline that runs `recipe`."""
+    request = recipe.compute.of(kind)
     return {
-        "container_image": IMAGE,
-        "requests": Resources(
-            cpu=str(_count("SIQVL_CPUS", 2)),
-            mem=os.environ.get("SIQVL_MEMORY", "12Gi"),
-            gpu=str(gpus) if gpus else None,
-        ),
-        # A loader worker hands batches over in shared memory; a pod's default is 64 MiB.
-        "shared_memory": True if gpus else None,
-        "retries": 1,
-        "environment": _environment(),
+        **_resources(request),
+        **_attempts(request),
+        "accelerator": _accelerator(request),
     }
+
+
+@cache
+def _code() -> str:
+    hashes = [folder_hash(ROOT / name, _is_source) for name in ("siqvl", "tasks")]
+    return "-".join(digest[:12] for digest in hashes)
+
+
+def _is_source(path: Path) -> bool:
+    return path.suffix in {".py", ".jinja", ".html"}
+
+
+def registered_recipe() -> Recipe:
+    """The recipe that tasks are registered for.
+
+    It is the one on the command line (`--recipe FILE`), else that of SIQVL_RECIPE, else tiny.
+
+    Raises:
+        UserError: SIQVL_RECIPE names no recipe.
+    """
+    words = sys.argv if "--remote" in sys.argv else []
+    for word, value in pairwise(words):
+        if word == "--recipe" and Path(value).is_file():
+            return Recipe.load(value)
+    named = os.environ.get("SIQVL_RECIPE")
+    return Recipe.load(named) if named else TINY
+
+
+def _resources(request: Request) -> dict[str, Any]:
+    wanted = Resources(
+        cpu=str(request.cpus),
+        mem=request.memory,
+        gpu=str(request.gpus) if request.gpus else None,
+        ephemeral_storage=request.disk,
+    )
+    # Loader workers hand batches over in shared memory, of which a pod has 64 MiB.
+    shared = request.shared_memory or (True if request.gpus else None)
+    return {"requests": wanted, "limits": wanted, "shared_memory": shared}
+
+
+def _attempts(request: Request) -> dict[str, Any]:
+    minutes = request.timeout_minutes
+    return {
+        "retries": request.retries,
+        "interruptible": request.interruptible,
+        "timeout": timedelta(minutes=minutes or 0),  # zero is Flyte's for none
+    }
+
+
+def _accelerator(request: Request) -> GPUAccelerator | None:
+    return GPUAccelerator(request.gpu_type) if request.gpu_type else None
 
 
 def _environment() -> dict[str, str]:
-    """What a pod needs to find its tracking server and to say which code it runs; no secrets."""
-    names = ("MLFLOW_TRACKING_URI", "SIQVL_GIT_SHA", "HF_HUB_OFFLINE", "HF_ENDPOINT")
-    return {name: os.environ[name] for name in names if os.environ.get(name)}
+    """What a pod needs to find its tracking server and to say which code it runs.
+
+    Raises:
+        UserError: a password in it, which everybody who may see the task would read.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if re.search(r"://[^/@]*:[^/@]*@", uri):
+        raise UserError(
+            "MLFLOW_TRACKING_URI has a password in it, which Flyte would show with the task: keep "
+            f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the secret `{SECRET_GROUP}` "
+            "and name them in SIQVL_SECRETS"
+        )
+    return {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
 
 
-def _count(variable: str, default: int) -> int:
-    value = os.environ.get(variable, str(default))
-    if not value.isdigit():
-        raise UserError(f"{variable}={value!r} is no whole number; set it like {variable}=1")
-    return int(value)
+def _secrets() -> list[str]:
+    """Keys of the Flyte secret, which are environment variables of pods too.
+
+    Raises:
+        UserError: a name that no environment variable has.
+    """
+    keys = [key.strip() for key in os.environ.get("SIQVL_SECRETS", "").split(",") if key.strip()]
+    for key in keys:
+        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", key):
+            raise UserError(
+                f"SIQVL_SECRETS has {key!r}: name environment variables, like "
+                "SIQVL_SECRETS=HF_TOKEN,MLFLOW_TRACKING_TOKEN"
+            )
+    return keys

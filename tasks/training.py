@@ -1,9 +1,11 @@
-"""What the four training tasks share: a tracked child run around `siqvl.training.run`."""
+"""What the training tasks share: a tracked child run around `siqvl.training.run`."""
 
 from __future__ import annotations
 
+import os
+from contextlib import ExitStack
+
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.runs import stage_run
 from siqvl.training.run import train_stage
 from tasks.contracts import (
     Checkpoint,
@@ -13,6 +15,8 @@ from tasks.contracts import (
     local_if_given,
     workspace,
 )
+from tasks.preemption import states_kept
+from tasks.tracked import tracked
 
 
 def train(
@@ -22,14 +26,24 @@ def train(
     data: PreparedData,
     checkpoint: Checkpoint | None = None,
 ) -> Checkpoint:
-    """Train one stage inside its MLflow run and hand its checkpoint on."""
+    """Train one stage inside its MLflow run and hand its checkpoint on.
+
+    Of several processes that torch elastic started, the first tracks and keeps states.
+    """
     # The control of stage 1 goes beside stage 1 itself.
     name = stage.value + ("-random_tower" if recipe.model.random_tower else "")
     out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local_if_given(checkpoint)
-    with stage_run(recipe, name, run.parent, {"siqvl.stage": stage.value}) as log:
+    first = os.environ.get("RANK", "0") == "0"
+    with ExitStack() as open_until_done:
+        log = None
+        if first:
+            tags = {"siqvl.stage": stage.value}
+            log = open_until_done.enter_context(tracked(recipe, name, run, tags))
+            open_until_done.enter_context(states_kept(out))
         card = train_stage(stage, recipe, data=rows, checkpoint=parent, output=out, log=log)
-        log.metrics(card.metrics)
-        log.artifact(out, "checkpoint")
-        log.artifact(rows / "manifest.json", "data")
+        if log is not None:
+            log.metrics(card.metrics)
+            log.artifact(out, "checkpoint")
+            log.artifact(rows / "manifest.json", "data")
     return Checkpoint(str(out))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from siqvl.compute import Compute, Request
 from siqvl.errors import UserError
 from siqvl.recipe import (
     Benchmark,
@@ -14,11 +15,11 @@ from siqvl.recipe import (
     Evaluation,
     Model,
     Recipe,
-    Section,
     SFTStage,
     Stage,
     Tracking,
 )
+from siqvl.section import Section
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SHIPPED = sorted(RECIPES.glob("*.yaml"))
@@ -183,7 +184,19 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
 
 @pytest.mark.parametrize(
     "section",
-    [DataPrep, Model, SFTStage, DPOStage, Benchmark, Evaluation, Tracking, Distributed, Recipe],
+    [
+        DataPrep,
+        Model,
+        SFTStage,
+        DPOStage,
+        Benchmark,
+        Evaluation,
+        Tracking,
+        Distributed,
+        Compute,
+        Request,
+        Recipe,
+    ],
 )
 def test_the_tiny_recipe_documents_every_key(section: type[Section]) -> None:
     text = (RECIPES / "tiny.yaml").read_text()

@@ -9,22 +9,26 @@ from functools import partial
 
 from flytekit import dynamic, map_task
 
+from siqvl.compute import Kind
 from siqvl.recipe import Recipe
 from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, PreparedData
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
-from tasks.resources import light
+from tasks.resources import asked, cached, policy
 
 
-@dynamic(**light())
+@dynamic(**policy(Kind.DATA), cache=cached())
 def evaluated(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:
     """One task for one shard; otherwise a map over the shards and a merge."""
     shards = recipe.evaluation.shards
     if shards == 1:
-        return evaluation(checkpoint=checkpoint, data=data, recipe=recipe, run=run)
+        report = evaluation(checkpoint=checkpoint, data=data, recipe=recipe, run=run)
+        return report.with_overrides(**asked(Kind.EVALUATION, recipe))
     answer_one = partial(evaluate_shard, checkpoint=checkpoint, data=data, recipe=recipe, run=run)
     answered = map_task(answer_one)(shard=list(range(shards)))
-    return merge_evaluation(
+    answered = answered.with_overrides(**asked(Kind.EVALUATION, recipe))
+    report = merge_evaluation(
         shards=answered, checkpoint=checkpoint, data=data, recipe=recipe, run=run
     )
+    return report.with_overrides(**asked(Kind.DATA, recipe))

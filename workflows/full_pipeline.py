@@ -6,62 +6,147 @@ pyflyte run workflows/full_pipeline.py full_pipeline --recipe recipes/easyvqa.ya
 
 from __future__ import annotations
 
-from flytekit import workflow
+from typing import Any
 
-from siqvl.recipe import Recipe
+from flytekit import dynamic, workflow
+
+from siqvl.compute import Kind
+from siqvl.recipe import Recipe, Stage
 from tasks.contracts import TINY, Preparation
 from tasks.cot_sft import cot_sft
 from tasks.data_prep import data_prep
 from tasks.dpo import dpo
+from tasks.evaluation import evaluation
+from tasks.pipeline_failure import close_run
 from tasks.pipeline_report import pipeline_report
 from tasks.pipeline_run import open_run
 from tasks.preference_pairs import preference_pairs
 from tasks.projector_alignment import projector_alignment
 from tasks.promotion import PipelineResult, promotion
+from tasks.resources import asked, policy
 from tasks.vqa_sft import vqa_sft
 from workflows.evaluated import evaluated
 from workflows.prepared_data import prepared_data
-from workflows.random_tower import random_tower
+
+TRAINING = {
+    Stage.PROJECTOR_ALIGNMENT: projector_alignment,
+    Stage.VQA_SFT: vqa_sft,
+    Stage.COT_SFT: cot_sft,
+    Stage.DPO: dpo,
+}
 
 
-@workflow
+@workflow(on_failure=close_run)
 def full_pipeline(recipe: Recipe = TINY) -> PipelineResult:
     """Train and score all four stages of a recipe, and promote the last if its gates pass."""
-    run = open_run(recipe=recipe)
-    benchmarks = data_prep(stage=Preparation.EVALUATION, recipe=recipe, run=run)
+    checkpoint, report, mlflow_run = all_stages(recipe=recipe)
+    return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=mlflow_run)
 
-    stage = Preparation.PROJECTOR_ALIGNMENT
-    data = prepared_data(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-    aligned = projector_alignment(data=data, recipe=recipe, run=run)
-    aligned_report = evaluated(checkpoint=aligned, data=benchmarks, recipe=recipe, run=run)
-    control = random_tower(data=data, benchmarks=benchmarks, recipe=recipe, run=run)
 
-    stage = Preparation.VQA_SFT
-    data = prepared_data(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-    answering = vqa_sft(checkpoint=aligned, data=data, recipe=recipe, run=run)
-    answering_report = evaluated(checkpoint=answering, data=benchmarks, recipe=recipe, run=run)
+@dynamic(**policy(Kind.DATA))
+def all_stages(recipe: Recipe) -> PipelineResult:
+    """The tasks of one recipe, which says what each of them asks of the cluster."""
+    steps = _Steps(recipe)
+    opened, benchmarks = steps.opened, steps.benchmarks
 
-    stage = Preparation.COT_SFT
-    data = prepared_data(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-    reasoning = cot_sft(checkpoint=answering, data=data, recipe=recipe, run=run)
+    data = steps.prepared(Stage.PROJECTOR_ALIGNMENT)
+    aligned = steps.trained(Stage.PROJECTOR_ALIGNMENT, data)
+    aligned_report = steps.scored(aligned, benchmarks)
+    control = []
+    if recipe.evaluation.random_tower:
+        blind = steps.trained(Stage.PROJECTOR_ALIGNMENT, data, as_seen=opened.control)
+        control = [steps.scored(blind, benchmarks, as_seen=opened.control_evaluation)]
+
+    answering = steps.trained(Stage.VQA_SFT, steps.prepared(Stage.VQA_SFT), aligned)
+    answering_report = steps.scored(answering, benchmarks)
+
+    reasoning = steps.trained(Stage.COT_SFT, steps.prepared(Stage.COT_SFT), answering)
 
     # The pairs are both learnt from and scored: before and after, on the same held-out ones.
-    stage = Preparation.DPO
-    data = prepared_data(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-    pairs = preference_pairs(
-        checkpoint=reasoning, data=data, benchmarks=benchmarks, recipe=recipe, run=run
-    )
-    scored = pairs.benchmarks
-    reasoning_report = evaluated(checkpoint=reasoning, data=scored, recipe=recipe, run=run)
-    preferring = dpo(checkpoint=reasoning, data=pairs.data, recipe=recipe, run=run)
-    preferring_report = evaluated(checkpoint=preferring, data=scored, recipe=recipe, run=run)
+    data, benchmarks = steps.with_pairs(reasoning, steps.prepared(Stage.DPO))
+    reasoning_report = steps.scored(reasoning, benchmarks)
+    preferring = steps.trained(Stage.DPO, data, reasoning)
+    preferring_report = steps.scored(preferring, benchmarks)
 
-    report = pipeline_report(
-        recipe=recipe,
-        run=run,
-        checkpoints=[aligned, answering, reasoning, preferring],
-        reports=[aligned_report, answering_report, reasoning_report, preferring_report],
-        control=control,
-        benchmarks=scored,
+    report = steps.on(
+        Kind.DATA,
+        pipeline_report(
+            recipe=recipe,
+            run=opened.run,
+            checkpoints=[aligned, answering, reasoning, preferring],
+            reports=[aligned_report, answering_report, reasoning_report, preferring_report],
+            control=control,
+            benchmarks=benchmarks,
+        ),
     )
-    return promotion(recipe=recipe, run=run, checkpoint=preferring, report=report)
+    return promotion(recipe=recipe, run=opened.run, checkpoint=preferring, report=report)
+
+
+class _Steps:
+    """Nodes of the pipeline, each with what the recipe asks of the cluster.
+
+    A task gets the recipe from `open_run`, with the hash that its cache goes by.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.opened = open_run(recipe=recipe)
+        self.benchmarks = self.on(
+            Kind.DATA,
+            data_prep(
+                stage=Preparation.EVALUATION, recipe=self.opened.benchmarks, run=self.opened.run
+            ),
+        )
+
+    def on(self, kind: Kind, node: Any) -> Any:
+        return node.with_overrides(**asked(kind, self.recipe))
+
+    def prepared(self, stage: Stage) -> Any:
+        prepare = data_prep if self.recipe.data.shards == 1 else prepared_data
+        data = prepare(
+            stage=Preparation(stage.value),
+            recipe=getattr(self.opened, f"{stage.value}_data"),
+            run=self.opened.run,
+            benchmarks=self.benchmarks,
+        )
+        return self.on(Kind.DATA, data)
+
+    def trained(
+        self, stage: Stage, data: Any, checkpoint: Any = None, *, as_seen: Any = None
+    ) -> Any:
+        inputs = {
+            "data": data,
+            "recipe": getattr(self.opened, stage.value) if as_seen is None else as_seen,
+            "run": self.opened.run,
+        }
+        if checkpoint is not None:
+            inputs["checkpoint"] = checkpoint
+        if not self.recipe.distributed.several:
+            return self.on(Kind.TRAINING, TRAINING[stage](**inputs))
+        from tasks.elastic_training import elastic_training  # imports torch
+
+        elastic = elastic_training.shaped(self.recipe.distributed)
+        return self.on(Kind.TRAINING, elastic(stage=stage, **inputs))
+
+    def with_pairs(self, checkpoint: Any, data: Any) -> tuple[Any, Any]:
+        """Training pairs and benchmarks, with those that a checkpoint writes itself."""
+        if self.recipe.stages.dpo.sampled is None:
+            return data, self.benchmarks
+        pairs = preference_pairs(
+            checkpoint=checkpoint,
+            data=data,
+            benchmarks=self.benchmarks,
+            recipe=self.opened.pairs,
+            run=self.opened.run,
+        )
+        return tuple(self.on(Kind.EVALUATION, pairs))
+
+    def scored(self, checkpoint: Any, benchmarks: Any, *, as_seen: Any = None) -> Any:
+        score = evaluation if self.recipe.evaluation.shards == 1 else evaluated
+        report = score(
+            checkpoint=checkpoint,
+            data=benchmarks,
+            recipe=self.opened.evaluation if as_seen is None else as_seen,
+            run=self.opened.run,
+        )
+        return self.on(Kind.EVALUATION, report)

@@ -9,13 +9,14 @@ from functools import partial
 
 from flytekit import dynamic, map_task
 
+from siqvl.compute import Kind
 from siqvl.recipe import Recipe
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
-from tasks.resources import light
+from tasks.resources import asked, cached, policy
 
 
-@dynamic(**light())
+@dynamic(**policy(Kind.DATA), cache=cached())
 def prepared_data(
     stage: Preparation,
     recipe: Recipe = TINY,
@@ -23,9 +24,11 @@ def prepared_data(
     benchmarks: PreparedData | None = None,
 ) -> PreparedData:
     """One task for one shard; otherwise a map over the shards and a merge."""
-    shards = recipe.data.shards
+    shards, request = recipe.data.shards, asked(Kind.DATA, recipe)
     if shards == 1:
-        return data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
+        data = data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
+        return data.with_overrides(**request)
     prepare_one = partial(prepare_shard, stage=stage, recipe=recipe, run=run)
-    prepared = map_task(prepare_one)(shard=list(range(shards)))
-    return merge_shards(shards=prepared, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
+    pieces = map_task(prepare_one)(shard=list(range(shards))).with_overrides(**request)
+    data = merge_shards(shards=pieces, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
+    return data.with_overrides(**request)

@@ -132,6 +132,28 @@ def end_run(log: RunLog, status: str) -> None:
     client(log.uri).set_terminated(log.run_id, status)
 
 
+def find_run(recipe: Recipe, tags: dict[str, str]) -> RunLog | None:
+    """The newest run of the recipe's experiment that has all of these tags."""
+    uri = tracking_uri(recipe)
+    store = client(uri)
+    experiment = store.get_experiment_by_name(recipe.tracking.experiment)
+    if experiment is None:
+        return None
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+    found = store.search_runs([experiment.experiment_id], wanted, max_results=1)
+    return RunLog(uri, found[0].info.run_id) if found else None
+
+
+def end_open_children(parent: RunLog, status: str, name: str | None = None) -> None:
+    """Close the children of a run that are still open, or those of one name."""
+    store = client(parent.uri)
+    experiment = store.get_run(parent.run_id).info.experiment_id
+    children = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
+    for child in children:
+        if child.info.status == "RUNNING" and name in (None, child.info.run_name):
+            store.set_terminated(child.info.run_id, status)
+
+
 @contextmanager
 def stage_run(
     recipe: Recipe, name: str, parent: str | None, tags: dict[str, str]
@@ -140,6 +162,9 @@ def stage_run(
 
     A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
     """
+    if parent:
+        # An attempt whose process was killed could not say so; this one takes its place.
+        end_open_children(RunLog(tracking_uri(recipe), parent), "KILLED", name)
     log = start_run(recipe, name, parent=parent, tags=tags)
     with failure_ends(log, *([RunLog(log.uri, parent)] if parent else [])):
         yield log

@@ -5,7 +5,6 @@ Beside it lies `history.json`, what the trainer logged on the way, see `siqvl.tr
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from siqvl.atomic_folder import atomic_folder
 from siqvl.errors import UserError
+from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe, Stage, explain
 from siqvl.training.history import HISTORY, Logged, write_history
 
@@ -47,14 +47,7 @@ def content_hash(directory: Path) -> str:
 
     Neither the card nor the history counts; both tell of the training, not of what came out.
     """
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        about = path.name in (CARD, HISTORY) or "__pycache__" in path.parts
-        if path.is_file() and not about:
-            digest.update(str(path.relative_to(directory)).encode() + b"\0")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    return folder_hash(directory, lambda path: path.name not in (CARD, HISTORY))
 
 
 def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from siqvl.errors import UserError
 from siqvl.recipe import Distributed
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 Inputs = TypeVar("Inputs")
 
@@ -14,7 +17,8 @@ Inputs = TypeVar("Inputs")
 def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distributed) -> None:
     """Run `body(inputs)` in `distributed.processes` processes of this machine.
 
-    Hugging Face's trainers find their rank in the environment that torch elastic sets.
+    Hugging Face's trainers find their rank in the environment that torch elastic sets. A process
+    that torch elastic started already, on this machine or on several, runs the body as it is.
 
     Raises:
         UserError: more processes than GPUs on a machine that has any, or one process for several
@@ -22,6 +26,9 @@ def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distribu
     """
     import torch
 
+    if torch.distributed.is_torchelastic_launched():
+        body(inputs)
+        return
     gpus = torch.cuda.device_count()
     if not distributed.enabled or distributed.processes == 1:
         if gpus > 1:
@@ -52,8 +59,13 @@ def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distribu
     try:
         elastic_launch(config, body)(inputs)
     except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        reason = failure.message
-        if isinstance(reason, dict):
-            reason = reason.get("message", reason)
-        raise RuntimeError(f"training process {rank} failed: {reason}") from error
+        raise RuntimeError(failure_of(error)) from error
+
+
+def failure_of(error: ChildFailedError) -> str:
+    """What the first process that failed says, on one line."""
+    rank, failure = error.get_first_failure()
+    reason = failure.message
+    if isinstance(reason, dict):
+        reason = reason.get("message", reason)
+    return f"training process {rank} failed: {' '.join(str(reason).split())}"

@@ -39,7 +39,7 @@ def recipe(
 
 @pytest.mark.integration
 def test_all_tasks_in_a_row(recipe: Recipe) -> None:
-    run = open_run(recipe=recipe)
+    run = open_run(recipe=recipe).run
     benchmarks = data_prep(stage=Preparation.EVALUATION, recipe=recipe, run=run)
     checkpoints, reports = [], []
     for stage, task in TRAINING.items():
@@ -109,7 +109,7 @@ def _check_tracking(recipe: Recipe, parent_id: str) -> None:
 
 
 def test_a_failed_stage_leaves_failed_runs(recipe: Recipe, tmp_path: Path) -> None:
-    run = open_run(recipe=recipe)
+    run = open_run(recipe=recipe).run
     with pytest.raises(UserError, match=r"is no SiQ-VL checkpoint"):
         vqa_sft(
             checkpoint=Checkpoint(str(tmp_path)),

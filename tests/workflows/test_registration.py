@@ -1,25 +1,71 @@
 """What a cluster would be told, compiled here."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
-from flytekit.models.task import Resources as ResourcesModel
+from flytekit.core.context_manager import ExecutionState, FlyteContextManager
+from flytekit.models.core.workflow import Node
 from flytekit.tools.translator import get_serializable
 
 from siqvl.errors import UserError
+from siqvl.recipe import Recipe
 from tasks.contracts import TINY
+from tasks.data_prep import data_prep
 from tasks.dpo import dpo
+from tasks.evaluation import evaluation
 from tasks.pipeline_run import open_run
-from tasks.resources import heavy
+from workflows.full_pipeline import all_stages, full_pipeline
+from workflows.scheduled import scheduled
 
-ROOT = Path(__file__).parent.parent.parent
+RECIPES = Path(__file__).parent.parent.parent / "recipes"
 SETTINGS = SerializationSettings(
     image_config=ImageConfig(
         default_image=Image("default", "registry/default", "1"),
-        images=[Image("siqvl", "registry/siqvl", "42")],
-    )
+        images=[
+            Image("data", "registry/siqvl", "cpu"),
+            Image("training", "registry/siqvl", "gpu"),
+            Image("evaluation", "registry/siqvl", "eval"),
+        ],
+    ),
+    project="siqvl",
+    domain="development",
+    version="v1",
 )
+
+
+def changed(**sections: dict[str, Any]) -> Recipe:
+    """The tiny recipe with some keys of its sections changed."""
+    content = TINY.model_dump(mode="json")
+    for name, values in sections.items():
+        content[name] |= values
+    return Recipe.model_validate(content)
+
+
+def nodes(recipe: Recipe) -> dict[str, list[Node]]:
+    """The pipeline of a recipe as a pod compiles it: task -> its nodes, in order."""
+    all_stages._wf = None  # flytekit compiles once a process, which is once a pod
+    context = FlyteContextManager.current_context().with_serialization_settings(SETTINGS)
+    with FlyteContextManager.with_context(context) as outer:
+        state = outer.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
+        with FlyteContextManager.with_context(outer.with_execution_state(state)) as inner:
+            spec = all_stages.compile_into_workflow(inner, all_stages.task_function, recipe=recipe)
+    found: dict[str, list[Node]] = {}
+    for node in spec.nodes:
+        if node.task_node is not None:
+            name = node.task_node.reference_id.name.rpartition(".")[2]
+        else:
+            name = "map"
+        found.setdefault(name, []).append(node)
+    return found
+
+
+def requests(node: Node) -> dict[str, str]:
+    names = {1: "cpu", 2: "gpu", 3: "mem", 5: "disk"}
+    asked = node.task_node.overrides.resources.requests
+    return {names[entry.name]: entry.value for entry in asked}
 
 
 def test_register_compiles_every_entity_without_a_cluster(pyflyte, checkout: Path) -> None:
@@ -34,31 +80,97 @@ def test_register_compiles_every_entity_without_a_cluster(pyflyte, checkout: Pat
         assert f"Task: {task} " in printed
     for task in ("preference_pairs", "pipeline_report", "promotion"):
         assert f"Task: tasks.{task}.{task} " in printed
-    for dynamic in ("prepared_data", "evaluated", "random_tower"):
-        assert f"Task: workflows.{dynamic}.{dynamic} " in printed
+    assert "Task: tasks.pipeline_failure.close_run " in printed
+    for dynamic in ("full_pipeline.all_stages", "prepared_data.prepared_data", "sweep.sweep"):
+        assert f"Task: workflows.{dynamic} " in printed
+    assert "Launch Plan: scheduled" in printed
 
 
-def test_tasks_run_in_the_named_image() -> None:
-    container = get_serializable({}, SETTINGS, dpo).template.container
-    assert container.image == "registry/siqvl:42"
+@pytest.mark.parametrize(
+    ("task", "image"), [(data_prep, "cpu"), (dpo, "gpu"), (evaluation, "eval")]
+)
+def test_tasks_run_in_images_named_by_their_kind(task, image: str) -> None:
+    container = get_serializable({}, SETTINGS, task).template.container
+    assert container.image == f"registry/siqvl:{image}"
 
 
-def test_gpus_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIQVL_GPUS", "2")
-    monkeypatch.setenv("SIQVL_MEMORY", "64Gi")
-    policy = heavy()
-    assert policy["requests"].gpu == "2"
-    assert policy["requests"].mem == "64Gi"
-    assert policy["shared_memory"] is True
-    monkeypatch.setenv("SIQVL_GPUS", "two")
-    with pytest.raises(UserError, match="SIQVL_GPUS='two' is no whole number"):
-        heavy()
+def test_the_tiny_recipe_asks_for_no_gpu() -> None:
+    found = nodes(TINY)
+    assert requests(found["dpo"][0]) == {"cpu": "2", "mem": "12Gi"}
+    assert requests(found["data_prep"][0]) == {"cpu": "1", "mem": "4Gi"}
+    assert found["dpo"][0].task_node.overrides.extended_resources is None
 
 
-def test_no_gpu_is_asked_for_by_default() -> None:
-    container = get_serializable({}, SETTINGS, dpo).template.container
-    names = {entry.name for entry in container.resources.requests}
-    assert ResourcesModel.ResourceName.GPU not in names
+def test_each_task_asks_for_what_the_recipe_of_the_run_says() -> None:
+    training = {
+        "gpus": 1,
+        "gpu_type": "nvidia-tesla-a100",
+        "cpus": 8,
+        "memory": "64Gi",
+        "disk": "200Gi",
+        "shared_memory": "16Gi",
+        "retries": 5,
+        "interruptible": True,
+        "timeout_minutes": 90,
+    }
+    found = nodes(changed(compute={"training": training}))
+    for task in ("projector_alignment", "vqa_sft", "cot_sft", "dpo"):
+        for node in found[task]:
+            assert requests(node) == {"cpu": "8", "gpu": "1", "mem": "64Gi", "disk": "200Gi"}
+            asked = node.task_node.overrides.extended_resources
+            assert asked.gpu_accelerator.device == "nvidia-tesla-a100"
+            assert asked.shared_memory.size_limit == "16Gi"
+            assert node.metadata.retries.retries == 5
+            assert node.metadata.interruptible
+            assert node.metadata.timeout == timedelta(minutes=90)
+    assert requests(found["evaluation"][0]) == {"cpu": "2", "mem": "12Gi"}
+
+
+def test_steps_that_a_recipe_does_not_ask_for_are_no_nodes() -> None:
+    with_all = nodes(TINY)
+    assert len(with_all["projector_alignment"]) == 2  # the stage, and its control
+    assert len(with_all["preference_pairs"]) == 1
+    content = TINY.model_dump(mode="json")
+    content["stages"]["dpo"]["sampled"] = None
+    content["evaluation"] |= {"random_tower": False, "gates": []}
+    content["evaluation"]["benchmarks"] = content["evaluation"]["benchmarks"][:1]
+    plain = nodes(Recipe.model_validate(content))
+    assert len(plain["projector_alignment"]) == 1
+    assert "preference_pairs" not in plain
+    assert len(plain["evaluation"]) == 4
+
+
+def test_shards_are_mapped_over() -> None:
+    content = TINY.model_dump(mode="json")
+    content["data"]["shards"] = 3
+    content["evaluation"]["shards"] = 2
+    found = nodes(Recipe.model_validate(content))
+    assert len(found["prepared_data"]) == 4
+    assert len(found["evaluated"]) == 5
+    assert len(found["data_prep"]) == 1  # the benchmarks
+
+
+def test_results_are_cached_by_content_and_runs_are_not() -> None:
+    for task in (data_prep, dpo, evaluation):
+        metadata = get_serializable({}, SETTINGS, task).template.metadata
+        assert metadata.discoverable
+        assert metadata.discovery_version
+        assert metadata.cache_ignore_input_vars == ("run",)
+    assert not get_serializable({}, SETTINGS, open_run).template.metadata.discoverable
+
+
+def test_the_failure_node_closes_the_run() -> None:
+    entities: dict = {}
+    get_serializable(entities, SETTINGS, full_pipeline)
+    spec = entities[full_pipeline]
+    assert spec.template.failure_node.task_node.reference_id.name == (
+        "tasks.pipeline_failure.close_run"
+    )
+
+
+def test_the_schedule_is_the_recipes() -> None:
+    assert scheduled.schedule.cron_schedule.schedule == TINY.compute.schedule
+    assert scheduled.parameters.parameters["recipe"].default is not None
 
 
 def test_a_pod_without_a_tracking_server_refuses_to_start(

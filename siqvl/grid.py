@@ -1,0 +1,61 @@
+"""A grid over figures of one stage: every combination of the values, as recipes of their own."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+from pydantic import Field
+
+from siqvl.errors import UserError
+from siqvl.recipe import Recipe, Stage
+from siqvl.section import Section
+
+MOST = 256  # points; more are a slip of the pen
+
+
+class Grid(Section):
+    """What to try, as in `{"values": {"learning_rate": [1e-5, 2e-5]}}`."""
+
+    values: dict[str, list[Any]] = Field(
+        min_length=1, description="key of the stage -> values; `seed` is one too"
+    )
+
+
+class Point(Section):
+    """One combination."""
+
+    name: str
+    recipe: Recipe
+
+
+def points(recipe: Recipe, stage: Stage, grid: Grid) -> list[Point]:
+    """The recipes of a grid, in the order of its keys and values.
+
+    Raises:
+        UserError: an unknown key, a value that its key does not take, or a grid too large.
+    """
+    keys = list(grid.values)
+    for key, values in grid.values.items():
+        if not values:
+            raise UserError(f"grid: `{key}` has no values to try")
+    combinations = list(product(*grid.values.values()))
+    if len(combinations) > MOST:
+        raise UserError(f"grid: {len(combinations)} combinations, more than {MOST}; try fewer")
+    return [_point(recipe, stage, dict(zip(keys, each, strict=True))) for each in combinations]
+
+
+def _point(recipe: Recipe, stage: Stage, changes: dict[str, Any]) -> Point:
+    content = recipe.model_dump(mode="json")
+    figures = content["stages"][stage.value]
+    for key, value in changes.items():
+        (content if key == "seed" else figures)[key] = value
+    if "max_steps" in changes:
+        figures["epochs"] = None
+    elif "epochs" in changes:
+        figures["max_steps"] = None
+    name = ", ".join(f"{key}={value}" for key, value in changes.items())
+    try:
+        return Point(name=name, recipe=Recipe.model_validate(content))
+    except UserError as error:
+        raise UserError(f"grid ({name}): {error.message}") from None

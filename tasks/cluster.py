@@ -1,0 +1,72 @@
+"""One friendly line where `pyflyte` is about to talk to a cluster that is not there.
+
+pyflyte imports the tasks before it connects, and would end in a long traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+from typing import Any
+
+import click
+from flytekit.configuration import Config, ImageConfig
+from flytekit.configuration.file import get_config_file
+
+from siqvl.compute import Kind
+from siqvl.errors import UserError
+
+SECONDS = 5.0
+HOW = (
+    "name one with `pyflyte -c flyte.config …`, where [platform] url says where it is; "
+    "`flytectl demo start` starts one on this machine, at the address that flyte.config has"
+)
+
+
+def check_cluster() -> None:
+    """Look for the cluster, if this process is a `pyflyte` command that needs one.
+
+    Raises:
+        UserError: nothing names it, it does not answer, or an image has no name there.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None or not _needs_cluster(context):
+        return
+    config = get_config_file(_of(context, "config_file"))
+    if config is None and not os.environ.get("FLYTE_PLATFORM_URL"):
+        raise UserError(f"no Flyte cluster is configured: {HOW}")
+    host, port = _address(Config.auto(config).platform.endpoint)
+    try:
+        socket.create_connection((host, port), timeout=SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"no Flyte cluster answers at {host}:{port} ({reason}): {HOW}") from None
+    given = _of(context, "image_config")
+    images = [*ImageConfig.auto(config).images, *(given.images if given else [])]
+    if missing := sorted({kind.value for kind in Kind} - {image.name for image in images}):
+        raise UserError(
+            f"no image is named for {', '.join(missing)}: add `{missing[0]} = registry/name:tag` "
+            f"under [images] in flyte.config, or give --image {missing[0]}=registry/name:tag"
+        )
+
+
+def _needs_cluster(context: click.Context) -> bool:
+    if {"--help", "--dry-run"} & set(sys.argv):
+        return False
+    return context.info_name == "register" or bool(getattr(context.obj, "is_remote", False))
+
+
+def _address(endpoint: str) -> tuple[str, int]:
+    """`dns:///flyte.example.org:443` -> host and port; 443 where none is given."""
+    name = re.sub(r"^\w+:/*", "", endpoint) if ":/" in endpoint else endpoint
+    host, _, port = name.partition("/")[0].rpartition(":")
+    return (host, int(port)) if port.isdigit() and host else (name, 443)
+
+
+def _of(context: click.Context, name: str) -> Any:
+    """What a command was given: `run` keeps it in an object, `register` in a mapping."""
+    if isinstance(context.obj, dict):
+        return context.obj.get(name) or context.params.get(name)
+    return getattr(context.obj, name, None)

@@ -1,0 +1,80 @@
+"""Any training stage in several processes, by torch elastic and Flyte's plugin for it.
+
+pyflyte run tasks/elastic_training.py elastic_training --stage vqa_sft --checkpoint DIR --data DIR \
+    --recipe RECIPE
+
+On one machine the processes run in a plain pod; several machines are a PyTorchJob of Kubeflow's
+training operator. How many there are is said by `distributed` in the recipe of each call. This
+module imports torch: the pipeline imports it where a recipe asks for several processes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flytekit import task
+from flytekit.exceptions.user import FlyteUserRuntimeException
+from flytekit.extend import TaskPlugins
+from flytekitplugins.kfpytorch import Elastic
+from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from siqvl.compute import Kind
+from siqvl.errors import UserError
+from siqvl.recipe import Distributed, Recipe, Stage
+from siqvl.training.launch import failure_of
+from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
+from tasks.resources import cached, policy
+from tasks.training import train
+
+
+class ByRecipe(Elastic):
+    """Elastic with as many processes as the recipe says."""
+
+
+class ElasticByRecipe(PytorchElasticFunctionTask):
+    """Flyte decides on the number of processes when a module is imported; here each call does."""
+
+    def shaped(self, distributed: Distributed) -> ElasticByRecipe:
+        """This task, for so many processes and machines."""
+        nodes, processes = distributed.nodes, distributed.processes
+        self._task_config = _elastic(nodes, processes)
+        self.min_nodes = self.max_nodes = nodes
+        self._task_type = (
+            self._ELASTIC_TASK_TYPE_STANDALONE if nodes == 1 else self._ELASTIC_TASK_TYPE
+        )
+        return self
+
+    def execute(self, **inputs: Any) -> Any:
+        """Train; what a process of it has to say to the user is what this one says.
+
+        Raises:
+            UserError: a process failed.
+        """
+        self.shaped(inputs["recipe"].distributed)
+        try:
+            return super().execute(**inputs)
+        except FlyteUserRuntimeException as error:
+            if isinstance(error.value, ChildFailedError):
+                raise UserError(failure_of(error.value)) from error.value
+            raise
+
+
+TaskPlugins.register_pythontask_plugin(ByRecipe, ElasticByRecipe)
+
+
+def _elastic(nodes: int, processes: int) -> ByRecipe:
+    # Shared memory is asked for as of any other task; the plugin's own way needs a pod template.
+    return ByRecipe(nnodes=nodes, nproc_per_node=processes, increase_shared_mem=False)
+
+
+@task(task_config=_elastic(1, 1), **policy(Kind.TRAINING), cache=cached())
+def elastic_training(
+    stage: Stage,
+    data: PreparedData,
+    checkpoint: Checkpoint | None = None,
+    recipe: Recipe = TINY,
+    run: PipelineRun = ALONE,
+) -> Checkpoint:
+    """Train a stage on prepared rows, continuing from the stage before."""
+    return train(stage, recipe, run, data, checkpoint)

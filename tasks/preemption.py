@@ -1,0 +1,155 @@
+"""A stage that loses its pod goes on where it was: its states are kept in Flyte's checkpoint store.
+
+The library writes states, whole or not at all, into a folder beside the checkpoint to be
+(`siqvl/training/states.py`). While a stage trains, a thread puts the newest of them into the store
+as one file, which is replaced as a whole: nothing stale lies beside it, and training does not wait.
+The next attempt begins by fetching it. States name what they depend on and carry checksums, so one
+of other data, or a damaged one, is never continued from.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import shutil
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flytekit import current_context
+from flytekit.core.checkpointer import Checkpoint
+from flytekit.exceptions.user import FlyteDataNotFoundException
+
+from siqvl.errors import one_line
+from siqvl.training.states import state_step, states
+
+logger = logging.getLogger(__name__)
+
+ARCHIVE = "state.tar"
+LOOKS_EVERY = 1.0  # seconds
+TRIES = 3
+
+
+@contextmanager
+def states_kept(output: Path) -> Iterator[None]:
+    """Fetch what the attempt before has kept; keep what is written inside the block.
+
+    Args:
+        output: of the stage, see `siqvl.training.run.train_stage`. Where there is no checkpoint
+            store, as on a laptop, nothing is done: the states are still where they were.
+    """
+    store = _store()
+    if store is None:
+        yield
+        return
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".states-") as scratch:
+        _restore(store, output, Path(scratch))
+        keeper = _Keeper(store, output, Path(scratch))
+        keeper.start()
+        try:
+            yield
+        finally:
+            keeper.stop()
+
+
+def _store() -> Checkpoint | None:
+    try:
+        return current_context().checkpoint
+    except NotImplementedError:  # flytekit's word for: this is no task in a pod
+        return None
+
+
+def _restore(store: Checkpoint, output: Path, scratch: Path) -> None:
+    """Unpack the kept state, if there is one, and keep it for the attempt after this one too."""
+    fetched = _fetch(store, scratch)
+    if fetched is None:
+        return
+    try:
+        with tarfile.open(fetched) as archive:
+            archive.extractall(output.parent, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        # what is whole of it has checksums, and is judged when training starts
+        logger.warning("the state that was kept is damaged: %s", one_line(error))
+        return
+    # Flyte hands on the store of the attempt just before, so this one must have it as well.
+    _save(store, fetched)
+    fetched.unlink()
+
+
+def _fetch(store: Checkpoint, scratch: Path) -> Path | None:
+    """The archive of the attempt before. It may have been killed before it kept anything."""
+    if not store.prev_exists():
+        return None
+    folder = scratch / "before"
+    for attempt in range(1, TRIES + 1):
+        folder.mkdir(exist_ok=True)
+        try:
+            store.restore(folder)
+            break
+        except (FlyteDataNotFoundException, FileNotFoundError):
+            return None
+        except Exception as error:  # a store that is away: worth another try, not the whole run
+            logger.warning("try %d to fetch the kept state: %s", attempt, one_line(error))
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(attempt)
+    found = folder / ARCHIVE
+    return found if found.is_file() else None
+
+
+def _save(store: Checkpoint, archive: Path) -> bool:
+    try:
+        store.save(archive)
+    except Exception as error:  # training goes on; the next state is tried again
+        logger.warning("a state could not be kept: %s", one_line(error))
+        return False
+    return True
+
+
+class _Keeper(threading.Thread):
+    """Puts the newest state into the store, as often as there is a new one."""
+
+    def __init__(self, store: Checkpoint, output: Path, scratch: Path) -> None:
+        super().__init__(name="states-kept", daemon=True)
+        self._store, self._output, self._scratch = store, output, scratch
+        self._ended = threading.Event()
+        self._kept = _newest(output)
+        # flytekit finds its file access in the context of the thread that asks
+        self._context = contextvars.copy_context()
+
+    def run(self) -> None:
+        self._context.run(self._watch)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LOOKS_EVERY):
+            newest = _newest(self._output)
+            if newest is not None and newest != self._kept and self._keep(newest):
+                self._kept = newest
+
+    def _keep(self, state: Path) -> bool:
+        archive = self._scratch / ARCHIVE
+        try:
+            with tarfile.open(archive, "w") as packed:
+                packed.add(state, arcname=state.relative_to(self._output.parent))
+        except OSError as error:  # newer states have come meanwhile, and this one is gone
+            logger.info("state %s was not kept: %s", state.name, one_line(error))
+            return False
+        return _save(self._store, archive)
+
+
+def _newest(output: Path) -> Path | None:
+    """The latest state of a stage on this machine, by its step."""
+    found = [
+        state
+        for folder in output.parent.glob(f".{output.name}.training-*")
+        for state in states(folder)
+    ]
+    return max(found, key=state_step, default=None)

@@ -1,0 +1,86 @@
+"""The tasks of a sweep (`workflows/sweep.py`): open its run, try one point, compare them all."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from flytekit import task
+
+from siqvl.compute import Kind
+from siqvl.evaluation.evaluate import evaluate
+from siqvl.evaluation.ranking import rank, ranking_table
+from siqvl.evaluation.scores import Scores
+from siqvl.grid import Grid, Point, points
+from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.runs import RunLog, end_run, failure_ends, start_run, tracking_uri
+from siqvl.training.check import check_stage
+from siqvl.training.run import train_stage
+from tasks.contracts import (
+    Checkpoint,
+    EvalReport,
+    PipelineRun,
+    PreparedData,
+    local,
+    local_if_given,
+    workspace,
+)
+from tasks.preemption import states_kept
+from tasks.resources import policy
+from tasks.tracked import check_server, flyte_tags, tracked
+
+RANKING = "ranking.txt"
+
+
+@task(**policy(Kind.DATA))
+def open_sweep(stage: Stage, recipe: Recipe, grid: Grid) -> PipelineRun:
+    """Judge every point, then open the parent run of the sweep."""
+    check_server(recipe)
+    check_stage(recipe, stage)
+    tried = points(recipe, stage, grid)
+    start = time.strftime("%Y%m%d-%H%M%S")
+    tags = {"siqvl.kind": "sweep", "siqvl.stage": stage.value, **flyte_tags()}
+    log = start_run(recipe, f"{recipe.name} {stage} sweep {start}", tags=tags)
+    log.params({"grid": grid.values, "points": len(tried)})
+    return PipelineRun(name=f"sweep-{start}-{log.run_id[:4]}", run_id=log.run_id)
+
+
+@task(**policy(Kind.TRAINING))
+def sweep_point(
+    point: Point,
+    stage: Stage,
+    data: PreparedData,
+    benchmarks: PreparedData,
+    run: PipelineRun,
+    checkpoint: Checkpoint | None = None,
+) -> EvalReport:
+    """Train the stage with the figures of one point and score what comes out."""
+    recipe = point.recipe
+    place = workspace(recipe, run) / point.name.replace("/", "_")
+    out, report = place / stage.value, place / "evaluation"
+    with tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log, states_kept(out):
+        parent = local_if_given(checkpoint)
+        card = train_stage(stage, recipe, data=local(data), checkpoint=parent, output=out, log=log)
+        scores = evaluate(recipe, checkpoint=out, data=local(benchmarks), out=report)
+        log.metrics({**card.metrics, **scores.metrics()})
+        log.artifact(out, "checkpoint")
+        log.artifact(report, "evaluation")
+    return EvalReport(str(report))
+
+
+@task(**policy(Kind.DATA))
+def compare_points(
+    reports: list[EvalReport], stage: Stage, recipe: Recipe, grid: Grid, run: PipelineRun
+) -> str:
+    """Rank the points by their scores, in a table that is kept with the sweep's run."""
+    log = RunLog(tracking_uri(recipe), run.run_id)
+    with failure_ends(log):
+        names = [point.name for point in points(recipe, stage, grid)]
+        folders: list[Path] = [local(report) for report in reports]
+        table = ranking_table(rank(dict(zip(names, folders, strict=True))))
+        log.text(table + "\n", RANKING)
+        for step, folder in enumerate(folders):
+            log.metrics(Scores.read(folder).metrics(), step=step)  # one step a point
+    end_run(log, "FINISHED")
+    print(f"\n{table}\n")
+    return table

@@ -1,0 +1,57 @@
+"""The MLflow run of a task: a child of its pipeline's, which knows the Flyte execution it is of."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from siqvl.errors import UserError
+from siqvl.recipe import Recipe
+from siqvl.tracking.runs import DEFAULT_STORE, RunLog, stage_run, tracking_uri
+from tasks.contracts import PipelineRun, on_cluster
+
+EXECUTION = "flyte.execution"
+#: Of everything that runs in this process, where there is no cluster to give it a name.
+LOCAL = f"local-{uuid.uuid4().hex[:12]}"
+
+
+@contextmanager
+def tracked(
+    recipe: Recipe, name: str, run: PipelineRun, tags: dict[str, str] | None = None
+) -> Iterator[RunLog]:
+    """A child run that ends in the true state.
+
+    Raises:
+        UserError: this is a pod, and what it logged would be lost.
+    """
+    check_server(recipe)
+    with stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}) as log:
+        yield log
+
+
+def check_server(recipe: Recipe) -> None:
+    """Refuse to start in a pod that has no tracking server.
+
+    Raises:
+        UserError: none is configured.
+    """
+    if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
+        raise UserError(
+            "no MLflow server is configured, and what a pod writes to its own disk is lost: set "
+            "tracking.uri in the recipe, or MLFLOW_TRACKING_URI where you run or register"
+        )
+
+
+def flyte_tags() -> dict[str, str]:
+    """Which execution this process belongs to, and which attempt at a task it is."""
+    return {EXECUTION: execution(), "flyte.attempt": os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
+
+
+def execution() -> str:
+    """`project/domain/name` on a cluster; else a name of this process."""
+    if not on_cluster():
+        return LOCAL
+    names = ("PROJECT", "DOMAIN", "ID")
+    return "/".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names)

@@ -1,0 +1,40 @@
+"""A grid over one stage: every combination of some figures, trained, scored and compared.
+
+pyflyte run workflows/sweep.py sweep --stage vqa_sft --checkpoint DIR --data DIR --benchmarks DIR \
+    --grid '{"values": {"learning_rate": [0.0005, 0.001]}}' --concurrency 2
+
+Each point is a child of the sweep's run in MLflow, so its page compares them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from flytekit import dynamic, map_task
+
+from siqvl.compute import Kind
+from siqvl.grid import Grid, points
+from siqvl.recipe import Recipe, Stage
+from tasks.contracts import TINY, Checkpoint, PreparedData
+from tasks.resources import asked, policy
+from tasks.sweep_point import compare_points, open_sweep, sweep_point
+
+
+@dynamic(**policy(Kind.DATA))
+def sweep(
+    stage: Stage,
+    data: PreparedData,
+    benchmarks: PreparedData,
+    grid: Grid,
+    checkpoint: Checkpoint | None = None,
+    recipe: Recipe = TINY,
+    concurrency: int = 2,
+) -> str:
+    """Try every point of the grid, at most `concurrency` at a time; the ranking as a table."""
+    run = open_sweep(stage=stage, recipe=recipe, grid=grid)
+    try_one = partial(
+        sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
+    )
+    tried = map_task(try_one, concurrency=concurrency)(point=points(recipe, stage, grid))
+    tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
+    return compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
