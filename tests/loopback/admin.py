@@ -3,151 +3,30 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from flyteidl.admin import (
-    common_pb2,
-    execution_pb2,
-    launch_plan_pb2,
-    node_execution_pb2,
-    task_execution_pb2,
-    task_pb2,
-    workflow_pb2,
-)
-from flyteidl.service import (
-    admin_pb2_grpc,
-    dataproxy_pb2,
-    dataproxy_pb2_grpc,
-)
+from flyteidl.admin import execution_pb2, node_execution_pb2, task_execution_pb2
+from flyteidl.service import admin_pb2_grpc, dataproxy_pb2, dataproxy_pb2_grpc
 
 from . import views
 from .engine import Engine
 from .records import Execution, NodeRecord
-from .registry import AlreadyExists, Different, Invalid, NotFound, Registry, Shelf, key_of
+from .registration import Registration, answering
+from .registry import Registry
 from .store import Store
 
-CODES = {
-    AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
-    Different: grpc.StatusCode.INVALID_ARGUMENT,
-    Invalid: grpc.StatusCode.INVALID_ARGUMENT,
-    NotFound: grpc.StatusCode.NOT_FOUND,
-}
 
-
-@contextmanager
-def _answering(context: grpc.ServicerContext) -> Iterator[None]:
-    """Turn what the registry and the engine say into gRPC's status codes."""
-    try:
-        yield
-    except tuple(CODES) as error:
-        context.abort(CODES[type(error)], str(error))
-
-
-class Admin(admin_pb2_grpc.AdminServiceServicer):  # type: ignore[misc]
+class Admin(Registration):
     """Answers from the registry and from the records of executions."""
 
     def __init__(self, registry: Registry, engine: Engine):
         self._registry = registry
         self._engine = engine
 
-    def CreateTask(self, request: Any, context: Any) -> task_pb2.TaskCreateResponse:
-        with _answering(context):
-            self._registry.tasks.add(request.id, request.spec)
-        return task_pb2.TaskCreateResponse()
-
-    def GetTask(self, request: Any, context: Any) -> task_pb2.Task:
-        with _answering(context):
-            spec = self._registry.tasks.get(request.id)
-        return views.task_view(spec, self._registry.tasks.created[key_of(request.id)])
-
-    def ListTasks(self, request: Any, context: Any) -> task_pb2.TaskList:
-        found = [
-            views.task_view(spec, self._registry.tasks.created[key])
-            for key, spec in _asked(self._registry.tasks, request)
-        ]
-        return task_pb2.TaskList(tasks=found)
-
-    def ListTaskIds(self, request: Any, context: Any) -> Any:
-        return _names(self._registry.tasks, request)
-
-    def CreateWorkflow(self, request: Any, context: Any) -> workflow_pb2.WorkflowCreateResponse:
-        with _answering(context):
-            spec = request.spec
-            self._registry.closure_of(spec.template, list(spec.sub_workflows))
-            self._registry.workflows.add(request.id, spec)
-        return workflow_pb2.WorkflowCreateResponse()
-
-    def GetWorkflow(self, request: Any, context: Any) -> workflow_pb2.Workflow:
-        with _answering(context):
-            closure = self._registry.closure(request.id)
-        return views.workflow_view(closure, self._registry.workflows.created[key_of(request.id)])
-
-    def ListWorkflows(self, request: Any, context: Any) -> workflow_pb2.WorkflowList:
-        shelf = self._registry.workflows
-        found = [
-            views.workflow_view(self._registry.closure(shelf.specs[key][0]), shelf.created[key])
-            for key, _ in _asked(shelf, request)
-        ]
-        return workflow_pb2.WorkflowList(workflows=found)
-
-    def ListWorkflowIds(self, request: Any, context: Any) -> Any:
-        return _names(self._registry.workflows, request)
-
-    def CreateLaunchPlan(
-        self, request: Any, context: Any
-    ) -> launch_plan_pb2.LaunchPlanCreateResponse:
-        with _answering(context):
-            self._registry.expected_inputs(request.spec)  # its workflow has to be there
-            self._registry.launch_plans.add(request.id, request.spec)
-        return launch_plan_pb2.LaunchPlanCreateResponse()
-
-    def GetLaunchPlan(self, request: Any, context: Any) -> launch_plan_pb2.LaunchPlan:
-        with _answering(context):
-            self._registry.launch_plans.get(request.id)
-        return views.launch_plan_view(self._registry, key_of(request.id))
-
-    def GetActiveLaunchPlan(self, request: Any, context: Any) -> launch_plan_pb2.LaunchPlan:
-        id = request.id
-        with _answering(context):
-            key = self._registry.active.get((id.project, id.domain, id.name))
-            if key is None:
-                raise NotFound(f"no version of launch plan {id.name} is active")
-        return views.launch_plan_view(self._registry, key)
-
-    def ListActiveLaunchPlans(self, request: Any, context: Any) -> launch_plan_pb2.LaunchPlanList:
-        found = [
-            views.launch_plan_view(self._registry, key)
-            for key in self._registry.active.values()
-            if key[:2] == (request.project, request.domain)
-        ]
-        return launch_plan_pb2.LaunchPlanList(launch_plans=found)
-
-    def ListLaunchPlans(self, request: Any, context: Any) -> launch_plan_pb2.LaunchPlanList:
-        found = [
-            views.launch_plan_view(self._registry, key)
-            for key, _ in _asked(self._registry.launch_plans, request)
-        ]
-        return launch_plan_pb2.LaunchPlanList(launch_plans=found)
-
-    def ListLaunchPlanIds(self, request: Any, context: Any) -> Any:
-        return _names(self._registry.launch_plans, request)
-
-    def UpdateLaunchPlan(
-        self, request: Any, context: Any
-    ) -> launch_plan_pb2.LaunchPlanUpdateResponse:
-        with _answering(context):
-            if request.state == launch_plan_pb2.ACTIVE:
-                self._registry.activate(request.id)
-            else:
-                self._registry.deactivate(request.id)
-        return launch_plan_pb2.LaunchPlanUpdateResponse()
-
     def CreateExecution(self, request: Any, context: Any) -> execution_pb2.ExecutionCreateResponse:
-        with _answering(context):
+        with answering(context):
             execution = self._engine.create(request)
         return execution_pb2.ExecutionCreateResponse(id=execution.id)
 
@@ -225,7 +104,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):  # type: ignore[misc]
         )
 
     def _execution(self, id: Any, context: Any) -> Execution:
-        with _answering(context):
+        with answering(context):
             return self._engine.get(id)
         raise AssertionError("the call was ended")
 
@@ -252,24 +131,6 @@ class DataProxy(dataproxy_pb2_grpc.DataProxyServiceServicer):  # type: ignore[mi
         return dataproxy_pb2.CreateUploadLocationResponse(
             signed_url=self._store.upload_url(address), native_url=address
         )
-
-
-def _asked(shelf: Shelf[Any], request: Any) -> Iterator[tuple[Any, Any]]:
-    """Versions of one name, newest first, as many as were asked for."""
-    id = request.id
-    for index, found in enumerate(shelf.versions(id.project, id.domain, id.name)):
-        if request.limit and index >= request.limit:
-            return
-        yield found
-
-
-def _names(shelf: Shelf[Any], request: Any) -> common_pb2.NamedEntityIdentifierList:
-    names = dict.fromkeys(key[2] for key, _ in shelf.versions(request.project, request.domain))
-    entities = [
-        common_pb2.NamedEntityIdentifier(project=request.project, domain=request.domain, name=name)
-        for name in names
-    ]
-    return common_pb2.NamedEntityIdentifierList(entities=entities)
 
 
 def serve(admin: Admin, proxy: DataProxy) -> tuple[grpc.Server, int]:

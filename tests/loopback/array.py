@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flyteidl.core import literals_pb2, tasks_pb2, workflow_pb2
 
-from .records import Aborted, Cancel, Element, Failure
+from .records import Aborted, Cancel, Element, Failure, NodeRecord
 
 INDEX_VARIABLE = "FLYTE_K8S_ARRAY_INDEX"
 
@@ -25,8 +25,7 @@ def index_variables(index: int) -> dict[str, str]:
 def run_array(
     array: workflow_pb2.ArrayNode,
     template: tasks_pb2.TaskTemplate,
-    inputs: literals_pb2.LiteralMap,
-    elements: list[Element],
+    record: NodeRecord,
     above: Cancel,
     run_element: RunElement,
 ) -> literals_pb2.LiteralMap:
@@ -35,7 +34,8 @@ def run_array(
     Raises:
         Failure: of the element that was one too many.
     """
-    each = _inputs_of_each(array, inputs)
+    each = _inputs_of_each(array, record.inputs)
+    elements = record.elements
     elements.extend(Element(index) for index in range(len(each)))
     cancel = Cancel(above)
     may_fail = len(each) - _must_succeed(array, len(each))

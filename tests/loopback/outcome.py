@@ -25,7 +25,7 @@ def outcome(
     if failure := _written_error(store, prefix):
         raise failure
     if dead := [pod for pod in pods if pod.exit_code]:
-        raise _died(dead[0])
+        raise _died(min(dead, key=lambda pod: pod.started + pod.seconds))  # others fell with it
     futures = store.message(f"{prefix}/futures.pb", dynamic_job_pb2.DynamicJobSpec)
     if futures is not None:
         return futures

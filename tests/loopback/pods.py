@@ -115,6 +115,19 @@ class ProcessPods:
     def kill(self, pod: Pod) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pod.pid, signal.SIGKILL)
+        for pid in _processes_with(f"TMPDIR={pod.temporary}"):  # those that left the group
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _processes_with(variable: str) -> list[int]:
+    """Processes whose environment has a variable (on Linux; elsewhere none is found)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            if variable.encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 @dataclass(frozen=True)

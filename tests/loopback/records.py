@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -156,11 +157,13 @@ class NodeRecord:
         self.started, self.phase = time.time(), Phase.RUNNING
         try:
             yield
-        except Failure as failure:
-            self.error = failure
-            self.phase = Phase.ABORTED if isinstance(failure, Aborted) else Phase.FAILED
+        except Exception as error:
+            # Anything but a failure is a defect of this double: told to the client, not hidden.
+            defect = Failure("LoopbackDefect", traceback.format_exc())
+            self.error = error if isinstance(error, Failure) else defect
+            self.phase = Phase.ABORTED if isinstance(error, Aborted) else Phase.FAILED
             self.ended = time.time()
-            raise
+            raise self.error from error.__cause__
         self.ended, self.phase = time.time(), Phase.SUCCEEDED
 
 

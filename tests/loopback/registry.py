@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -98,8 +98,8 @@ class Registry:
     def closure_of(
         self,
         template: workflow_pb2.WorkflowTemplate,
-        sub_workflows: list[workflow_pb2.WorkflowTemplate],
-        own_tasks: list[tasks_pb2.TaskTemplate] = (),  # type: ignore[assignment]
+        sub_workflows: Sequence[workflow_pb2.WorkflowTemplate],
+        own_tasks: Sequence[tasks_pb2.TaskTemplate] = (),
     ) -> compiler_pb2.CompiledWorkflowClosure:
         """The same for a template that may bring tasks of its own, as dynamic ones do."""
         own = {key_of(task.id): task for task in own_tasks}
