@@ -25,7 +25,8 @@ from flytekit.core.checkpointer import Checkpoint
 from flytekit.exceptions.user import FlyteDataNotFoundException
 
 from siqvl.errors import one_line
-from siqvl.training.states import state_step, states
+from siqvl.training.states import damage, state_step, states
+from tasks.contracts import on_cluster
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ def states_kept(output: Path) -> Iterator[None]:
     """Fetch what the attempt before has kept; keep what is written inside the block.
 
     Args:
-        output: of the stage, see `siqvl.training.run.train_stage`. Where there is no checkpoint
-            store, as on a laptop, nothing is done: the states are still where they were.
+        output: of the stage, see `siqvl.training.run.train_stage`. Outside of a pod nothing is
+            done: the states are still where they were.
     """
     store = _store()
     if store is None:
@@ -58,9 +59,11 @@ def states_kept(output: Path) -> Iterator[None]:
 
 
 def _store() -> Checkpoint | None:
+    if not on_cluster():  # flytekit has a store there too, a new folder below /tmp every time
+        return None
     try:
         return current_context().checkpoint
-    except NotImplementedError:  # flytekit's word for: this is no task in a pod
+    except NotImplementedError:  # flytekit's word for: the platform has none
         return None
 
 
@@ -69,13 +72,22 @@ def _restore(store: Checkpoint, output: Path, scratch: Path) -> None:
     fetched = _fetch(store, scratch)
     if fetched is None:
         return
+    unpacked = scratch / "unpacked"
     try:
         with tarfile.open(fetched) as archive:
-            archive.extractall(output.parent, filter="data")
+            archive.extractall(unpacked, filter="data")
     except (tarfile.TarError, OSError, EOFError) as error:
-        # what is whole of it has checksums, and is judged when training starts
         logger.warning("the state that was kept is damaged: %s", one_line(error))
         return
+    found = _all_states(unpacked / output.name)
+    reason = damage(found[0]) if found else "there is none in it"
+    if reason is not None:
+        logger.warning("the state that was kept is damaged: %s", reason)
+        return
+    place = output.parent / found[0].relative_to(unpacked)
+    place.parent.mkdir(exist_ok=True)
+    if not place.exists():  # on a shared folder it still may
+        found[0].rename(place)
     # Flyte hands on the store of the attempt just before, so this one must have it as well.
     _save(store, fetched)
     fetched.unlink()
@@ -117,7 +129,7 @@ class _Keeper(threading.Thread):
         super().__init__(name="states-kept", daemon=True)
         self._store, self._output, self._scratch = store, output, scratch
         self._ended = threading.Event()
-        self._kept = _newest(output)
+        self._before = _all_states(output)
         # flytekit finds its file access in the context of the thread that asks
         self._context = contextvars.copy_context()
 
@@ -129,10 +141,12 @@ class _Keeper(threading.Thread):
         self.join()
 
     def _watch(self) -> None:
+        kept = None
         while not self._ended.wait(LOOKS_EVERY):
-            newest = _newest(self._output)
-            if newest is not None and newest != self._kept and self._keep(newest):
-                self._kept = newest
+            written = [state for state in _all_states(self._output) if state not in self._before]
+            newest = max(written, key=state_step, default=None)
+            if newest is not None and newest != kept and self._keep(newest):
+                kept = newest
 
     def _keep(self, state: Path) -> bool:
         archive = self._scratch / ARCHIVE
@@ -145,11 +159,10 @@ class _Keeper(threading.Thread):
         return _save(self._store, archive)
 
 
-def _newest(output: Path) -> Path | None:
-    """The latest state of a stage on this machine, by its step."""
-    found = [
-        state
-        for folder in output.parent.glob(f".{output.name}.training-*")
-        for state in states(folder)
-    ]
-    return max(found, key=state_step, default=None)
+def _all_states(output: Path) -> list[Path]:
+    """All states of a stage on this machine, whatever they depend on."""
+    try:
+        folders = list(output.parent.glob(f".{output.name}.training-*"))
+        return [state for folder in folders for state in states(folder)]
+    except OSError:  # the stage has just ended, and removes its folder
+        return []
