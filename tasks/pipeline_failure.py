@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 from flytekit import task
 from flytekit.types.error.error import FlyteError
 
 from siqvl.compute import Kind
+from siqvl.errors import one_line
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import DEFAULT_STORE, end_open_children, end_run, find_run, tracking_uri
 from tasks.contracts import on_cluster
 from tasks.resources import policy
 from tasks.tracked import EXECUTION, execution
+
+logger = logging.getLogger(__name__)
 
 REASON = "siqvl.error"
 
@@ -20,6 +25,13 @@ def close_run(recipe: Recipe, err: FlyteError | None = None) -> None:
     """Close the parent run of this execution, and every stage run that a lost pod left open."""
     if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
         return  # no run was opened
+    try:
+        _close(recipe, err)
+    except Exception as error:  # what people must read is why the pipeline failed
+        logger.warning("the MLflow run could not be closed: %s", one_line(error))
+
+
+def _close(recipe: Recipe, err: FlyteError | None) -> None:
     log = find_run(recipe, {EXECUTION: execution(), "siqvl.kind": "pipeline"})
     if log is None:
         return

@@ -133,8 +133,14 @@ def end_run(log: RunLog, status: str) -> None:
 
 
 def find_run(recipe: Recipe, tags: dict[str, str]) -> RunLog | None:
-    """The newest run of the recipe's experiment that has all of these tags."""
+    """The newest run of the recipe's experiment that has all of these tags.
+
+    Looking for one makes no store: a sqlite file that is not there has none.
+    """
     uri = tracking_uri(recipe)
+    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    if uri.startswith("sqlite:///") and not file.exists():
+        return None
     store = client(uri)
     experiment = store.get_experiment_by_name(recipe.tracking.experiment)
     if experiment is None:
