@@ -20,7 +20,7 @@ class Kind(StrEnum):
 
 
 def _quantity(value: str) -> str:
-    if not re.fullmatch(r"[1-9]\d*([KMGT]i?)?", value):
+    if not re.fullmatch(r"[1-9]\d*(k|[MGT]|[KMGT]i)?", value):
         raise ValueError(f"{value!r} is no Kubernetes quantity of bytes; write it like 16Gi")
     return value
 
@@ -67,7 +67,7 @@ class Compute(Section):
     evaluation: Request = Request(cpus=2, memory="12Gi")
     schedule: str = Field(
         "0 2 * * *",
-        pattern=r"^(@\w+|\S+( \S+){4})$",
+        pattern=r"^(@(hourly|daily|weekly|monthly|yearly|annually)|\S+( \S+){4})$",
         description="cron expression, UTC, of the launch plan `scheduled`",
     )
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe, Stage
 
 #: How a stage is run, not what comes out.
 RUNNING = {"saving_steps", "kept_states", "loader_workers", "prefetch"}
 #: Likewise of data preparation; rows come out equal for any number of either.
 SIDE_BY_SIDE = {"processes", "shards"}
+#: Of a model, each a hub id or a folder.
+PARTS = ("vision", "language")
 
 
 def benchmarks_key(recipe: Recipe) -> str:
@@ -36,7 +41,7 @@ def training_key(recipe: Recipe, stage: Stage) -> str:
     return _hash(
         {
             "seed": recipe.seed,
-            "model": recipe.model.model_dump(mode="json"),
+            "model": _model(recipe),
             "figures": figures,
             "features_batch_size": recipe.features_batch_size,
             "distributed": recipe.distributed.model_dump(mode="json"),
@@ -51,7 +56,7 @@ def pairs_key(recipe: Recipe) -> str:
         {
             "seed": recipe.seed,
             "data": _data(recipe),
-            "model": recipe.model.model_dump(mode="json"),
+            "model": _model(recipe),
             "sampled": sampled.model_dump(mode="json") if sampled else None,
             "sources": len(recipe.stages.dpo.sources),
             "benchmarks": _benchmarks(recipe),
@@ -64,13 +69,29 @@ def evaluation_key(recipe: Recipe) -> str:
     return _hash(
         {
             "seed": recipe.seed,
-            "model": recipe.model.model_dump(mode="json"),
+            "model": _model(recipe),
             "features_batch_size": recipe.features_batch_size,
             "benchmarks": _benchmarks(recipe),
             "batch_size": recipe.evaluation.batch_size,
             "pictures": recipe.evaluation.report_pictures,
         }
     )
+
+
+def _model(recipe: Recipe) -> dict[str, Any]:
+    """The parts by their names, and those in folders of this machine by what is in them as well."""
+    folders = {part: Path(getattr(recipe.model, part)).expanduser() for part in PARTS}
+    content = {
+        part: _content(folder, max(path.lstat().st_mtime_ns for path in folder.rglob("*")))
+        for part, folder in folders.items()
+        if (folder / "config.json").is_file()
+    }
+    return {**recipe.model.model_dump(mode="json"), "content": content}
+
+
+@lru_cache
+def _content(folder: Path, changed: int) -> str:
+    return folder_hash(folder)
 
 
 def _data(recipe: Recipe) -> dict[str, Any]:

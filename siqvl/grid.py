@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 from typing import Any
 
@@ -28,6 +29,11 @@ class Point(Section):
     name: str
     recipe: Recipe
 
+    @property
+    def folder(self) -> str:
+        """A name for its files that no other point has, whatever the values are."""
+        return f"{re.sub(r'[^A-Za-z0-9_.=,+-]+', '_', self.name)[:80]}-{self.recipe.hash()[:8]}"
+
 
 def points(recipe: Recipe, stage: Stage, grid: Grid) -> list[Point]:
     """The recipes of a grid, in the order of its keys and values.
@@ -39,6 +45,10 @@ def points(recipe: Recipe, stage: Stage, grid: Grid) -> list[Point]:
     for key, values in grid.values.items():
         if not values:
             raise UserError(f"grid: `{key}` has no values to try")
+        if len(set(map(repr, values))) < len(values):
+            raise UserError(f"grid: `{key}` names a value twice: {values}")
+    if {"max_steps", "epochs"} <= grid.values.keys():
+        raise UserError("grid: `max_steps` and `epochs` exclude each other; try one of them")
     combinations = list(product(*grid.values.values()))
     if len(combinations) > MOST:
         raise UserError(f"grid: {len(combinations)} combinations, more than {MOST}; try fewer")

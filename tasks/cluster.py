@@ -61,8 +61,10 @@ def _needs_cluster(context: click.Context) -> bool:
 def _address(endpoint: str) -> tuple[str, int]:
     """`dns:///flyte.example.org:443` -> host and port; 443 where none is given."""
     name = re.sub(r"^\w+:/*", "", endpoint) if ":/" in endpoint else endpoint
-    host, _, port = name.partition("/")[0].rpartition(":")
-    return (host, int(port)) if port.isdigit() and host else (name, 443)
+    name = name.partition("/")[0]
+    host, _, port = name.rpartition(":")
+    host, port = (host, port) if port.isdigit() and host else (name, "443")
+    return host.strip("[]"), int(port)  # brackets are those of an IPv6 address
 
 
 def _of(context: click.Context, name: str) -> Any:

@@ -37,7 +37,8 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
 
     def shaped(self, distributed: Distributed) -> ElasticByRecipe:
         """This task, for so many processes and machines."""
-        nodes, processes = distributed.nodes, distributed.processes
+        nodes = distributed.nodes
+        processes = distributed.processes if distributed.enabled else 1
         self._task_config = _elastic(nodes, processes)
         self.min_nodes = self.max_nodes = nodes
         self._task_type = (

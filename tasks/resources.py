@@ -83,7 +83,7 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
 
 @cache
 def _code() -> str:
-    hashes = [folder_hash(ROOT / name, _is_source) for name in ("siqvl", "tasks")]
+    hashes = [folder_hash(ROOT / name, _is_source) for name in ("siqvl", "tasks", "workflows")]
     return "-".join(digest[:12] for digest in hashes)
 
 
@@ -100,6 +100,7 @@ def registered_recipe() -> Recipe:
         UserError: SIQVL_RECIPE names no recipe.
     """
     words = sys.argv if "--remote" in sys.argv else []
+    words = [part for word in words for part in re.split(r"(?<=^--recipe)=", word)]
     for word, value in pairwise(words):
         if word == "--recipe" and Path(value).is_file():
             return Recipe.load(value)

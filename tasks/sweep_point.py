@@ -56,7 +56,7 @@ def sweep_point(
 ) -> EvalReport:
     """Train the stage with the figures of one point and score what comes out."""
     recipe = point.recipe
-    place = workspace(recipe, run) / point.name.replace("/", "_")
+    place = workspace(recipe, run) / point.folder
     out, report = place / stage.value, place / "evaluation"
     with tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log, states_kept(out):
         parent = local_if_given(checkpoint)

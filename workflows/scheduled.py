@@ -11,14 +11,28 @@ from __future__ import annotations
 
 from flytekit import CronSchedule, LaunchPlan
 
+from siqvl.errors import UserError, one_line
 from tasks.resources import registered_recipe
 from workflows.full_pipeline import full_pipeline
 
 RECIPE = registered_recipe()
 
+
+def _cron(expression: str) -> CronSchedule:
+    """The schedule.
+
+    Raises:
+        UserError: it is no cron expression.
+    """
+    try:
+        return CronSchedule(schedule=expression)
+    except ValueError as error:
+        raise UserError(f"recipe: `compute.schedule`: {one_line(error)}") from None
+
+
 scheduled = LaunchPlan.get_or_create(
     full_pipeline,
     name="scheduled",
     default_inputs={"recipe": RECIPE},
-    schedule=CronSchedule(schedule=RECIPE.compute.schedule),
+    schedule=_cron(RECIPE.compute.schedule),
 )

@@ -27,9 +27,9 @@ def content_of(folder: Path) -> str:
     if not manifests:
         return folder_hash(folder)
     folders = {file.parent for file in manifests}
-    rows = {
-        str(path.relative_to(folder)): Manifest.read(path).fingerprint for path in sorted(folders)
-    }
+    told = {str(path.relative_to(folder)): Manifest.read(path) for path in sorted(folders)}
+    # training mixes sources by how many of the rows are of each
+    rows = {name: [one.fingerprint, one.rows_of_sources] for name, one in told.items()}
     beside = folder_hash(folder, lambda path: path.parent in folders and _counts(path))
     return hashlib.sha256(json.dumps([rows, beside]).encode()).hexdigest()
 
