@@ -50,8 +50,8 @@ image:  ## build the task image IMAGE (default siqvl:latest), TARGET cpu or gpu,
 image-test: $(READY)  ## build target cpu, cold and warm, and run stages inside it (needs docker)
 	$(BIN)/python -m tests.integration.image
 
-lock: $(READY)  ## pin what the images hold: docker/cpu.lock, docker/gpu.lock
-	PYTHON=$(BIN)/python docker/lock.sh $(LOCK_ARGS)
+lock:  ## pin what the images hold, docker/*.lock; LOCK_ARGS=--upgrade for the newest that fits
+	PYTHON=$(PYTHON) docker/lock.sh $(LOCK_ARGS)
 
 clean:  ## remove caches and outputs (keeps .venv and the MLflow store)
 	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis
