@@ -54,7 +54,7 @@ class Shelf(Generic[S]):
     def add(self, id: identifier_pb2.Identifier, spec: S) -> None:
         key = key_of(id)
         if key in self.specs:
-            if self.specs[key][1] == spec:
+            if _ordered(self.specs[key][1]) == _ordered(spec):
                 raise AlreadyExists(f"{self.kind} {id.name} {id.version} already exists")
             raise Different(f"{self.kind} {id.name} {id.version} with other content exists")
         self.specs[key] = (id, spec)
@@ -154,6 +154,18 @@ def inputs_for(
         else:
             raise Invalid(f"expected input {name} is missing")
     return literals_pb2.LiteralMap(literals=literals)
+
+
+def _ordered(spec: S) -> S:
+    """The same spec with upstream ids sorted: flytekit takes them from a set, in any order."""
+    if not isinstance(spec, admin_workflow_pb2.WorkflowSpec):
+        return spec
+    copy = admin_workflow_pb2.WorkflowSpec()
+    copy.CopyFrom(spec)
+    for template in (copy.template, *copy.sub_workflows):
+        for node in nodes_of(template):
+            node.upstream_node_ids.sort()
+    return copy
 
 
 def nodes_of(template: workflow_pb2.WorkflowTemplate) -> Iterator[workflow_pb2.Node]:

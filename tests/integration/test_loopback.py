@@ -1,0 +1,310 @@
+"""The loopback cluster does what Flyte does, as real clients see it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+from flyteidl.admin import execution_pb2
+from flyteidl.service import admin_pb2_grpc
+from loopback.cluster import Cluster
+from loopback.pods import Pod
+from loopback.records import Execution, NodeRecord
+
+ROOT = Path(__file__).parent.parent.parent
+RUN = ("run", "--remote", "--wait", "--poll-interval", "1")
+VARIABLES = {"OMP_NUM_THREADS": "1", "OF_THE_CLUSTER": "1"}
+SECRETS = {"toy/token": "red", "toy/plain": "green", "toy/file": "blue"}
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass(frozen=True)
+class Done:
+    """A client command that ended, and the execution it started."""
+
+    code: int
+    printed: str
+    execution: Execution
+
+
+Client = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("project")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tests" / "loopback" / "toy", folder / "toy", ignore=ignored)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    with Cluster(
+        images={"toy": "registry/toy:7"},
+        variables=VARIABLES,
+        secrets=SECRETS,
+        slots=2,
+        folder=folder,
+    ) as cluster:
+        yield cluster
+    left = [pod for pod in cluster.pods if Path(f"/proc/{pod.pid}").exists()]
+    assert not left
+    assert not (folder / "pods").exists()
+
+
+@pytest.fixture(scope="module")
+def pyflyte(cluster: Cluster, project: Path) -> Client:
+    def run(*arguments: str, code: int = 0) -> Done:
+        done = subprocess.run(
+            ["pyflyte", "-c", str(cluster.config_file), *arguments],
+            cwd=project,
+            env=cluster.environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        printed = done.stdout + done.stderr
+        assert done.returncode == code, printed
+        return Done(
+            done.returncode, printed, cluster.executions[-1] if cluster.executions else None
+        )
+
+    return run
+
+
+def value(execution: Execution | NodeRecord, name: str) -> object:
+    """An output of simple type, or a list of such."""
+    literal = execution.outputs.literals[name]
+    literals = literal.collection.literals if literal.HasField("collection") else [literal]
+    values = [getattr(p := each.scalar.primitive, p.WhichOneof("value")) for each in literals]
+    return values if literal.HasField("collection") else values[0]
+
+
+def text_map(execution: Execution) -> dict[str, str]:
+    literals = execution.outputs.literals["o0"].map.literals
+    return {name: each.scalar.primitive.string_value for name, each in literals.items()}
+
+
+class KillTheFirst:
+    """A drill: SIGKILL for the first pod of a task, once it has saved something."""
+
+    def __init__(self, task: str):
+        self.task = task
+        self.saved: list[list[str]] = []
+
+    def __call__(self, pod: Pod) -> None:
+        if pod.task.endswith(self.task) and not self.saved:
+            while not (keys := pod.checkpoint_keys()):
+                time.sleep(0.1)
+            self.saved.append(keys)
+            pod.kill()
+
+
+@pytest.fixture(scope="module")
+def first(cluster: Cluster, pyflyte: Client) -> Execution:
+    cluster.on_pod(KillTheFirst("trained"))
+    done = pyflyte(*RUN, "toy/flow.py", "flow", "--drill", "1")
+    cluster.on_pod(None)
+    assert "has succeeded" in done.printed
+    return done.execution
+
+
+def test_a_workflow_of_all_kinds_of_tasks(first: Execution) -> None:
+    assert first.succeeded
+    assert value(first, "total") == 2 + 3 + 6
+    assert value(first, "scaled") == [6, 12]
+    assert value(first, "attempt") == 1
+    assert not any(node.cached for node in first.nodes)
+    assert {node.state for node in first.nodes} == {"SUCCEEDED"}
+
+
+def test_a_killed_pod_goes_on_from_its_checkpoint(first: Execution) -> None:
+    assert value(first, "steps") == 102
+    killed, restored = first.of_task("trained")[0].attempts
+    assert killed.pods[0].exit_code == 137
+    assert killed.error
+    assert killed.error.code == "Interrupted"
+    assert killed.previous_checkpoint == ""
+    assert restored.previous_checkpoint == killed.checkpoint
+    assert restored.checkpoint != killed.checkpoint
+    assert restored.output_prefix != killed.output_prefix
+
+
+def test_a_recoverable_error_is_tried_again(first: Execution) -> None:
+    failed, _ = first.of_task("flaky")[0].attempts
+    assert failed.error
+    assert "try again" in failed.error.message
+
+
+def test_overrides_of_a_node_are_honoured(first: Execution) -> None:
+    (node, _) = first.of_task("counted")
+    assert node.policy
+    assert node.policy.retries == 3
+    assert node.policy.cache_version == "of the node"
+    assert node.policy.image == "other/image:2"
+    requests = {str(entry.name): entry.value for entry in node.policy.resources.requests}
+    assert set(requests.values()) == {"2", "3Gi"}
+    assert node.policy.extended_resources.shared_memory.size_limit == "1Gi"
+    assert first.of_task("written")[0].policy.image == "registry/toy:7"
+
+
+def test_what_was_made_before_is_found_again(first: Execution, pyflyte: Client) -> None:
+    """The folder lies at another address, an ignored input differs: the content counts."""
+    arguments = (*RUN, "toy/flow.py", "flow", "--label", "another")
+    second = pyflyte(*arguments).execution
+    assert second.of_task("written")[0].outputs != first.of_task("written")[0].outputs
+    hits = {node.task_name.split(".")[-1] for node in second.nodes if node.cached}
+    assert hits == {"measured", "gathered"}
+    (several,) = (node for node in second.nodes if node.is_array)
+    assert all(element.cached for element in several.elements)
+    assert not second.of_task("counted")
+    assert {pod.task.split(".")[-1] for pod in second.pods} == {"written", "trained", "flaky"}
+    assert value(second, "total") == value(first, "total")
+
+
+def test_another_input_is_made_anew(first: Execution, pyflyte: Client) -> None:
+    inputs = ("--settings", '{"files": 3}', "--times", "1")
+    third = pyflyte(*RUN, "toy/flow.py", "flow", *inputs).execution
+    assert not any(node.cached for node in third.nodes)
+    assert value(third, "total") == 2 + 6
+
+
+def test_an_error_reaches_client_and_failure_node(pyflyte: Client) -> None:
+    done = pyflyte(*RUN, "toy/flow.py", "failing", code=255)
+    assert "ValueError: no luck with 3" in done.printed
+    failed, stopped, told = done.execution.nodes
+    assert failed.state == "FAILED"
+    assert len(failed.attempts) == 1
+    assert stopped.state == "ABORTED"
+    assert all(pod.exit_code == 137 for pod in stopped.pods)
+    assert told.state == "SUCCEEDED"
+    printed = told.pods[0].printed()
+    assert "told: 3, n0" in printed
+    assert "no luck with 3" in printed
+    assert done.execution.error
+    assert done.execution.error.code == "USER:RuntimeError"
+
+
+def test_time_is_limited(pyflyte: Client) -> None:
+    done = pyflyte(*RUN, "toy/flow.py", "late", code=255)
+    assert "task execution timeout [4s] expired" in done.printed
+    (node,) = done.execution.nodes
+    assert len(node.attempts) == 2
+    assert all(4 <= pod.seconds < 8 for pod in node.pods)
+
+
+def test_conditions_sub_workflows_and_launch_plans(cluster: Cluster, pyflyte: Client) -> None:
+    before = len(cluster.executions)
+    pyflyte(*RUN, "toy/flow.py", "shapes")
+    outer, launched = cluster.executions[before:]
+    assert value(outer, "o0") == value(launched, "o0") == 16
+    assert [node.id for node in outer.nodes if node.parent] == [
+        "n0-0-n0",
+        "n1-0-n1",
+        "n1-0-n1-0-n0",
+    ]
+
+
+def test_pods_start_clean(pyflyte: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OF_THE_CLIENT", "1")
+    execution = pyflyte(*RUN, "--env", "OF_THE_RUN=1", "toy/pieces.py", "surroundings").execution
+    found = text_map(execution)
+    assert "OF_THE_CLIENT" not in found
+    assert {found[f"OF_THE_{origin}"] for origin in ("TASK", "RUN", "CLUSTER")} == {"1"}
+    assert re.fullmatch(r"fast\w+\.tar\.gz toy", found["files"])  # the code, and nothing else
+    assert found["at home"] == ""
+    assert found["FLYTE_INTERNAL_EXECUTION_ID"] == execution.name
+    assert found["FLYTE_INTERNAL_TASK_NAME"] == "toy.pieces.surroundings"
+    assert found["FLYTE_ATTEMPT_NUMBER"] == "0"
+    assert found["secrets"] == "red green blue"
+    assert found["_FSEC_TOY_TOKEN"] == "red"
+    assert found["PLAIN"] == "green"
+
+
+def test_a_missing_secret_is_named(pyflyte: Client) -> None:
+    done = pyflyte(*RUN, "toy/pieces.py", "secretive", code=255)
+    assert "asks for the secret toy/unknown" in " ".join(done.printed.split())
+    assert not done.execution.pods
+
+
+def test_a_cache_can_be_overwritten(pyflyte: Client) -> None:
+    arguments = ("toy/pieces.py", "scaled", "--count", "5", "--by", "[1]")
+    assert not pyflyte(*RUN, *arguments).execution.nodes[0].cached
+    assert pyflyte(*RUN, *arguments).execution.nodes[0].cached
+    (node,) = pyflyte(*RUN, "--overwrite-cache", *arguments).execution.nodes
+    assert not node.cached
+    assert node.pods
+
+
+def test_replicas_meet(pyflyte: Client) -> None:
+    execution = pyflyte(*RUN, "toy/gang.py", "met").execution
+    found = text_map(execution)
+    assert found["PET_NNODES"] == "2:2"
+    assert found["WORLD_SIZE"] == "2"
+    assert len(execution.pods) == 2
+
+
+def test_launch_plans_are_registered_and_activated(cluster: Cluster, pyflyte: Client) -> None:
+    place = ("-p", "flytesnacks", "-d", "development")
+    pyflyte("register", *place, "--version", "v1", "--activate-launchplans", "toy")
+    name = ("flytesnacks", "development", "toy.nightly")
+    assert cluster.registry.active[name] == (*name, "v1")
+    _, spec = cluster.registry.launch_plans.specs[(*name, "v1")]
+    assert spec.entity_metadata.schedule.cron_schedule.schedule == "0 3 * * *"
+    pyflyte("launchplan", *place, "toy.nightly", "v1", "--deactivate")
+    assert name not in cluster.registry.active
+    pyflyte("launchplan", *place, "toy.nightly", "v1", "--activate")
+    assert cluster.registry.active[name] == (*name, "v1")
+    execution = pyflyte(*RUN, *place, "remote-launchplan", "toy.nightly:v1").execution
+    assert value(execution, "o0") == 8
+
+
+def test_an_execution_can_be_stopped(cluster: Cluster, pyflyte: Client) -> None:
+    execution = pyflyte("run", "--remote", "toy/pieces.py", "slow").execution
+    while not (execution.pods and execution.pods[0].pid):
+        time.sleep(0.1)
+    with grpc.insecure_channel(f"127.0.0.1:{cluster.port}") as channel:
+        request = execution_pb2.ExecutionTerminateRequest(id=execution.id, cause="enough")
+        admin_pb2_grpc.AdminServiceStub(channel).TerminateExecution(request)
+    assert execution.finished.wait(timeout=10)
+    assert execution.state == "ABORTED"
+    assert execution.pods[0].exit_code == 137
+
+
+def test_a_misspelt_key_stays_with_the_client(cluster: Cluster, pyflyte: Client) -> None:
+    before = len(cluster.executions)
+    done = pyflyte(*RUN, "toy/flow.py", "flow", "--settings", '{"fils": 3}', code=1)
+    assert "fils" in done.printed
+    assert len(cluster.executions) == before
+
+
+def test_the_command(project: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.loopback", "--image", "toy=registry/toy:7", "--"),
+            *("sh", "-c", f"cd {project} && pyflyte -c {{config}} {' '.join(RUN)} $@", "run"),
+            *("toy/flow.py", "doubled", "--number", "4"),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "toy.flow.doubled" in done.stdout.splitlines()[-1]
+    assert "SUCCEEDED" in done.stdout.splitlines()[-1]

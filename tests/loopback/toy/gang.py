@@ -1,0 +1,59 @@
+"""A task in two pods that have to meet."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from flyteidl.plugins.kubeflow.pytorch_pb2 import DistributedPyTorchTrainingTask, ElasticConfig
+from flytekit import PythonFunctionTask, task
+from flytekit.configuration import SerializationSettings
+from flytekit.extend import IgnoreOutputs, TaskPlugins
+from google.protobuf.json_format import MessageToDict
+from toy.pieces import IMAGE
+
+
+@dataclass
+class Pair:
+    """Stands for `Elastic(nnodes=2)` of the kfpytorch plugin, without importing torch."""
+
+
+class PairTask(PythonFunctionTask[Pair]):  # type: ignore[misc]
+    def __init__(self, task_config: Pair, task_function: Any, **kwargs: Any):
+        super().__init__(task_config, task_function, task_type="pytorch", **kwargs)
+
+    def get_custom(self, settings: SerializationSettings) -> dict[str, Any]:
+        elastic = ElasticConfig(
+            rdzv_backend="c10d", min_replicas=2, max_replicas=2, nproc_per_node=1
+        )
+        job: dict[str, Any] = MessageToDict(DistributedPyTorchTrainingTask(elastic_config=elastic))
+        return job
+
+
+TaskPlugins.register_pythontask_plugin(Pair, PairTask)
+
+
+@task(container_image=IMAGE, task_config=Pair())
+def met() -> dict[str, str]:
+    """The variables of the first pod, once the second has come to where they meet."""
+    host, port = os.environ["PET_RDZV_ENDPOINT"].split(":")
+    if os.environ["RANK"] == "1":
+        _visit(host, int(port))
+        raise IgnoreOutputs
+    with socket.create_server((host, int(port))) as server:
+        server.settimeout(30)
+        server.accept()
+    return {name: os.environ[name] for name in os.environ if name.startswith(("PET_", "WORLD"))}
+
+
+def _visit(host: str, port: int) -> None:
+    for _ in range(300):
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("nobody came")
