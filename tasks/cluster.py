@@ -14,6 +14,7 @@ from typing import Any
 import click
 from flytekit.configuration import Config, ImageConfig
 from flytekit.configuration.file import get_config_file
+from flytekit.constants import CopyFileDetection
 
 from siqvl.compute import Kind
 from siqvl.errors import UserError
@@ -53,9 +54,13 @@ def check_cluster() -> None:
 
 
 def _needs_cluster(context: click.Context) -> bool:
-    if {"--help", "--dry-run"} & set(sys.argv):
+    if "--help" in sys.argv:
         return False
-    return context.info_name == "register" or bool(getattr(context.obj, "is_remote", False))
+    if context.info_name != "register":
+        return bool(getattr(context.obj, "is_remote", False))
+    given = context.params
+    copies = given.get("copy") is not CopyFileDetection.NO_COPY and not given.get("non_fast")
+    return copies or not given.get("dry_run")  # dry or not, what is copied is uploaded
 
 
 def _address(endpoint: str) -> tuple[str, int]:
