@@ -38,8 +38,6 @@ DEFAULT = Settings()
 class Result(NamedTuple):
     total: int
     scaled: list[int]
-    steps: int
-    attempt: int
 
 
 class Measured(NamedTuple):
@@ -64,14 +62,24 @@ def measured(folder: FlyteDirectory, times: int, label: str) -> Measured:
 
 
 @workflow
-def flow(settings: Settings = DEFAULT, times: int = 2, label: str = "", drill: int = 0) -> Result:
-    """A static workflow with a dynamic one, a map and a task that is killed."""
+def flow(settings: Settings = DEFAULT, times: int = 2, label: str = "") -> Result:
+    """A folder that is handed over, a dynamic task, a list, and a map."""
     folder = written(settings=settings)
     found = measured(folder=folder, times=times, label=label)
     total = gathered(folders=[folder, folder], counts=found.counts)
     several = map_task(partial(scaled, by=[1, 1]), concurrency=2)(count=found.counts)
-    steps = trained(steps=times, drill=drill)
-    return Result(total=total, scaled=several, steps=steps, attempt=flaky())
+    return Result(total=total, scaled=several)
+
+
+class Retried(NamedTuple):
+    steps: int
+    attempt: int
+
+
+@workflow
+def retried(steps: int = 2) -> Retried:
+    """Two tasks that need more than one attempt."""
+    return Retried(steps=trained(steps=steps), attempt=flaky())
 
 
 @task(container_image=IMAGE)
@@ -89,7 +97,7 @@ def failing(count: int = 3) -> tuple[int, int]:
 @workflow
 def late() -> int:
     """The node has less time than its task asks for."""
-    return slow().with_overrides(timeout=timedelta(seconds=4), retries=1)
+    return slow().with_overrides(timeout=timedelta(seconds=3), retries=1)
 
 
 @task(container_image=IMAGE)
