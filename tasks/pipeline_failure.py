@@ -10,7 +10,7 @@ from flytekit.types.error.error import FlyteError
 from siqvl.compute import Kind
 from siqvl.errors import one_line
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import DEFAULT_STORE, end_open_children, end_run, find_run, tracking_uri
+from siqvl.tracking.runs import DEFAULT_STORE, end_open, end_run, find_runs, tracking_uri
 from tasks.contracts import on_cluster
 from tasks.resources import policy
 from tasks.tracked import EXECUTION, execution
@@ -32,13 +32,12 @@ def close_run(recipe: Recipe, err: FlyteError | None = None) -> None:
 
 
 def _close(recipe: Recipe, err: FlyteError | None) -> None:
-    log = find_run(recipe, {EXECUTION: execution(), "siqvl.kind": "pipeline"})
-    if log is None:
-        return
-    if err is not None:
-        log.tags({REASON: reason(err.message)})
-    end_open_children(log, "FAILED")
-    end_run(log, "FAILED")
+    of_execution = {EXECUTION: execution()}
+    for log in find_runs(recipe, {**of_execution, "siqvl.kind": "pipeline"})[:1]:
+        if err is not None:
+            log.tags({REASON: reason(err.message)})
+        end_run(log, "FAILED")
+    end_open(recipe, of_execution, "FAILED")
 
 
 def reason(message: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import DEFAULT_STORE, RunLog, stage_run, tracking_uri
+from siqvl.tracking.runs import DEFAULT_STORE, RunLog, end_open, stage_run, tracking_uri
 from tasks.contracts import PipelineRun, on_cluster
 
 EXECUTION = "flyte.execution"
@@ -27,6 +27,8 @@ def tracked(
         UserError: this is a pod, and what it logged would be lost.
     """
     check_server(recipe)
+    # An attempt whose pod was lost could not close its run; this one takes its place.
+    end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "KILLED")
     with stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}) as log:
         yield log
 

@@ -98,7 +98,6 @@ def start_run(
     Raises:
         UserError: the store cannot be reached.
     """
-    from mlflow.exceptions import MlflowException
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
     uri = tracking_uri(recipe)
@@ -111,8 +110,7 @@ def start_run(
     }
     if parent:
         all_tags[MLFLOW_PARENT_RUN_ID] = parent
-    try:
-        store = client(uri)
+    with _store(uri) as store:
         experiment = store.get_experiment_by_name(recipe.tracking.experiment)
         experiment_id = (
             experiment.experiment_id
@@ -120,11 +118,20 @@ def start_run(
             else store.create_experiment(recipe.tracking.experiment, tags=TRAINING_VIEW)
         )
         run = store.create_run(experiment_id, tags=all_tags)
+    return RunLog(uri, run.info.run_id)
+
+
+@contextmanager
+def _store(uri: str) -> Iterator[MlflowClient]:
+    """A client for a first use of a store, whose failure is one line."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield client(uri)
     except (MlflowException, OSError) as error:
         raise UserError(
             f"MLflow store {_without_password(uri)} cannot be used: {str(error).splitlines()[0]}"
         ) from None
-    return RunLog(uri, run.info.run_id)
 
 
 def end_run(log: RunLog, status: str) -> None:
@@ -132,32 +139,32 @@ def end_run(log: RunLog, status: str) -> None:
     client(log.uri).set_terminated(log.run_id, status)
 
 
-def find_run(recipe: Recipe, tags: dict[str, str]) -> RunLog | None:
-    """The newest run of the recipe's experiment that has all of these tags.
+def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None) -> list[RunLog]:
+    """The runs of the recipe's experiment that have all of these tags, the newest first.
 
-    Looking for one makes no store: a sqlite file that is not there has none.
+    Looking for them makes no store: a sqlite file that is not there has none.
+
+    Raises:
+        UserError: the store cannot be reached.
     """
     uri = tracking_uri(recipe)
     file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith("sqlite:///") and not file.exists():
-        return None
-    store = client(uri)
-    experiment = store.get_experiment_by_name(recipe.tracking.experiment)
-    if experiment is None:
-        return None
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    found = store.search_runs([experiment.experiment_id], wanted, max_results=1)
-    return RunLog(uri, found[0].info.run_id) if found else None
+        return []
+    wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+    wanted += [f"attributes.status = '{status}'"] if status else []
+    with _store(uri) as store:
+        experiment = store.get_experiment_by_name(recipe.tracking.experiment)
+        if experiment is None:
+            return []
+        found = store.search_runs([experiment.experiment_id], " and ".join(wanted))
+    return [RunLog(uri, run.info.run_id) for run in found]
 
 
-def end_open_children(parent: RunLog, status: str, name: str | None = None) -> None:
-    """Close the children of a run that are still open, or those of one name."""
-    store = client(parent.uri)
-    experiment = store.get_run(parent.run_id).info.experiment_id
-    children = store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
-    for child in children:
-        if child.info.status == "RUNNING" and name in (None, child.info.run_name):
-            store.set_terminated(child.info.run_id, status)
+def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:
+    """Close all runs with these tags that are still open: their processes could not do it."""
+    for log in find_runs(recipe, tags, status="RUNNING"):
+        end_run(log, status)
 
 
 @contextmanager
@@ -168,9 +175,6 @@ def stage_run(
 
     A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
     """
-    if parent:
-        # An attempt whose process was killed could not say so; this one takes its place.
-        end_open_children(RunLog(tracking_uri(recipe), parent), "KILLED", name)
     log = start_run(recipe, name, parent=parent, tags=tags)
     with failure_ends(log, *([RunLog(log.uri, parent)] if parent else [])):
         yield log

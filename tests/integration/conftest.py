@@ -1,0 +1,94 @@
+"""A Flyte cluster on loopback with an MLflow server, and a checkout of the code to run from it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from loopback.cluster import Cluster
+from loopback.records import Execution
+from loopback.tracking import mlflow_server
+
+from siqvl.compute import Kind
+from siqvl.recipe import Recipe
+
+ROOT = Path(__file__).parent.parent.parent
+CODE = ("siqvl", "tasks", "workflows", "recipes", "flyte.config", ".gitignore", ".dockerignore")
+IMAGES = {kind.value: f"registry/siqvl:{kind}" for kind in Kind}
+SECONDS = 900
+
+
+@dataclass
+class Remote:
+    """What a user has: a checkout, a cluster that flyte.config names, a tracking server."""
+
+    cluster: Cluster
+    checkout: Path
+    tracking: str
+    recipe: Recipe  # small, and written to recipes/small.yaml
+    printed: list[str] = field(default_factory=list)
+
+    def write(self, name: str, change: Callable[[dict[str, Any]], Any] | None = None) -> str:
+        """A recipe of the checkout, the small one with something changed; its path from there."""
+        content = self.recipe.model_dump(mode="json")
+        if change:
+            change(content)
+        (self.checkout / "recipes" / name).write_text(yaml.safe_dump(content))
+        return f"recipes/{name}"
+
+    def pyflyte(self, *arguments: str, code: int | None = 0) -> str:
+        """`pyflyte -c flyte.config …` in the checkout; what it prints."""
+        done = subprocess.run(
+            ["pyflyte", "-c", str(self.cluster.config_file), *arguments],
+            cwd=self.checkout,
+            env=self.cluster.environment(PYTHONPATH=str(self.checkout)),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+        printed = done.stdout + done.stderr
+        if code is not None:
+            assert done.returncode == code, printed + self._logs()
+        return printed
+
+    def run(self, *arguments: str, code: int | None = 0) -> Execution:
+        """`pyflyte run --remote --wait`, all code shipped; the execution that it was."""
+        options = ("--remote", "--wait", "--poll-interval", "1", "--copy", "all")
+        self.printed.append(self.pyflyte("run", *options, *arguments, code=code))
+        return self.cluster.executions[-1]
+
+    def _logs(self) -> str:
+        newest = sorted(self.cluster.logs.iterdir(), key=lambda file: file.stat().st_mtime)[-2:]
+        return "".join(f"\n--- {file.name}\n{file.read_text()[-3000:]}" for file in newest)
+
+
+@pytest.fixture(scope="session")
+def remote(
+    tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe]
+) -> Iterator[Remote]:
+    folder = tmp_path_factory.mktemp("remote")
+    checkout = folder / "checkout"
+    checkout.mkdir()
+    for name in CODE:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, checkout / name)
+    content = small_recipe(folder).model_dump(mode="json")
+    content |= {"output_dir": "outputs", "tracking": {"experiment": "remote", "uri": None}}
+    for part in ("vision", "language"):
+        content["model"][part] = f"recipes/tiny_base/{part}"  # as it lies in the image
+    with mlflow_server(folder / "mlflow") as uri:
+        variables = {"MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        with Cluster(images=IMAGES, variables=variables, folder=folder / "cluster") as cluster:
+            made = Remote(cluster, checkout, uri, Recipe.model_validate(content))
+            made.write("small.yaml")
+            yield made
