@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from flytekit.types.directory import FlyteDirectory
 from pydantic import BaseModel, ConfigDict
 
 from siqvl.data.content import content_of
+from siqvl.errors import UserError
 from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.checkpoints import read_card
@@ -32,14 +34,33 @@ def local(directory: FlyteDirectory) -> Path:
     return Path(directory.download())
 
 
-def _model(checkpoint: FlyteDirectory) -> str:
-    card = read_card(local(checkpoint))
+def _hash_by(content: Callable[[Path], str]) -> HashMethod:
+    """What Flyte's cache goes by; what is no artifact of the kind is for the task to judge.
+
+    A directory that is still in the blob store, as one named on the command line, goes by its
+    address: it is not fetched for this.
+    """
+
+    def hash_of(directory: FlyteDirectory) -> str | None:
+        if directory.remote_source or "://" in str(directory.path):
+            return None
+        folder = Path(directory.path)
+        try:
+            return content(folder)
+        except UserError:
+            return folder_hash(folder)
+
+    return HashMethod(hash_of)  # type: ignore[arg-type]  # flytekit takes None for no hash
+
+
+def _model(folder: Path) -> str:
+    card = read_card(folder)
     return f"{card.stage}-{card.hash}"
 
 
-PreparedData = Annotated[FlyteDirectory, HashMethod(lambda data: content_of(local(data)))]
-Checkpoint = Annotated[FlyteDirectory, HashMethod(_model)]
-EvalReport = Annotated[FlyteDirectory, HashMethod(lambda report: folder_hash(local(report)))]
+PreparedData = Annotated[FlyteDirectory, _hash_by(content_of)]
+Checkpoint = Annotated[FlyteDirectory, _hash_by(_model)]
+EvalReport = Annotated[FlyteDirectory, _hash_by(folder_hash)]
 PipelineReport = FlyteDirectory
 
 
