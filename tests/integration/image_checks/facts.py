@@ -65,7 +65,7 @@ class Entry:
 
 def entries(engine: Engine, image: str) -> Iterator[Entry]:
     """The file system that a container of the image starts with."""
-    container = engine.call("create", "--network", "none", image)
+    container = engine.call("create", "--network", "none", image, "true")
     export = engine.streamed("export", container)
     try:
         with tarfile.open(fileobj=export.stdout, mode="r|") as archive:

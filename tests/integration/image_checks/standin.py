@@ -21,6 +21,8 @@ SUITE = "bookworm"
 DEBIAN = "http://deb.debian.org/debian"
 SITE = "usr/local/lib/python3.11/dist-packages"
 INDEX = "opt/torch-index"
+#: What the real base says too.
+CHANGES = ("--change", "ENV LANG=C.UTF-8", "--change", 'CMD ["python3"]')
 #: What pip is told in the build base; a mirror on this machine's disk cannot be reached from there.
 PIP_SETTINGS = ("index-url", "extra-index-url", "trusted-host")
 
@@ -120,7 +122,7 @@ def pip_settings(listed: str) -> dict[str, str]:
 def _imported(engine: Engine, root: Path, tag: str) -> None:
     archive = root.with_suffix(".tar")
     _run("tar", "-C", str(root), "--numeric-owner", "--one-file-system", "-cf", str(archive), ".")
-    engine.call("import", "--change", "ENV LANG=C.UTF-8", str(archive), tag)
+    engine.call("import", *CHANGES, str(archive), tag)
     archive.unlink()
 
 
