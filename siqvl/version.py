@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -14,11 +15,13 @@ def code_version() -> str:
         release = version("siqvl")
     except PackageNotFoundError:  # run from a plain checkout
         release = "0.0.0"
-    sha = os.environ.get("SIQVL_GIT_SHA") or _git_sha()
+    sha = os.environ.get("SIQVL_GIT_SHA") or git_sha()
     return f"{release}+{sha}" if sha else release
 
 
-def _git_sha() -> str:
+@cache
+def git_sha() -> str:
+    """The commit of this checkout, with `.dirty` where something has changed; "" without git."""
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""

@@ -50,7 +50,7 @@ def _hash_by(content: Callable[[Path], str]) -> HashMethod:
         except UserError:
             return folder_hash(folder)
 
-    return HashMethod(hash_of)  # type: ignore[arg-type]  # flytekit takes None for no hash
+    return HashMethod(hash_of)  # None is no hash
 
 
 def _model(folder: Path) -> str:

@@ -28,7 +28,7 @@ from siqvl.tracking.runs import start_run
 from siqvl.training.check import check_recipe
 from tasks.contracts import PipelineRun
 from tasks.resources import policy
-from tasks.tracked import check_server, flyte_tags
+from tasks.tracked import check_pod, flyte_tags
 
 
 def _of(key: Callable[..., str], stage: Stage) -> HashMethod:
@@ -57,7 +57,7 @@ class Opened(NamedTuple):
 @task(**policy(Kind.DATA))
 def open_run(recipe: Recipe) -> Opened:
     """Judge the whole recipe, then open the parent run; nothing else starts before."""
-    check_server(recipe)
+    check_pod(recipe)
     check_recipe(recipe)
     start = time.strftime("%Y%m%d-%H%M%S")
     tags = {"siqvl.kind": "pipeline", **flyte_tags()}

@@ -29,11 +29,14 @@ from siqvl.compute import Kind, Request
 from siqvl.errors import UserError
 from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe
+from siqvl.version import git_sha
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Recipe.load(ROOT / "recipes" / "tiny.yaml")
 
 SECRET_GROUP = "siqvl"
+#: In a pod: `code()` of the machine that registered its task.
+REGISTERED_CODE = "SIQVL_CODE"
 #: Handed on to pods as they are; they say where things are, and hold no secrets.
 HANDED_ON = (
     "MLFLOW_TRACKING_URI",
@@ -68,7 +71,7 @@ def cached() -> Cache:
 
     Artifacts count by their content and recipes by the part that matters, see `tasks/contracts.py`.
     """
-    return Cache(version=_code(), ignored_inputs=("run",))
+    return Cache(version=code(), ignored_inputs=("run",))
 
 
 def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
@@ -82,7 +85,8 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
 
 
 @cache
-def _code() -> str:
+def code() -> str:
+    """A hash of the sources that decide on results, as they lie on this machine."""
     hashes = [folder_hash(ROOT / name, _is_source) for name in ("siqvl", "tasks", "workflows")]
     return "-".join(digest[:12] for digest in hashes)
 
@@ -146,7 +150,11 @@ def _environment() -> dict[str, str]:
             f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the secret `{SECRET_GROUP}` "
             "and name them in SIQVL_SECRETS"
         )
-    return {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
+    handed_on = {name: os.environ[name] for name in HANDED_ON if os.environ.get(name)}
+    if not handed_on.get("SIQVL_GIT_SHA") and {"--remote", "register"} & set(sys.argv):
+        handed_on["SIQVL_GIT_SHA"] = git_sha()
+    # A pod that registers further tasks hands on what its own were registered with.
+    return {REGISTERED_CODE: os.environ.get(REGISTERED_CODE) or code(), **handed_on}
 
 
 def _secrets() -> list[str]:

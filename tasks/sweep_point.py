@@ -27,7 +27,7 @@ from tasks.contracts import (
 )
 from tasks.preemption import states_kept
 from tasks.resources import policy
-from tasks.tracked import check_server, flyte_tags, tracked
+from tasks.tracked import check_pod, flyte_tags, tracked
 
 RANKING = "ranking.txt"
 
@@ -35,7 +35,7 @@ RANKING = "ranking.txt"
 @task(**policy(Kind.DATA))
 def open_sweep(stage: Stage, recipe: Recipe, grid: Grid) -> PipelineRun:
     """Judge every point, then open the parent run of the sweep."""
-    check_server(recipe)
+    check_pod(recipe)
     check_stage(recipe, stage)
     tried = points(recipe, stage, grid)
     start = time.strftime("%Y%m%d-%H%M%S")

@@ -11,6 +11,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import DEFAULT_STORE, RunLog, end_open, stage_run, tracking_uri
 from tasks.contracts import PipelineRun, on_cluster
+from tasks.resources import REGISTERED_CODE, code
 
 EXECUTION = "flyte.execution"
 #: Of everything that runs in this process, where there is no cluster to give it a name.
@@ -24,25 +25,33 @@ def tracked(
     """A child run that ends in the true state.
 
     Raises:
-        UserError: this is a pod, and what it logged would be lost.
+        UserError: see `check_pod`.
     """
-    check_server(recipe)
+    check_pod(recipe)
     # An attempt whose pod was lost could not close its run; this one takes its place.
     end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "KILLED")
     with stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}) as log:
         yield log
 
 
-def check_server(recipe: Recipe) -> None:
-    """Refuse to start in a pod that has no tracking server.
+def check_pod(recipe: Recipe) -> None:
+    """Refuse to start in a pod whose work would be lost, or not be that of the code registered.
 
     Raises:
-        UserError: none is configured.
+        UserError: no tracking server is configured, or the image has other code.
     """
-    if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
+    if not on_cluster():
+        return
+    if tracking_uri(recipe) == DEFAULT_STORE:
         raise UserError(
             "no MLflow server is configured, and what a pod writes to its own disk is lost: set "
             "tracking.uri in the recipe, or MLFLOW_TRACKING_URI where you run or register"
+        )
+    # `pyflyte run` ships the modules that it has imported; those that import torch are not.
+    if os.environ.get(REGISTERED_CODE, code()) != code():
+        raise UserError(
+            "the image has other code than the checkout that this task was registered from: build "
+            "and push it again (`make image`), or ship all of the code with --copy all"
         )
 
 

@@ -111,8 +111,9 @@ def test_what_is_no_name_of_a_secret_is_one_line(keys: str, monkeypatch) -> None
 
 
 def test_pods_are_told_where_things_are_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert policy(Kind.DATA)["environment"] == {}
+    assert policy(Kind.DATA)["environment"] == {"SIQVL_CODE": resources.code()}
     known = {
+        "SIQVL_CODE": resources.code(),
         "MLFLOW_TRACKING_URI": "https://mlflow.example.org:5000/a@b",
         "SIQVL_GIT_SHA": "0123abc",
         "SIQVL_SECRETS": "HF_TOKEN",  # so that what a pod registers asks for them, too
@@ -198,9 +199,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def version() -> str:
-    resources._code.cache_clear()
+    resources.code.cache_clear()
     found = cached()
-    resources._code.cache_clear()
+    resources.code.cache_clear()
     return found.version
 
 
@@ -239,3 +240,10 @@ def test_the_version_is_that_of_the_code_wherever_it_lies(tree: Path, monkeypatc
 
 def test_which_run_a_result_is_logged_to_does_not_count() -> None:
     assert cached().ignored_inputs == ("run",)
+
+
+def test_pods_know_the_commit_they_were_registered_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "git_sha", lambda: "0123abcdef01.dirty")
+    assert "SIQVL_GIT_SHA" not in policy(Kind.DATA)["environment"]  # asking git takes a while
+    monkeypatch.setattr("sys.argv", ["pyflyte", "register", "workflows"])
+    assert policy(Kind.DATA)["environment"]["SIQVL_GIT_SHA"] == "0123abcdef01.dirty"

@@ -182,3 +182,13 @@ def test_a_pod_without_a_tracking_server_refuses_to_start(
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
         open_run(recipe=TINY)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pod_with_other_code_than_was_registered_refuses_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.org")
+    monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
+    monkeypatch.setenv("SIQVL_CODE", "another")
+    with pytest.raises(UserError, match="other code than the checkout.*--copy all"):
+        open_run(recipe=TINY)
