@@ -151,14 +151,15 @@ def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None
     file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
     if uri.startswith("sqlite:///") and not file.exists():
         return []
-    wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+    # MLflow has no way to write a quote in a filter
+    wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if "'" not in value]
     wanted += [f"attributes.status = '{status}'"] if status else []
     with _store(uri) as store:
         experiment = store.get_experiment_by_name(recipe.tracking.experiment)
         if experiment is None:
             return []
         found = store.search_runs([experiment.experiment_id], " and ".join(wanted))
-    return [RunLog(uri, run.info.run_id) for run in found]
+    return [RunLog(uri, run.info.run_id) for run in found if tags.items() <= run.data.tags.items()]
 
 
 def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:

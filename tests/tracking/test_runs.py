@@ -8,9 +8,12 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import (
     DEFAULT_STORE,
+    RunLog,
     _without_password,
     client,
+    end_open,
     end_run,
+    find_runs,
     flatten,
     stage_run,
     start_run,
@@ -65,6 +68,53 @@ def test_an_interrupted_stage_is_killed(recipe: Recipe) -> None:
     with pytest.raises(KeyboardInterrupt), stage_run(recipe, "stopped", None, {}) as log:
         raise KeyboardInterrupt
     assert client(log.uri).get_run(log.run_id).info.status == "KILLED"
+
+
+def status(log: RunLog) -> str:
+    return client(log.uri).get_run(log.run_id).info.status
+
+
+#: Names that a filter of MLflow's could be mistaken about.
+NAMES = ["vqa_sft", "it's", 'a "name"', "loss={'sigmoid': 1.0, 'a': \"b'c\"}", "a `b` = c and d"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_are_found_by_all_of_their_tags_the_newest_first(recipe: Recipe, name: str) -> None:
+    about = {"flyte.execution": f"siqvl/development/{name}", "siqvl.kind": "pipeline"}
+    start_run(recipe, "other execution", tags=about | {"flyte.execution": "siqvl/production/a"})
+    start_run(recipe, "other kind", tags=about | {"siqvl.kind": "sweep"})
+    assert find_runs(recipe, about) == []
+    first = start_run(recipe, "first", tags=about)
+    second = start_run(recipe, "second", tags=about)
+    assert find_runs(recipe, about) == [second, first]
+    end_run(second, "FINISHED")
+    assert find_runs(recipe, about, status="RUNNING") == [first]
+    content = recipe.model_dump()
+    content["tracking"]["experiment"] = "another"
+    assert find_runs(Recipe.model_validate(content), about) == []
+
+
+def test_looking_for_runs_makes_no_store(recipe: Recipe, tmp_path: Path) -> None:
+    content = recipe.model_dump()
+    content["tracking"]["uri"] = f"sqlite:///{tmp_path}/none.db"
+    assert find_runs(Recipe.model_validate(content), {"siqvl.kind": "pipeline"}) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_that_are_open_are_closed_and_those_that_ended_left(recipe: Recipe, name: str) -> None:
+    tags = {"flyte.execution": f"one/{name}"}
+    logs = {end: start_run(recipe, name, tags=tags) for end in ("FINISHED", "KILLED", "RUNNING")}
+    for end, log in logs.items():
+        if end != "RUNNING":
+            end_run(log, end)
+    other_name = start_run(recipe, f"{name} data", tags=tags)
+    elsewhere = start_run(recipe, name, tags={"flyte.execution": "another"})
+    end_open(recipe, tags | {"mlflow.runName": name}, "FAILED")
+    assert [status(log) for log in logs.values()] == ["FINISHED", "KILLED", "FAILED"]
+    assert [status(log) for log in (other_name, elsewhere)] == ["RUNNING", "RUNNING"]
+    end_open(recipe, tags, "FAILED")
+    assert [status(log) for log in (other_name, elsewhere)] == ["FAILED", "RUNNING"]
 
 
 def test_the_store_is_the_recipes_then_the_environments_then_a_file(
