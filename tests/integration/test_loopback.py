@@ -183,9 +183,11 @@ def test_another_input_is_made_anew(first: Execution, pyflyte: Client) -> None:
 def test_an_error_reaches_client_and_failure_node(pyflyte: Client) -> None:
     done = pyflyte(*RUN, "toy/flow.py", "failing", code=255)
     assert "ValueError: no luck with 3" in done.printed
-    failed, stopped, told = done.execution.nodes
-    assert failed.state == "FAILED"
-    assert len(failed.attempts) == 1
+    failed = [*done.execution.of_task("risky"), *done.execution.of_task("broken")]
+    assert [node.state for node in failed] == ["FAILED", "FAILED"]
+    assert [len(node.attempts) for node in failed] == [1, 1]
+    (stopped,) = done.execution.of_task("slow")
+    (told,) = done.execution.of_task("told")
     assert stopped.state == "ABORTED"
     assert all(pod.exit_code == 137 for pod in stopped.pods)
     assert told.state == "SUCCEEDED"

@@ -9,6 +9,7 @@ python -m tests.loopback --image train=registry/train:1 -- \\
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -34,12 +35,24 @@ def main() -> int:
     ) as cluster:
         print(f"loopback cluster: {cluster.config_file}, pod logs in {cluster.logs}", flush=True)
         arguments = [part.replace("{config}", str(cluster.config_file)) for part in command]
-        code = subprocess.run(arguments, env=cluster.environment(), check=False).returncode
+        code = _run(arguments, cluster.environment())
         for execution in cluster.executions:
             print(f"\n{table(execution)}")
-        if code and not options.keep and options.folder is None:
-            print("\nthe pods' logs are gone; --keep or --folder keeps them")
+        if code:
+            cluster.keep = True  # what the pods left is gone already, unless --keep
+            print(f"\nthe pods' logs stay in {cluster.logs}")
     return code
+
+
+def _run(arguments: list[str], environment: dict[str, str]) -> int:
+    """The command's exit code. Whatever ends this process ends all that the command started."""
+    process = subprocess.Popen(arguments, env=environment, start_new_session=True)
+    try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
+        code = process.wait()
+    return code if code >= 0 else 128 - code
 
 
 def table(execution: Execution) -> str:
@@ -60,7 +73,7 @@ def _row(record: NodeRecord) -> tuple[str, ...]:
     if record.is_array:
         hits = sum(element.cached for element in record.elements)
         cached = f"{hits} of {len(record.elements)}" if hits else ""
-    attempts = sum(len(each.attempts) for each in (record, *record.elements))
+    attempts = len(record.attempts) + sum(len(element.attempts) for element in record.elements)
     seconds = f"{record.seconds:.1f}"
     return record.id, record.task_name, str(attempts or ""), cached, seconds, record.state
 
@@ -77,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     pairs = {
         "image": "an image by its name in the config file",
-        "secret": "GROUP/KEY=VALUE, or KEY=VALUE for one without a group",
+        "secret": "GROUP/KEY=VALUE",
         "variable": "what every pod finds in its environment",
     }
     for name, text in pairs.items():

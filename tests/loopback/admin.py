@@ -117,7 +117,7 @@ class Admin(Registration):
         raise AssertionError("the call was ended")
 
 
-class DataProxy(dataproxy_pb2_grpc.DataProxyServiceServicer):  # type: ignore[misc]
+class DataProxy(dataproxy_pb2_grpc.DataProxyServiceServicer):
     """Tells clients where to upload."""
 
     def __init__(self, store: Store):

@@ -30,7 +30,7 @@ class Cluster:
     Args:
         images: the [images] section of the config file: image by name.
         variables: what every pod finds in its environment, over what its task asks for.
-        secrets: by `group/key`, or `key` for one without a group.
+        secrets: by `group/key`.
         slots: pods that run at the same time; the replicas of a distributed task count as one.
         on_pod: called in a thread of its own when a pod has started.
         pods: how pods are run; as processes by default.
@@ -52,7 +52,7 @@ class Cluster:
     ):
         self._images = dict(images or {})
         self._temporary = folder is None
-        self._keep = keep
+        self.keep = keep
         self.folder = folder or Path(tempfile.mkdtemp(prefix="loopback-"))
         self.logs = self.folder / "logs"
         self.home = self.folder / "home"
@@ -89,7 +89,7 @@ class Cluster:
         self._engine.stop()
         self._server.stop(grace=1).wait()
         self.store.stop()
-        if self._keep:
+        if self.keep:
             return
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)

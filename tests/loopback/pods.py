@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+SECRETS = "/etc/flyte/secrets"  # in a container
+
 
 @dataclass
 class Pod:
@@ -60,6 +62,10 @@ class Pod:
     @property
     def home(self) -> Path:
         return self.folder / "home"
+
+    @property
+    def secrets(self) -> Path:
+        return self.folder / "secrets"
 
     def checkpoint_keys(self) -> list[str]:
         """The addresses of what this attempt has saved so far."""
@@ -151,9 +157,12 @@ class ContainerPods:
     def start(self, pod: Pod) -> subprocess.Popen[bytes]:
         pod.temporary.chmod(0o1777)
         variables = {"HOME": "/tmp", "TMPDIR": "/tmp"} | pod.variables
+        if "FLYTE_SECRETS_DEFAULT_DIR" in variables:
+            variables["FLYTE_SECRETS_DEFAULT_DIR"] = SECRETS
         command = [
             *(self.docker, "run", "--rm", "--name", pod.name, "--network", "host"),
             *("--user", self.user, "--volume", f"{pod.temporary}:/tmp"),
+            *("--volume", f"{pod.secrets}:{SECRETS}:ro"),
             *("--security-opt", "no-new-privileges", "--cap-drop", "ALL"),
             *(part for name in variables for part in ("--env", name)),
             *self.options,
@@ -192,8 +201,8 @@ class PodRunner:
     finished: list[Pod] = field(default_factory=list)
 
     def start(self, pod: Pod) -> None:
-        for folder in (pod.work, pod.temporary, pod.home):
-            folder.mkdir(parents=True)
+        for folder in (pod.work, pod.temporary, pod.home, pod.secrets):
+            folder.mkdir(parents=True, exist_ok=True)
         pod.launcher, pod.started = self.launcher, time.time()
         pod.process = self.launcher.start(pod)
         self.running.append(pod)

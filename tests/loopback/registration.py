@@ -30,7 +30,7 @@ def answering(context: grpc.ServicerContext) -> Iterator[None]:
         context.abort(CODES[type(error)], str(error))
 
 
-class Registration(admin_pb2_grpc.AdminServiceServicer):  # type: ignore[misc]
+class Registration(admin_pb2_grpc.AdminServiceServicer):
     """Tasks, workflows and launch plans: create, get, list, activate."""
 
     _registry: Registry

@@ -15,10 +15,10 @@ PREFIX = "_FSEC_"
 def secret_variables(
     template: tasks_pb2.TaskTemplate, secrets: Mapping[str, str], folder: Path
 ) -> dict[str, str]:
-    """Variables for a pod; secrets that are asked for as files are written below `folder`.
+    """Variables for a pod; what is not asked for as a variable is written below `folder`.
 
     Args:
-        secrets: what the cluster has, by `group/key`, or `key` for those without a group.
+        secrets: what the cluster has, by `group/key`.
     """
     asked = template.security_context.secrets
     if not asked:
@@ -26,22 +26,24 @@ def secret_variables(
     variables = {"FLYTE_SECRETS_ENV_PREFIX": PREFIX, "FLYTE_SECRETS_DEFAULT_DIR": str(folder)}
     for secret in asked:
         value = _value(template, secret, secrets)
-        names = [part for part in (secret.group, secret.group_version, secret.key) if part]
-        if secret.mount_requirement == security_pb2.Secret.FILE:
-            path = folder.joinpath(*(name.lower() for name in names))
+        if secret.mount_requirement == security_pb2.Secret.ENV_VAR:
+            variables[f"{PREFIX}{secret.group}_{secret.key}".upper()] = own = value
+        else:
+            path = folder / secret.group.lower() / secret.key.lower()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(value)
-            continue
-        variables[PREFIX + "_".join(names).upper()] = value
+            own = str(path)
         if secret.env_var:
-            variables[secret.env_var] = value
+            variables[secret.env_var] = own
     return variables
 
 
 def _value(
     template: tasks_pb2.TaskTemplate, secret: security_pb2.Secret, secrets: Mapping[str, str]
 ) -> str:
-    name = f"{secret.group}/{secret.key}" if secret.group else secret.key
+    name = f"{secret.group}/{secret.key}"
+    if not (secret.group and secret.key):
+        raise Failure("SecretInvalid", f"the secret {name} of {template.id.name} is half a name")
     if name not in secrets:
         raise Failure(
             "SecretNotFound",

@@ -1,14 +1,9 @@
-"""The blob store: a bucket of an S3-compatible server, and the door that clients upload through."""
+"""The blob store: a bucket of an S3-compatible server."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
-from urllib.parse import unquote
 from uuid import uuid4
 
 import boto3
@@ -18,6 +13,7 @@ from google.protobuf.message import Message
 from moto.server import ThreadedMotoServer
 
 KEY, SECRET, REGION = "loopback", "loopback-secret", "us-east-1"
+UPLOAD_SECONDS = 3600
 
 M = TypeVar("M", bound=Message)
 
@@ -28,7 +24,6 @@ class Store:
     def __init__(self) -> None:
         self.bucket = f"loopback-{uuid4().hex[:8]}"  # servers of one process share their buckets
         self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._door = ThreadingHTTPServer(("127.0.0.1", 0), _door_to(self))
 
     def start(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
@@ -44,12 +39,9 @@ class Store:
             config=Config(max_pool_connections=50, s3={"addressing_style": "path"}),
         )
         self._s3.create_bucket(Bucket=self.bucket)
-        threading.Thread(target=self._door.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """Close both servers and let go of what the bucket holds."""
-        self._door.shutdown()
-        self._door.server_close()
+        """Let go of what the bucket holds, and of the server."""
         for address in self.list(self.address("")):
             self._s3.delete_object(Bucket=self.bucket, Key=self._key(address))
         self._s3.close()
@@ -69,12 +61,16 @@ class Store:
         return f"s3://{self.bucket}/{key}"
 
     def upload_url(self, address: str) -> str:
-        """Where a client may PUT what shall lie at an address.
+        """A presigned URL: who has it may PUT what shall lie at an address, again and again.
 
-        Not a presigned URL of the bucket: those refuse to be used twice for one key.
+        Without a signature the server takes a key's first upload and answers 403 to the next.
         """
-        host, port = self._door.server_address[:2]
-        return f"http://{host!s}:{port}/{self._key(address)}"
+        url: str = self._s3.generate_presigned_url(
+            "put_object",
+            Params={"Bucket": self.bucket, "Key": self._key(address)},
+            ExpiresIn=UPLOAD_SECONDS,
+        )
+        return url
 
     def put(self, address: str, content: bytes | Message) -> None:
         body = content if isinstance(content, bytes) else content.SerializeToString()
@@ -105,24 +101,3 @@ class Store:
 
     def _key(self, address: str) -> str:
         return address.removeprefix(f"s3://{self.bucket}/")
-
-
-def _door_to(store: Store) -> type[BaseHTTPRequestHandler]:
-    class Door(BaseHTTPRequestHandler):
-        """Takes uploads; one whose checksum is wrong is refused, as a bucket would."""
-
-        def do_PUT(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            digest = base64.b64encode(hashlib.md5(body).digest()).decode()
-            told = self.headers.get("Content-MD5")
-            right = told in (None, digest)
-            if right:
-                store.put(store.address(unquote(self.path.lstrip("/"))), body)
-            self.send_response(200 if right else 400)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            """Say nothing."""
-
-    return Door

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flyteidl.core import catalog_pb2, dynamic_job_pb2, identifier_pb2, literals_pb2, tasks_pb2
+from flyteidl.core.execution_pb2 import ExecutionError
 
 from .catalog import Catalog, catalog_key, entry_of
 from .distributed import replicas
 from .outcome import outcome
 from .pods import Pod, PodRunner, merged
 from .policy import Policy
-from .records import Aborted, Attempt, Cancel, Element, Execution, Failure, NodeRecord
+from .records import USER, Aborted, Attempt, Cancel, Element, Execution, Failure, NodeRecord
 from .secrets import secret_variables
 from .store import Store
 
@@ -122,14 +123,7 @@ class TaskRunner:
         made = outcome(self.store, attempt.output_prefix, work.template, attempt.pods)
         if isinstance(made, literals_pb2.LiteralMap):
             return made
-        try:
-            return work.expand(made, attempt.number)
-        except Aborted:
-            raise
-        except Failure as failure:
-            # Propeller runs a dynamic task again when what it asked for failed.
-            again = Failure(failure.code, failure.message, kind=failure.kind, recoverable=True)
-            raise again from failure
+        return work.expand(made, attempt.number)
 
     def _pod(
         self, work: Work, attempt: Attempt, index: int | None, variables: Mapping[str, str]
@@ -176,7 +170,7 @@ class TaskRunner:
                 work.cancel.check()
                 if limit and time.time() - pods[0].started > limit:
                     message = f"task execution timeout [{limit:g}s] expired"
-                    raise Failure("TimeoutExpired", message, recoverable=True)
+                    raise Failure("TimeoutExpired", message, kind=USER, recoverable=True)
                 if any(pod.exit_code for pod in pods):
                     return
                 time.sleep(POLL_SECONDS)
@@ -239,8 +233,7 @@ def _execution_variables(work: Work, number: int) -> dict[str, str]:
 
 
 def _exhausted(failure: Failure, tries: int) -> Failure:
-    """The last error of several, said to be that."""
-    if tries == 1:
-        return failure
-    message = f"[{tries}/{tries}] currentAttempt done. Last Error: {failure.message}"
-    return Failure(failure.code, message, kind=failure.kind)
+    """The last error in Propeller's words; nothing tries again, a dynamic task above it neither."""
+    kind = ExecutionError.ErrorKind.Name(failure.kind)
+    message = f"[{tries}/{tries}] currentAttempt done. Last Error: {kind}::{failure.message}"
+    return Failure(f"RetriesExhausted|{failure.code}", message, kind=USER)

@@ -88,10 +88,16 @@ def told(count: int, err: FlyteError | None = None) -> None:
     print(f"told: {count}, {err.failed_node_id if err else None}, {err.message if err else None}")
 
 
+@dynamic(container_image=IMAGE, retries=1)
+def risky(count: int) -> int:
+    """A child that fails for good is not helped by another attempt of this one."""
+    return broken(count=count)
+
+
 @workflow(on_failure=told)
 def failing(count: int = 3) -> tuple[int, int]:
     """One node fails while another works."""
-    return broken(count=count), slow()
+    return risky(count=count), slow()
 
 
 @workflow

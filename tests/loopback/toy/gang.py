@@ -21,7 +21,7 @@ class Pair:
     """Stands for `Elastic(nnodes=2)` of the kfpytorch plugin, without importing torch."""
 
 
-class PairTask(PythonFunctionTask[Pair]):  # type: ignore[misc]
+class PairTask(PythonFunctionTask[Pair]):
     def __init__(self, task_config: Pair, task_function: Any, **kwargs: Any):
         super().__init__(task_config, task_function, task_type="pytorch", **kwargs)
 
