@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -34,23 +35,23 @@ def local(directory: FlyteDirectory) -> Path:
     return Path(directory.download())
 
 
-def _hash_by(content: Callable[[Path], str]) -> HashMethod:
+def _hash_of(content: Callable[[Path], str], directory: FlyteDirectory) -> str | None:
     """What Flyte's cache goes by; what is no artifact of the kind is for the task to judge.
 
     A directory that is still in the blob store, as one named on the command line, goes by its
     address: it is not fetched for this.
     """
+    if directory.remote_source or "://" in str(directory.path):
+        return None  # no hash
+    try:
+        return content(Path(directory.path))
+    except UserError:
+        return None
 
-    def hash_of(directory: FlyteDirectory) -> str | None:
-        if directory.remote_source or "://" in str(directory.path):
-            return None
-        folder = Path(directory.path)
-        try:
-            return content(folder)
-        except UserError:
-            return folder_hash(folder)
 
-    return HashMethod(hash_of)  # None is no hash
+def _hash_by(content: Callable[[Path], str]) -> HashMethod:
+    # A directory keeps its annotation, and goes to training processes by pickle.
+    return HashMethod(partial(_hash_of, content))
 
 
 def _model(folder: Path) -> str:

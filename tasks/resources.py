@@ -66,6 +66,14 @@ def policy(kind: Kind) -> dict[str, Any]:
     }
 
 
+def planner() -> dict[str, Any]:
+    """Arguments of `@dynamic`, which plans tasks and does no work itself.
+
+    It is not tried again when one of them fails for good: that would try all of them again.
+    """
+    return {**policy(Kind.DATA), "retries": 0, "interruptible": False, "timeout": 0}
+
+
 def cached() -> Cache:
     """Equal inputs and equal code have an equal result; where runs are logged does not count.
 

@@ -13,10 +13,10 @@ from siqvl.compute import Kind
 from siqvl.recipe import Recipe
 from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, PreparedData
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
-from tasks.resources import asked, cached, policy
+from tasks.resources import asked, cached, planner
 
 
-@dynamic(**policy(Kind.DATA), cache=cached())
+@dynamic(**planner(), cache=cached())
 def evaluated(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:

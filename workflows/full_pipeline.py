@@ -23,7 +23,7 @@ from tasks.pipeline_run import open_run
 from tasks.preference_pairs import preference_pairs
 from tasks.projector_alignment import projector_alignment
 from tasks.promotion import PipelineResult, promotion
-from tasks.resources import asked, policy
+from tasks.resources import asked, planner
 from tasks.vqa_sft import vqa_sft
 from workflows.evaluated import evaluated
 from workflows.prepared_data import prepared_data
@@ -43,7 +43,7 @@ def full_pipeline(recipe: Recipe = TINY) -> PipelineResult:
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=mlflow_run)
 
 
-@dynamic(**policy(Kind.DATA))
+@dynamic(**planner())
 def all_stages(recipe: Recipe) -> PipelineResult:
     """The tasks of one recipe, which says what each of them asks of the cluster."""
     steps = _Steps(recipe)
@@ -102,14 +102,15 @@ class _Steps:
         return node.with_overrides(**asked(kind, self.recipe))
 
     def prepared(self, stage: Stage) -> Any:
-        prepare = data_prep if self.recipe.data.shards == 1 else prepared_data
-        data = prepare(
-            stage=Preparation(stage.value),
-            recipe=getattr(self.opened, f"{stage.value}_data"),
-            run=self.opened.run,
-            benchmarks=self.benchmarks,
-        )
-        return self.on(Kind.DATA, data)
+        inputs = {
+            "stage": Preparation(stage.value),
+            "recipe": getattr(self.opened, f"{stage.value}_data"),
+            "run": self.opened.run,
+            "benchmarks": self.benchmarks,
+        }
+        if self.recipe.data.shards > 1:
+            return prepared_data(**inputs)
+        return self.on(Kind.DATA, data_prep(**inputs))
 
     def trained(
         self, stage: Stage, data: Any, checkpoint: Any = None, *, as_seen: Any = None
@@ -142,11 +143,12 @@ class _Steps:
         return tuple(self.on(Kind.EVALUATION, pairs))
 
     def scored(self, checkpoint: Any, benchmarks: Any, *, as_seen: Any = None) -> Any:
-        score = evaluation if self.recipe.evaluation.shards == 1 else evaluated
-        report = score(
-            checkpoint=checkpoint,
-            data=benchmarks,
-            recipe=self.opened.evaluation if as_seen is None else as_seen,
-            run=self.opened.run,
-        )
-        return self.on(Kind.EVALUATION, report)
+        inputs = {
+            "checkpoint": checkpoint,
+            "data": benchmarks,
+            "recipe": self.opened.evaluation if as_seen is None else as_seen,
+            "run": self.opened.run,
+        }
+        if self.recipe.evaluation.shards > 1:
+            return evaluated(**inputs)
+        return self.on(Kind.EVALUATION, evaluation(**inputs))

@@ -13,10 +13,10 @@ from siqvl.compute import Kind
 from siqvl.recipe import Recipe
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
-from tasks.resources import asked, cached, policy
+from tasks.resources import asked, cached, planner
 
 
-@dynamic(**policy(Kind.DATA), cache=cached())
+@dynamic(**planner(), cache=cached())
 def prepared_data(
     stage: Preparation,
     recipe: Recipe = TINY,

@@ -16,11 +16,11 @@ from siqvl.compute import Kind
 from siqvl.grid import Grid, points
 from siqvl.recipe import Recipe, Stage
 from tasks.contracts import TINY, Checkpoint, PreparedData
-from tasks.resources import asked, policy
+from tasks.resources import asked, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
-@dynamic(**policy(Kind.DATA))
+@dynamic(**planner())
 def sweep(
     stage: Stage,
     data: PreparedData,

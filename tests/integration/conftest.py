@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from loopback.cluster import Cluster
+from loopback.pods import Pod, ProcessPods
 from loopback.records import Execution
 from loopback.tracking import mlflow_server
 
@@ -25,12 +26,30 @@ SECONDS = 900
 
 
 @dataclass
+class ImagePods:
+    """Pods that find an empty folder, or with `image` the code over which theirs is unpacked."""
+
+    checkout: Path
+    image: bool = False
+    processes: ProcessPods = field(default_factory=ProcessPods)
+
+    def start(self, pod: Pod) -> subprocess.Popen[bytes]:
+        if self.image:
+            shutil.copytree(self.checkout, pod.work, dirs_exist_ok=True)
+        return self.processes.start(pod)
+
+    def kill(self, pod: Pod) -> None:
+        self.processes.kill(pod)
+
+
+@dataclass
 class Remote:
     """What a user has: a checkout, a cluster that flyte.config names, a tracking server."""
 
     cluster: Cluster
     checkout: Path
     tracking: str
+    pods: ImagePods
     recipe: Recipe  # small, and written to recipes/small.yaml
     printed: list[str] = field(default_factory=list)
 
@@ -42,12 +61,12 @@ class Remote:
         (self.checkout / "recipes" / name).write_text(yaml.safe_dump(content))
         return f"recipes/{name}"
 
-    def pyflyte(self, *arguments: str, code: int | None = 0) -> str:
+    def pyflyte(self, *arguments: str, code: int | None = 0, **variables: str) -> str:
         """`pyflyte -c flyte.config …` in the checkout; what it prints."""
         done = subprocess.run(
             ["pyflyte", "-c", str(self.cluster.config_file), *arguments],
             cwd=self.checkout,
-            env=self.cluster.environment(PYTHONPATH=str(self.checkout)),
+            env=self.cluster.environment(PYTHONPATH=str(self.checkout), **variables),
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -88,7 +107,9 @@ def remote(
         content["model"][part] = f"recipes/tiny_base/{part}"  # as it lies in the image
     with mlflow_server(folder / "mlflow") as uri:
         variables = {"MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        with Cluster(images=IMAGES, variables=variables, folder=folder / "cluster") as cluster:
-            made = Remote(cluster, checkout, uri, Recipe.model_validate(content))
+        pods = ImagePods(checkout)
+        place = folder / "cluster"
+        with Cluster(images=IMAGES, variables=variables, folder=place, pods=pods) as cluster:
+            made = Remote(cluster, checkout, uri, pods, Recipe.model_validate(content))
             made.write("small.yaml")
             yield made

@@ -115,8 +115,8 @@ def test_a_user_error_in_stage_2_ends_everything_in_the_true_state(remote, first
 
     def change(content: dict) -> None:
         row = {"id": 1, "image": "moved/away.png", "question": "what is it?", "answer": "a bus"}
-        (remote.checkout / "table.jsonl").write_text(json.dumps(row) + "\n")
-        content["stages"]["vqa_sft"]["sources"] = [{"kind": "table", "path": "table.jsonl"}]
+        (remote.checkout / "recipes" / "table.jsonl").write_text(json.dumps(row) + "\n")
+        content["stages"]["vqa_sft"]["sources"] = [{"kind": "table", "path": "recipes/table.jsonl"}]
 
     failed = remote.run(*PIPELINE, "--recipe", remote.write("failing.yaml", change), code=None)
     printed = remote.printed[-1]
