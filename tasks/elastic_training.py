@@ -10,6 +10,7 @@ module imports torch: the pipeline imports it where a recipe asks for several pr
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from flytekit import task
@@ -22,10 +23,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from siqvl.compute import Kind
 from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
+from siqvl.tracking.runs import end_open
 from siqvl.training.launch import failure_of
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.resources import cached, policy
-from tasks.training import train
+from tasks.tracked import EXECUTION, STARTED_BY, execution
+from tasks.training import run_name, train
 
 
 class ByRecipe(Elastic):
@@ -52,13 +55,20 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         Raises:
             UserError: a process failed.
         """
-        self.shaped(inputs["recipe"].distributed)
+        recipe = inputs["recipe"]
+        self.shaped(recipe.distributed)
+        os.environ[STARTED_BY] = execution()
         try:
             return super().execute(**inputs)
         except FlyteUserRuntimeException as error:
             if isinstance(error.value, ChildFailedError):
+                # torch stops the others, the one that tracks among them, as they are
+                name = run_name(inputs["stage"], recipe)
+                end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "FAILED")
                 raise UserError(failure_of(error.value)) from error.value
             raise
+        finally:
+            del os.environ[STARTED_BY]
 
 
 TaskPlugins.register_pythontask_plugin(ByRecipe, ElasticByRecipe)

@@ -14,6 +14,8 @@ from tasks.contracts import PipelineRun, on_cluster
 from tasks.resources import REGISTERED_CODE, code
 
 EXECUTION = "flyte.execution"
+#: In a process that another one started for its work: that one's execution.
+STARTED_BY = "SIQVL_STARTED_BY"
 #: Of everything that runs in this process, where there is no cluster to give it a name.
 LOCAL = f"local-{uuid.uuid4().hex[:12]}"
 
@@ -63,6 +65,6 @@ def flyte_tags() -> dict[str, str]:
 def execution() -> str:
     """`project/domain/name` on a cluster; else a name of this process."""
     if not on_cluster():
-        return LOCAL
+        return os.environ.get(STARTED_BY, LOCAL)
     names = ("PROJECT", "DOMAIN", "ID")
     return "/".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names)

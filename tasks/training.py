@@ -30,8 +30,7 @@ def train(
 
     Of several processes that torch elastic started, the first tracks and keeps states.
     """
-    # The control of stage 1 goes beside stage 1 itself.
-    name = stage.value + ("-random_tower" if recipe.model.random_tower else "")
+    name = run_name(stage, recipe)
     out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local_if_given(checkpoint)
     first = os.environ.get("RANK", "0") == "0"
@@ -47,3 +46,8 @@ def train(
             log.artifact(out, "checkpoint")
             log.artifact(rows / "manifest.json", "data")
     return Checkpoint(str(out))
+
+
+def run_name(stage: Stage, recipe: Recipe) -> str:
+    """Of a stage's run and folder; the control of stage 1 goes beside stage 1 itself."""
+    return stage.value + ("-random_tower" if recipe.model.random_tower else "")

@@ -1,0 +1,170 @@
+"""A stage in several processes by Flyte's elastic plugin: what the library's own launch gives."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flytekit.configuration import Image, ImageConfig, SerializationSettings
+from flytekit.tools.translator import get_serializable
+
+from siqvl.errors import UserError
+from siqvl.recipe import Distributed, Recipe, Stage
+from siqvl.tracking.runs import RunLog, client, start_run
+from siqvl.training.checkpoints import read_card
+from siqvl.training.history import read_history
+from siqvl.training.run import train_stage
+from tasks.contracts import ALONE, Checkpoint, PipelineRun, PreparedData
+from tasks.elastic_training import elastic_training
+from tasks.tracked import tracked
+
+STAGE = Stage.VQA_SFT
+IMAGES = [Image(kind, "registry/siqvl", "1") for kind in ("data", "training", "evaluation")]
+SETTINGS = SerializationSettings(
+    image_config=ImageConfig(default_image=IMAGES[0], images=IMAGES),
+    project="siqvl",
+    domain="development",
+    version="v1",
+)
+
+
+@pytest.fixture
+def recipe(trained, tmp_path: Path, small_recipe: Callable[..., Recipe], monkeypatch) -> Recipe:
+    monkeypatch.chdir(tmp_path)  # MLflow's artifacts go to ./mlruns
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))  # of the worker processes
+    content = small_recipe(tmp_path).model_dump(mode="json")
+    content["distributed"] = {"enabled": True, "processes": 2}
+    content["stages"][STAGE.value] |= {"batch_size": 2, "max_steps": 3}
+    return Recipe.model_validate(content)
+
+
+def children(parent: RunLog) -> list:
+    store = client(parent.uri)
+    experiment = store.get_run(parent.run_id).info.experiment_id
+    return store.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent.run_id}'")
+
+
+def elastic(trained, recipe: Recipe, run: PipelineRun, parent: Stage) -> Path:
+    checkpoint = elastic_training(
+        stage=STAGE,
+        data=PreparedData(str(trained.data(STAGE))),
+        checkpoint=Checkpoint(str(trained.checkpoint(parent))),
+        recipe=recipe,
+        run=run,
+    )
+    return Path(checkpoint.path)
+
+
+@pytest.mark.integration
+def test_it_trains_what_the_librarys_own_launch_trains(
+    trained, recipe: Recipe, tmp_path: Path
+) -> None:
+    log = start_run(recipe, "parent")
+    run = PipelineRun(name="now", run_id=log.run_id)
+    out = elastic(trained, recipe, run, Stage.PROJECTOR_ALIGNMENT)
+    assert out == tmp_path / "outputs" / recipe.name / "now" / "checkpoints" / STAGE.value
+
+    own = tmp_path / "own"
+    parent = trained.checkpoint(Stage.PROJECTOR_ALIGNMENT)
+    train_stage(STAGE, recipe, data=trained.data(STAGE), checkpoint=parent, output=own)
+    assert (out / "model.safetensors").read_bytes() == (own / "model.safetensors").read_bytes()
+    losses = [[entry["loss"] for entry in read_history(each)] for each in (out, own)]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 3
+    # and that is what one process learns of batches twice as large
+    content = recipe.model_dump(mode="json")
+    content["distributed"] = {"enabled": False}
+    content["stages"][STAGE.value] |= {"batch_size": 4}
+    alone = tmp_path / "alone"
+    train_stage(
+        STAGE,
+        Recipe.model_validate(content),
+        data=trained.data(STAGE),
+        checkpoint=parent,
+        output=alone,
+    )
+    assert losses[0] == pytest.approx([one["loss"] for one in read_history(alone)], abs=2e-4)
+
+    (child,) = children(log)  # the first process alone tracks
+    assert child.info.run_name == STAGE.value
+    assert child.info.status == "FINISHED"
+    curve = client(log.uri).get_metric_history(child.info.run_id, "train/loss")
+    assert [point.step for point in curve] == [1, 2, 3]
+    assert read_card(out).mlflow_run == child.info.run_id
+    assert [path.name for path in out.parent.iterdir()] == [STAGE.value]
+
+
+@pytest.mark.integration
+def test_what_a_process_has_to_say_is_one_line(trained, recipe: Recipe) -> None:
+    log = start_run(recipe, "parent")
+    with pytest.raises(UserError) as caught:
+        elastic(trained, recipe, PipelineRun(run_id=log.run_id), Stage.COT_SFT)
+    message = str(caught.value)
+    assert "is of stage `cot_sft`, but this stage continues from `projector_alignment`" in message
+    assert "Traceback" not in message
+    assert message.strip().count("\n") <= 1  # flytekit names the task on a line of its own
+    assert {child.info.status for child in children(log)} <= {"FAILED"}  # or none was opened yet
+
+
+def open_and_wait(recipe: Recipe, marks: str) -> None:
+    """The body of a stage: the first process opens its run, the second then fails."""
+    mark = Path(marks) / "opened"
+    if os.environ["RANK"] == "0":
+        with tracked(recipe, STAGE.value, ALONE):
+            mark.touch()
+            time.sleep(60)
+    while not mark.exists():
+        time.sleep(0.05)
+    raise UserError("the second process has no picture")
+
+
+@pytest.mark.integration
+def test_the_run_of_a_process_that_torch_stops_is_closed(
+    trained, recipe: Recipe, tmp_path: Path, monkeypatch
+) -> None:
+    def body(stage, data, checkpoint, recipe, run) -> None:
+        open_and_wait(recipe, str(tmp_path))
+
+    monkeypatch.setattr(elastic_training, "_task_function", body)
+    begin = time.monotonic()
+    with pytest.raises(UserError, match=r"training process 1 failed: .*has no picture"):
+        elastic(trained, recipe, ALONE, Stage.PROJECTOR_ALIGNMENT)
+    assert time.monotonic() - begin < 60
+    store = client(recipe.tracking.uri or "")
+    experiment = store.get_experiment_by_name(recipe.tracking.experiment)
+    (run,) = store.search_runs([experiment.experiment_id])
+    assert run.info.status == "FAILED"
+
+
+def template(**distributed: object):
+    task = elastic_training.shaped(Distributed.model_validate(distributed))
+    return get_serializable({}, SETTINGS, task).template
+
+
+def test_one_machine_is_a_plain_pod() -> None:
+    found = template(enabled=True, processes=4)
+    assert found.type == "python-task"
+    assert not found.custom
+    assert found.container is not None
+    assert found.k8s_pod is None
+    assert found.container.image == "registry/siqvl:1"
+
+
+def test_several_machines_are_a_job_of_the_training_operator() -> None:
+    found = template(enabled=True, processes=4, nodes=2, shared_dir="/shared")
+    assert found.type == "pytorch"
+    assert found.custom["workerReplicas"]["replicas"] == 2
+    elastic_config = found.custom["elasticConfig"]
+    assert elastic_config["minReplicas"] == elastic_config["maxReplicas"] == 2
+    assert elastic_config["nprocPerNode"] == 4
+    assert found.container is not None
+    assert found.k8s_pod is None  # a pod template would take the place of what the recipe asks for
+
+
+def test_each_call_is_shaped_by_its_own_recipe() -> None:
+    template(enabled=True, processes=4, nodes=2, shared_dir="/shared")
+    assert template(enabled=True, processes=2).type == "python-task"
+    assert elastic_training.task_config.nproc_per_node == 2
+    template(enabled=False, processes=4)
+    assert elastic_training.task_config.nproc_per_node == 1
