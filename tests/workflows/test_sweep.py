@@ -81,7 +81,7 @@ def test_a_sweep_of_two_rates(
     lines = re.findall(rf"^\s*vqa +({'|'.join(names)}) +12 +(\S+)", printed, re.MULTILINE)
     order = sorted(names, key=lambda name: -scores[name])
     expected = [(name, f"{100 * scores[name]:.1f}") for name in order]
-    assert [line for line in lines[:2]] == expected
+    assert lines[:2] == expected
     table = Path(store.download_artifacts(parent.info.run_id, "ranking.txt")).read_text()
     assert table.strip() in printed
     curve = store.get_metric_history(parent.info.run_id, "vqa/accuracy")
@@ -92,7 +92,7 @@ def test_a_sweep_of_two_rates(
 def test_a_sweep_of_the_first_stage_takes_no_checkpoint_and_fails_as_one(
     pyflyte, checkout: Path, trained, recipe: Recipe, tmp_path: Path
 ) -> None:
-    """The second point cannot be trained: two images never fit into a row of five tokens."""
+    """The second point cannot be trained: no row fits into five tokens."""
     prepare_benchmarks(recipe, tmp_path / "benchmarks")
     first = Stage.PROJECTOR_ALIGNMENT
     arguments = sweep_of(trained, tmp_path, {"max_length": [512, 5]}, first)
