@@ -2,6 +2,7 @@
 
 import os
 
+import tasks.recipe_type  # noqa: F401  # before any task is declared
 from tasks.cluster import check_cluster
 
 # flytekit's cache of local runs outlives the folders they write to: a hit would hand out a path
