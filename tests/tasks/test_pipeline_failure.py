@@ -20,12 +20,21 @@ ROOT = Path(__file__).parent.parent.parent
 SENTENCE = "not promoted: 1 of 2 gates failed; the checkpoint and its report are kept: gate 'a'"
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """MLflow's, of all tests here: to make one takes seconds."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
 @pytest.fixture
 def recipe(
-    tmp_path: Path, small_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    small_recipe: Callable[..., Recipe],
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Recipe:
     monkeypatch.chdir(tmp_path)  # MLflow's artifacts go to ./mlruns
-    return small_recipe(tmp_path)
+    return small_recipe(tmp_path, tracking={"experiment": str(tmp_path), "uri": store})
 
 
 def pipeline_run(recipe: Recipe, **tags: str) -> RunLog:
@@ -126,6 +135,7 @@ def test_a_workflow_that_fails_here_ends_its_run(recipe: Recipe) -> None:
 def test_a_recipe_that_is_refused_leaves_nothing_behind(recipe: Recipe, tmp_path: Path) -> None:
     content = recipe.model_dump(mode="json")
     content["stages"]["dpo"]["sources"] = [{"kind": "easy_vqa", "path": "no/such/folder"}]
+    content["tracking"]["uri"] = f"sqlite:///{tmp_path}/mlflow.db"
     with pytest.raises(UserError, match="no/such/folder") as caught:
         full_pipeline(recipe=Recipe.model_validate(content))
     assert "MLflow" not in str(caught.value)
