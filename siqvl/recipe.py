@@ -374,6 +374,11 @@ class Evaluation(Section):
         return self
 
 
+def has_password(uri: str) -> bool:
+    """Whether an address is of the form `scheme://user:password@host`."""
+    return re.search(r"://[^/@]*:[^/@]*@", uri) is not None
+
+
 class Tracking(Section):
     """MLflow."""
 
@@ -384,7 +389,7 @@ class Tracking(Section):
 
     @model_validator(mode="after")
     def _no_password(self) -> Tracking:
-        if self.uri and re.search(r"://[^/@]*:[^/@]*@", self.uri):
+        if self.uri and has_password(self.uri):
             raise UserError(
                 "recipe: `tracking.uri` has a password in it, and recipes are logged: leave it out "
                 "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"

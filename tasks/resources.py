@@ -28,7 +28,7 @@ from flytekit.extras.accelerators import GPUAccelerator
 from siqvl.compute import Kind, Request
 from siqvl.errors import UserError
 from siqvl.folder_hash import folder_hash
-from siqvl.recipe import Recipe
+from siqvl.recipe import Recipe, has_password
 from siqvl.version import git_sha
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,12 +50,9 @@ HANDED_ON = (
 
 def policy(kind: Kind) -> dict[str, Any]:
     """Arguments of `@task` for one kind of task."""
-    request = registered_recipe().compute.of(kind)
     return {
         "container_image": f"{{{{.image.{kind}.fqn}}}}:{{{{.image.{kind}.version}}}}",
-        **_resources(request),
-        **_attempts(request),
-        "accelerator": _accelerator(request),
+        **asked(kind, registered_recipe()),
         "environment": _environment(),
         "secret_requests": [
             Secret(
@@ -83,7 +80,7 @@ def cached() -> Cache:
 
 
 def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
-    """Arguments of `with_overrides` for a task of a pipeline that runs `recipe`."""
+    """What a recipe asks for: of `@task`, and of `with_overrides` in a pipeline that runs it."""
     request = recipe.compute.of(kind)
     return {
         **_resources(request),
@@ -152,7 +149,7 @@ def _environment() -> dict[str, str]:
         UserError: a password in it, which everybody who may see the task would read.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if re.search(r"://[^/@]*:[^/@]*@", uri):
+    if has_password(uri):
         raise UserError(
             "MLFLOW_TRACKING_URI has a password in it, which Flyte would show with the task: keep "
             f"MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the secret `{SECRET_GROUP}` "

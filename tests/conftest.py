@@ -1,7 +1,8 @@
 """What every test shares: no hub, few threads, real data only where it was offered."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,22 @@ from siqvl.training.run import train_stage
 from siqvl.training.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
+
+
+def copy_code(folder: Path, names: Iterable[str]) -> Path:
+    """The code as a user has it, without this machine's outputs."""
+    for name in names:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def code() -> Callable[[Path, Iterable[str]], Path]:
+    return copy_code
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,6 @@ from loopback.tracking import mlflow_server
 from siqvl.compute import Kind
 from siqvl.recipe import Recipe
 
-ROOT = Path(__file__).parent.parent.parent
 CODE = ("siqvl", "tasks", "workflows", "recipes", "flyte.config", ".gitignore", ".dockerignore")
 IMAGES = {kind.value: f"registry/siqvl:{kind}" for kind in Kind}
 SECONDS = 900
@@ -90,17 +89,12 @@ class Remote:
 
 @pytest.fixture(scope="session")
 def remote(
-    tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe]
+    tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe], code
 ) -> Iterator[Remote]:
     folder = tmp_path_factory.mktemp("remote")
     checkout = folder / "checkout"
     checkout.mkdir()
-    for name in CODE:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, checkout / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, checkout / name)
+    code(checkout, CODE)
     content = small_recipe(folder).model_dump(mode="json")
     content |= {"output_dir": "outputs", "tracking": {"experiment": "remote", "uri": None}}
     for part in ("vision", "language"):

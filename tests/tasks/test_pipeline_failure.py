@@ -1,6 +1,5 @@
 """A pipeline that fails: its MLflow run ends FAILED and says why."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,23 +17,6 @@ from workflows.full_pipeline import full_pipeline
 
 ROOT = Path(__file__).parent.parent.parent
 SENTENCE = "not promoted: 1 of 2 gates failed; the checkpoint and its report are kept: gate 'a'"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """MLflow's, of all tests here: to make one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-
-
-@pytest.fixture
-def recipe(
-    tmp_path: Path,
-    small_recipe: Callable[..., Recipe],
-    store: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Recipe:
-    monkeypatch.chdir(tmp_path)  # MLflow's artifacts go to ./mlruns
-    return small_recipe(tmp_path, tracking={"experiment": str(tmp_path), "uri": store})
 
 
 def pipeline_run(recipe: Recipe, **tags: str) -> RunLog:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,6 @@ from tasks.contracts import ALONE, PipelineRun
 from tasks.tracked import EXECUTION, LOCAL, check_pod, execution, flyte_tags, tracked
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """MLflow's, of all tests here: to make one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
-
-
-@pytest.fixture
-def recipe(
-    tmp_path: Path,
-    small_recipe: Callable[..., Recipe],
-    store: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Recipe:
-    monkeypatch.chdir(tmp_path)  # MLflow's artifacts go to ./mlruns
-    return small_recipe(tmp_path, tracking={"experiment": str(tmp_path), "uri": store})
 
 
 def in_pod(monkeypatch: pytest.MonkeyPatch, name: str = "abc", attempt: int = 0) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
 COPIED = ("siqvl", "tasks", "workflows", "recipes", "flyte.config")
 
 Pyflyte = Callable[..., str]
@@ -42,13 +41,6 @@ def run_pyflyte(*arguments: str, folder: Path, code: int = 0) -> str:
 
 
 @pytest.fixture(scope="session")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkout(tmp_path_factory: pytest.TempPathFactory, code) -> Path:
     """The code as a user has it, without this machine's outputs."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder / name)
-    return folder
+    return code(tmp_path_factory.mktemp("checkout"), COPIED)
