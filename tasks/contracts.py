@@ -27,7 +27,7 @@ from siqvl.errors import UserError
 from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.checkpoints import read_card
-from tasks.resources import TINY as TINY  # the default of every task
+from tasks.default_recipe import TINY as TINY
 
 
 def local(directory: FlyteDirectory) -> Path:

@@ -1,29 +1,42 @@
-"""How Flyte sees a recipe: as any pydantic model, worked out once and not for each task anew.
+"""How Flyte sees a recipe: a structure by name, without the schema of its sections.
 
-Thirty inputs and outputs are recipes. flytekit walks through all of their sections for each of
-them, which took half of `pyflyte run … --help`.
+flytekit writes the whole schema of a pydantic model (160 kB for a recipe) into each input and
+output of that type. The pipeline has thirty of them: its plan would be past the 2 MB that
+FlytePropeller reads by default (`storage.limits.maxDownloadMBs`), and `--help` a thousand lines
+long. A recipe is judged by `siqvl.recipe` as it is read, not by Flyte.
 """
 
 from __future__ import annotations
 
+from flytekit.core.constants import CACHE_KEY_METADATA, MESSAGEPACK, SERIALIZATION_FORMAT
 from flytekit.core.type_engine import TypeEngine, TypeTransformer
 from flytekit.extras.pydantic_transformer.transformer import PydanticTransformer
-from flytekit.models.types import LiteralType
+from flytekit.models.annotation import TypeAnnotation
+from flytekit.models.types import LiteralType, SimpleType
 
 from siqvl.recipe import Recipe
 
+NAME = {"title": "Recipe", "type": "object", "description": "a YAML or JSON file"}
+
 
 class RecipeTransformer(PydanticTransformer):
-    """flytekit's own, with a memory."""
+    """flytekit's own for pydantic models, but for the literal type."""
 
     def __init__(self) -> None:
         TypeTransformer.__init__(self, "recipe", Recipe, enable_type_assertions=False)
-        self._literal_type: LiteralType | None = None
 
     def get_literal_type(self, t: type[Recipe]) -> LiteralType:
-        if self._literal_type is None:
-            self._literal_type = super().get_literal_type(t)
-        return self._literal_type
+        return LiteralType(
+            simple=SimpleType.STRUCT,
+            metadata=NAME,
+            annotation=TypeAnnotation({CACHE_KEY_METADATA: {SERIALIZATION_FORMAT: MESSAGEPACK}}),
+        )
+
+    def guess_python_type(self, literal_type: LiteralType) -> type[Recipe]:
+        """Of a task fetched from a cluster."""
+        if literal_type.simple == SimpleType.STRUCT and literal_type.metadata == NAME:
+            return Recipe
+        raise ValueError(f"{literal_type} is not a recipe")
 
 
 TypeEngine.register(RecipeTransformer())

@@ -30,9 +30,7 @@ from siqvl.errors import UserError
 from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe, has_password
 from siqvl.version import git_sha
-
-ROOT = Path(__file__).resolve().parent.parent
-TINY = Recipe.load(ROOT / "recipes" / "tiny.yaml")
+from tasks.default_recipe import ROOT, TINY
 
 SECRET_GROUP = "siqvl"
 #: In a pod: `code()` of the machine that registered its task.

@@ -15,6 +15,7 @@ from loopback.cluster import Cluster
 from loopback.pods import Pod, ProcessPods
 from loopback.records import Execution
 from loopback.tracking import mlflow_server
+from readme_commands import pipeline
 
 from siqvl.compute import Kind
 from siqvl.recipe import Recipe
@@ -52,6 +53,11 @@ class Remote:
     recipe: Recipe  # small, and written to recipes/small.yaml
     printed: list[str] = field(default_factory=list)
 
+    @property
+    def small(self) -> list[str]:
+        """The options that name the small recipe."""
+        return ["--recipe", "recipes/small.yaml"]
+
     def write(self, name: str, change: Callable[[dict[str, Any]], Any] | None = None) -> str:
         """A recipe of the checkout, the small one with something changed; its path from there."""
         content = self.recipe.model_dump(mode="json")
@@ -82,6 +88,29 @@ class Remote:
         self.printed.append(self.pyflyte("run", *options, *arguments, code=code))
         return self.cluster.executions[-1]
 
+    def typed(self, words: list[str], given: dict[str, str] | None = None) -> str:
+        """One of README's commands with its blanks filled in; variables before it count, too."""
+        place = words.index("pyflyte")
+        assert words[place + 1 : place + 3] == ["-c", "flyte.config"]
+        # the recipe that it names needs a GPU
+        blanks = {"recipes/qwen2.5-0.5b.yaml": "recipes/small.yaml"} | (given or {})
+        filled = [blanks.get(word, word) for word in words[place + 3 :]]
+        variables = dict(word.split("=", 1) for word in words[:place])
+        variables = {name: blanks.get(value, value) for name, value in variables.items()}
+        return self.pyflyte(*filled, **variables)
+
+    def run_as_written(self, words: list[str], given: dict[str, str] | None = None) -> Execution:
+        """One of README's `run --remote`: it ships what it imports, the rest is in the image."""
+        self.pods.image = True
+        try:
+            printed = self.typed(words, given)
+            execution = self.cluster.executions[-1]
+            assert execution.name in printed  # where to look at it
+            assert execution.finished.wait(SECONDS)
+        finally:
+            self.pods.image = False
+        return execution
+
     def _logs(self) -> str:
         newest = sorted(self.cluster.logs.iterdir(), key=lambda file: file.stat().st_mtime)[-2:]
         return "".join(f"\n--- {file.name}\n{file.read_text()[-3000:]}" for file in newest)
@@ -107,3 +136,9 @@ def remote(
             made = Remote(cluster, checkout, uri, pods, Recipe.model_validate(content))
             made.write("small.yaml")
             yield made
+
+
+@pytest.fixture(scope="session")
+def first(remote: Remote) -> Execution:
+    """README's command of the pipeline, the first of all that runs the small recipe."""
+    return remote.run_as_written(pipeline())

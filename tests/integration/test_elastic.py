@@ -1,6 +1,8 @@
 """A stage in several processes by Flyte's elastic plugin: what the library's own launch gives."""
 
+import gc
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +29,17 @@ SETTINGS = SerializationSettings(
     domain="development",
     version="v1",
 )
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_torch_is_left():
+    """Elastic leaves its signal handlers and, until it is collected, its store to the caller."""
+    kinds = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    handlers = {kind: signal.getsignal(kind) for kind in kinds}
+    yield
+    gc.collect()
+    for kind, handler in handlers.items():
+        signal.signal(kind, handler)
 
 
 @pytest.fixture

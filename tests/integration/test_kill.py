@@ -22,7 +22,10 @@ from siqvl.training.launch import launch
 from siqvl.training.run import StageInputs, train_stage
 from siqvl.training.states import states
 
-fork = multiprocessing.get_context("fork")  # torch and transformers are imported already
+# Children of a process that has imported the heavy libraries and done nothing else: forks of this
+# one would share the servers and stores of tests before.
+server = multiprocessing.get_context("forkserver")
+server.set_forkserver_preload(["siqvl.training.run", "siqvl.training.resumable"])
 
 STEPS = 8
 SEED = 20  # two of the four runs die with their last state saved, and have no step left to do
@@ -181,12 +184,14 @@ def doomed_rank(inputs: StageInputs) -> None:
 
 def in_a_child(*arguments) -> int:
     """Exit code of `train(*arguments)` in a process of its own."""
-    child = fork.Process(target=train, args=arguments)
+    child = server.Process(target=train, args=arguments)
     child.start()
     end = time.monotonic() + 120
     # no `join`, which would wait for the loader workers too that a killed child leaves behind
     while child.exitcode is None:
-        assert time.monotonic() < end, "the child hangs"
+        if time.monotonic() > end:
+            child.kill()
+            pytest.fail("the child hangs")
         time.sleep(0.02)
     return child.exitcode
 

@@ -53,12 +53,6 @@ def parent_run(remote, execution: Execution):
     return parent, {child.info.run_name: child for child in children}
 
 
-@pytest.fixture(scope="module")
-def first(remote) -> Execution:
-    """The pipeline run once, with an empty cache."""
-    return remote.run(*PIPELINE, "--recipe", "recipes/small.yaml")
-
-
 def test_all_stages_run_each_in_a_pod_of_its_own(remote, first: Execution, tmp_path: Path) -> None:
     assert first.succeeded
     ran = tasks(first, cached=False)
@@ -87,7 +81,7 @@ def test_its_runs_are_complete(remote, first: Execution) -> None:
 
 
 def test_a_second_run_takes_every_stage_from_the_cache(remote, first: Execution) -> None:
-    again = remote.run(*PIPELINE, "--recipe", "recipes/small.yaml")
+    again = remote.run(*PIPELINE, *remote.small)
     assert again.succeeded
     assert tasks(again, cached=False) == ALWAYS
     assert tasks(again, cached=True) == tasks(first, cached=False) - Counter(ALWAYS)

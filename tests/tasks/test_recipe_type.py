@@ -1,0 +1,49 @@
+"""A recipe as an input and output of Flyte tasks."""
+
+from collections import OrderedDict
+
+import pytest
+from flytekit import FlyteContextManager
+from flytekit.configuration import Image, ImageConfig, SerializationSettings
+from flytekit.core.type_engine import TypeEngine
+from flytekit.models.types import LiteralType, SimpleType
+from flytekit.tools.translator import get_serializable
+
+from siqvl.compute import Kind
+from siqvl.recipe import Recipe
+from tasks.default_recipe import ROOT, TINY
+from tasks.pipeline_run import open_run
+
+IMAGES = [Image(kind.value, "registry/siqvl", "1") for kind in Kind]
+
+
+def test_a_recipe_passes_as_it_is() -> None:
+    context = FlyteContextManager.current_context()
+    expected = TypeEngine.to_literal_type(Recipe)
+    literal = TypeEngine.to_literal(context, TINY, Recipe, expected)
+    assert literal.scalar.binary.tag == "msgpack"
+    received = TypeEngine.to_python_value(context, literal, Recipe)
+    assert received == Recipe.load(ROOT / "recipes" / "tiny.yaml")
+
+
+def test_a_task_of_many_recipes_stays_small() -> None:
+    settings = SerializationSettings(
+        image_config=ImageConfig(default_image=IMAGES[0], images=IMAGES),
+        project="siqvl",
+        domain="development",
+        version="v1",
+    )
+    spec = get_serializable(OrderedDict(), settings, open_run)
+    assert len(spec.template.interface.outputs) > 10
+    assert len(spec.to_flyte_idl().SerializeToString()) < 20_000
+
+
+def test_a_fetched_task_takes_a_recipe() -> None:
+    sent = TypeEngine.to_literal_type(Recipe).to_flyte_idl()
+    assert TypeEngine.guess_python_type(LiteralType.from_flyte_idl(sent)) is Recipe
+
+
+def test_another_structure_is_none() -> None:
+    transformer = TypeEngine.get_transformer(Recipe)
+    with pytest.raises(ValueError, match="is not a recipe"):
+        transformer.guess_python_type(LiteralType(simple=SimpleType.STRUCT))
