@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,6 +17,7 @@ from siqvl.data.prepare import prepare
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.run import train_stage
 from siqvl.training.stages import STAGES
+from tests.small_recipe import small_recipe
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,44 +47,9 @@ def real_data() -> Path:
     return Path(folder)
 
 
-@pytest.fixture(scope="session")
-def small_recipe() -> Callable[..., Recipe]:
-    """The shipped tiny recipe at a few rows and steps, writing below a folder of the test's own."""
-
-    def build(folder: Path, **sections: Any) -> Recipe:
-        content = Recipe.load(ROOT / "recipes" / "tiny.yaml").model_dump(mode="json")
-        content["output_dir"] = str(folder / "outputs")
-        content["tracking"] = {
-            "experiment": "test",
-            "uri": f"sqlite:///{folder}/mlflow.db",
-        }
-        for part in ("vision", "language"):
-            content["model"][part] = str(ROOT / "recipes" / "tiny_base" / part)
-        for stage in content["stages"].values():
-            stage |= {"max_steps": 2, "batch_size": 4, "logging_steps": 1, "precision": "fp32"}
-            stage |= {"cached_features": False}
-            for source in stage["sources"]:
-                source["max_samples"] = 24
-        content["stages"]["vqa_sft"]["sources"] = content["stages"]["vqa_sft"]["sources"][:1]
-        content["stages"]["cot_sft"]["sources"] = content["stages"]["cot_sft"]["sources"][:2]
-        content["stages"]["dpo"] |= {
-            "sampled": None,
-            "loss": {"sigmoid": 1.0},
-            "batching": "grouped",
-        }
-        # two steps teach nothing that a gate could claim
-        content["evaluation"] |= {
-            "benchmarks": content["evaluation"]["benchmarks"][:1],
-            "gates": [],
-            "random_tower": False,
-        }
-        for benchmark in content["evaluation"]["benchmarks"]:
-            benchmark["source"]["max_samples"] = 12
-            benchmark["training"]["max_samples"] = 50
-        content |= sections
-        return Recipe.model_validate(content)
-
-    return build
+@pytest.fixture(scope="session", name="small_recipe")
+def small_recipe_fixture() -> Callable[..., Recipe]:
+    return small_recipe
 
 
 @dataclass(frozen=True)

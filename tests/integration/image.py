@@ -8,6 +8,7 @@ the base image cannot be pulled, a stand-in is made with debootstrap. What it sh
 * the time of a cold build and of one after a commit, the size, and the layers;
 * a stage run with no network, no capability, a read-only root and an ordinary user;
 * the same started as a cluster does, by pyflyte-fast-execute, with one changed file over the rest;
+* the whole pipeline through a Flyte cluster on loopback, each task in a container;
 * what the image must not hold: compilers, pip, caches, secrets, the host's files.
 
 Exit code: 0 all checks hold, 1 one does not, 3 skipped, with a line that says what is missing.
@@ -21,7 +22,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.integration.image_checks import build, facts, fast, inside, standin
+from tests.integration.image_checks import (
+    build,
+    facts,
+    fast,
+    inside,
+    pipeline,
+    standin,
+)
 from tests.integration.image_checks.build import Built
 from tests.integration.image_checks.engine import CannotRun, Engine, found_engine
 from tests.integration.image_checks.facts import Fact
@@ -63,6 +71,7 @@ def check(engine: Engine, tag: str, folder: Path) -> list[Fact]:
     return [
         *_build_facts(cold, warm),
         *_inside_facts(engine, tag, context, _shared(folder)),
+        pipeline.run(engine, tag, context, folder / "remote"),
         *facts.configuration_facts(warm.details, warm.revision),
         facts.history_fact(engine, tag),
         *facts.file_facts(files),
