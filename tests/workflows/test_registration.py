@@ -8,6 +8,7 @@ import pytest
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.core.context_manager import ExecutionState, FlyteContextManager
 from flytekit.models.core.workflow import Node
+from flytekit.models.dynamic_job import DynamicJobSpec
 from flytekit.tools.translator import get_serializable
 
 from siqvl.errors import UserError
@@ -44,16 +45,20 @@ def changed(**sections: dict[str, Any]) -> Recipe:
     return Recipe.model_validate(content)
 
 
-def nodes(recipe: Recipe) -> dict[str, list[Node]]:
-    """The pipeline of a recipe as a pod compiles it: task -> its nodes, in order."""
+def plan(recipe: Recipe) -> DynamicJobSpec:
+    """The pipeline of a recipe as a pod compiles it."""
     all_stages._wf = None  # flytekit compiles once a process, which is once a pod
     context = FlyteContextManager.current_context().with_serialization_settings(SETTINGS)
     with FlyteContextManager.with_context(context) as outer:
         state = outer.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
         with FlyteContextManager.with_context(outer.with_execution_state(state)) as inner:
-            spec = all_stages.compile_into_workflow(inner, all_stages.task_function, recipe=recipe)
+            return all_stages.compile_into_workflow(inner, all_stages.task_function, recipe=recipe)
+
+
+def nodes(recipe: Recipe) -> dict[str, list[Node]]:
+    """Task -> its nodes in the plan, in order."""
     found: dict[str, list[Node]] = {}
-    for node in spec.nodes:
+    for node in plan(recipe).nodes:
         if node.task_node is not None:
             name = node.task_node.reference_id.name.rpartition(".")[2]
         else:
@@ -124,6 +129,11 @@ def test_each_task_asks_for_what_the_recipe_of_the_run_says() -> None:
             assert node.metadata.interruptible
             assert node.metadata.timeout == timedelta(minutes=90)
     assert requests(found["evaluation"][0]) == {"cpu": "2", "mem": "12Gi"}
+
+
+def test_the_plan_is_small_enough_to_be_read() -> None:
+    """FlytePropeller reads 2 MB by default, `storage.limits.maxDownloadMBs`."""
+    assert len(plan(TINY).to_flyte_idl().SerializeToString()) < 200_000
 
 
 def test_steps_that_a_recipe_does_not_ask_for_are_no_nodes() -> None:
