@@ -43,7 +43,7 @@ ui: $(READY)  ## open the MLflow page of this folder's runs at http://127.0.0.1:
 
 image:  ## build the task image IMAGE (default siqvl:latest), TARGET cpu or gpu, with BUILD_ARGS
 	$(DOCKER) build -f docker/Dockerfile --target $(TARGET) \
-	  --build-arg GIT_SHA=$$(git rev-parse --short=12 HEAD) $(BUILD_ARGS) -t $(IMAGE) .
+	  --build-arg GIT_SHA=$$(git describe --always --exclude='*' --abbrev=12 --dirty=.dirty) $(BUILD_ARGS) -t $(IMAGE) .
 	@$(DOCKER) image inspect --format '{{.Size}}' $(IMAGE) \
 	  | awk '{printf "$(IMAGE): %.2f GB\n", $$1 / 1e9}'
 

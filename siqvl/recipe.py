@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 
 from siqvl.compute import Compute
 from siqvl.errors import UserError, one_line
@@ -375,8 +375,8 @@ class Evaluation(Section):
 
 
 def has_password(uri: str) -> bool:
-    """Whether an address is of the form `scheme://user:password@host`."""
-    return re.search(r"://[^/@]*:[^/@]*@", uri) is not None
+    """Whether an address is `scheme://user:password@host`, or `https://token@host`."""
+    return re.search(r"://[^/@]*:[^/@]*@|^https?://[^/@]+@", uri) is not None
 
 
 class Tracking(Section):
@@ -385,6 +385,14 @@ class Tracking(Section):
     experiment: str = "siqvl"
     uri: str | None = Field(
         None, description="null: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db when that is unset"
+    )
+    spool: str | None = Field(
+        None,
+        description="folder of what the store does not have yet; null: SIQVL_SPOOL, or `spool` in "
+        "output_dir when that is unset",
+    )
+    patience_seconds: NonNegativeFloat = Field(
+        30.0, description="how long the end of a task waits for a store that is away"
     )
 
     @model_validator(mode="after")

@@ -28,6 +28,7 @@ from siqvl.folder_hash import folder_hash
 from siqvl.recipe import Recipe, Stage
 from siqvl.training.checkpoints import read_card
 from tasks.default_recipe import TINY as TINY
+from tasks.undelivered import on_pods_disk
 
 
 def local(directory: FlyteDirectory) -> Path:
@@ -95,6 +96,10 @@ ALONE = PipelineRun()
 def on_cluster() -> bool:
     """Whether this process is a pod of a Flyte cluster."""
     return bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+
+
+if on_cluster():
+    on_pods_disk()
 
 
 def workspace(recipe: Recipe, run: PipelineRun) -> Path:

@@ -26,8 +26,8 @@ from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.tracking.runs import end_open
 from siqvl.training.launch import failure_of
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
+from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
 from tasks.resources import cached, policy
-from tasks.tracked import EXECUTION, STARTED_BY, execution
 from tasks.training import run_name, train
 
 

@@ -12,8 +12,8 @@ from siqvl.errors import one_line
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import DEFAULT_STORE, end_open, end_run, find_runs, tracking_uri
 from tasks.contracts import on_cluster
+from tasks.flyte_tags import EXECUTION, execution
 from tasks.resources import policy
-from tasks.tracked import EXECUTION, execution
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from siqvl.evaluation.scores import Scores, stage_table
 from siqvl.evaluation.verdict import Verdict, gate_table, summary, write_verdicts
 from siqvl.recipe import Recipe
 from siqvl.report.page import PAGE, write_page
-from siqvl.tracking.runs import RunLog, failure_ends, tracking_uri
+from siqvl.tracking.runs import RunLog
 from tasks.contracts import (
     Checkpoint,
     EvalReport,
@@ -27,6 +27,7 @@ from tasks.contracts import (
 )
 from tasks.decks import show
 from tasks.resources import policy
+from tasks.tracked import of_pipeline
 
 STAGES_TABLE = "stages.txt"
 
@@ -48,10 +49,9 @@ def pipeline_report(
         control: the evaluation of stage 1 behind a random tower, or nothing.
         benchmarks: their pictures, for the page.
     """
-    log = RunLog(tracking_uri(recipe), run.run_id)
     out = workspace(recipe, run) / "report"
     out.mkdir(parents=True, exist_ok=True)
-    with failure_ends(log):
+    with of_pipeline(recipe, run) as log:
         scored = [local(report) for report in [*reports, *control]]
         verdicts = judge(recipe.evaluation.gates, scored)
         write_verdicts(verdicts, out)

@@ -27,8 +27,9 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import start_run
 from siqvl.training.check import check_recipe
 from tasks.contracts import PipelineRun
+from tasks.flyte_tags import flyte_tags
 from tasks.resources import policy
-from tasks.tracked import check_pod, flyte_tags
+from tasks.tracked import check_pod
 
 
 def _of(key: Callable[..., str], stage: Stage) -> HashMethod:
@@ -63,6 +64,7 @@ def open_run(recipe: Recipe) -> Opened:
     tags = {"siqvl.kind": "pipeline", **flyte_tags()}
     log = start_run(recipe, f"{recipe.name} {start}", tags=tags)
     log.params(recipe.model_dump(mode="json"))
+    log.flush()
     # Two pipelines may start in the same second; their folders must differ.
     run = PipelineRun(name=f"{start}-{log.run_id[:4]}", run_id=log.run_id)
     control = control_recipe(recipe) if recipe.evaluation.random_tower else recipe

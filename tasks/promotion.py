@@ -10,9 +10,10 @@ from siqvl.compute import Kind
 from siqvl.errors import UserError
 from siqvl.evaluation.verdict import read_verdicts, summary
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import RunLog, end_run, failure_ends, tracking_uri
+from siqvl.tracking.runs import end_run
 from tasks.contracts import Checkpoint, PipelineReport, PipelineRun, local
 from tasks.resources import policy
+from tasks.tracked import of_pipeline
 
 
 class PipelineResult(NamedTuple):
@@ -32,8 +33,7 @@ def promotion(
     Raises:
         UserError: a gate failed; the run ends FAILED, and what it made stays where it is.
     """
-    log = RunLog(tracking_uri(recipe), run.run_id)
-    with failure_ends(log):
+    with of_pipeline(recipe, run) as log:
         verdicts = read_verdicts(local(report))
         failed = [verdict.sentence for verdict in verdicts if not verdict.passed]
         log.tags({"siqvl.promoted": "false" if failed else "true"})
@@ -42,6 +42,6 @@ def promotion(
                 f"not promoted: {len(failed)} of {len(verdicts)} gates failed; the checkpoint and "
                 f"its report are kept: {' | '.join(failed)}"
             )
-    print(f"promoted {checkpoint.path}: {summary(verdicts)}")
-    end_run(log, "FINISHED")
+        print(f"promoted {checkpoint.path}: {summary(verdicts)}")
+        end_run(log, "FINISHED")
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=run.run_id)

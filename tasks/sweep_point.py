@@ -13,7 +13,7 @@ from siqvl.evaluation.ranking import rank, ranking_table
 from siqvl.evaluation.scores import Scores
 from siqvl.grid import Grid, Point, points
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.runs import RunLog, end_run, failure_ends, start_run, tracking_uri
+from siqvl.tracking.runs import end_run, start_run
 from siqvl.training.check import check_stage
 from siqvl.training.run import train_stage
 from tasks.contracts import (
@@ -25,9 +25,10 @@ from tasks.contracts import (
     local_if_given,
     workspace,
 )
+from tasks.flyte_tags import flyte_tags
 from tasks.preemption import states_kept
 from tasks.resources import policy
-from tasks.tracked import check_pod, flyte_tags, tracked
+from tasks.tracked import check_pod, of_pipeline, tracked
 
 RANKING = "ranking.txt"
 
@@ -42,6 +43,7 @@ def open_sweep(stage: Stage, recipe: Recipe, grid: Grid) -> PipelineRun:
     tags = {"siqvl.kind": "sweep", "siqvl.stage": stage.value, **flyte_tags()}
     log = start_run(recipe, f"{recipe.name} {stage} sweep {start}", tags=tags)
     log.params({"grid": grid.values, "points": len(tried)})
+    log.flush()
     return PipelineRun(name=f"sweep-{start}-{log.run_id[:4]}", run_id=log.run_id)
 
 
@@ -73,14 +75,13 @@ def compare_points(
     reports: list[EvalReport], stage: Stage, recipe: Recipe, grid: Grid, run: PipelineRun
 ) -> str:
     """Rank the points by their scores, in a table that is kept with the sweep's run."""
-    log = RunLog(tracking_uri(recipe), run.run_id)
-    with failure_ends(log):
+    with of_pipeline(recipe, run) as log:
         names = [point.name for point in points(recipe, stage, grid)]
         folders: list[Path] = [local(report) for report in reports]
         table = ranking_table(rank(dict(zip(names, folders, strict=True))))
         log.text(table + "\n", RANKING)
         for step, folder in enumerate(folders):
             log.metrics(Scores.read(folder).metrics(), step=step)  # one step a point
-    end_run(log, "FINISHED")
+        end_run(log, "FINISHED")
     print(f"\n{table}\n")
     return table

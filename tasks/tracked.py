@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import DEFAULT_STORE, RunLog, end_open, stage_run, tracking_uri
+from siqvl.tracking.runs import (
+    DEFAULT_STORE,
+    RunLog,
+    end_open,
+    failure_ends,
+    run_log,
+    stage_run,
+    tracking_uri,
+)
 from tasks.contracts import PipelineRun, on_cluster
+from tasks.flyte_tags import EXECUTION, execution, flyte_tags
 from tasks.resources import REGISTERED_CODE, code
-
-EXECUTION = "flyte.execution"
-#: In a process that another one started for its work: that one's execution.
-STARTED_BY = "SIQVL_STARTED_BY"
-#: Of everything that runs in this process, where there is no cluster to give it a name.
-LOCAL = f"local-{uuid.uuid4().hex[:12]}"
+from tasks.undelivered import kept
 
 
 @contextmanager
@@ -32,8 +35,21 @@ def tracked(
     check_pod(recipe)
     # An attempt whose pod was lost could not close its run; this one takes its place.
     end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "KILLED")
-    with stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}) as log:
+    with (
+        kept(recipe, on_cluster=on_cluster()),
+        stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}) as log,
+    ):
         yield log
+
+
+@contextmanager
+def of_pipeline(recipe: Recipe, run: PipelineRun) -> Iterator[RunLog]:
+    """The parent run, for a task that adds to it; it ends with a failure in here."""
+    log = run_log(recipe, run.run_id)
+    with kept(recipe, on_cluster=on_cluster()):
+        with failure_ends(log):
+            yield log
+        log.flush()
 
 
 def check_pod(recipe: Recipe) -> None:
@@ -55,16 +71,3 @@ def check_pod(recipe: Recipe) -> None:
             "the image has other code than the checkout that this task was registered from: build "
             "and push it again (`make image`), or ship all of the code with --copy all"
         )
-
-
-def flyte_tags() -> dict[str, str]:
-    """Which execution this process belongs to, and which attempt at a task it is."""
-    return {EXECUTION: execution(), "flyte.attempt": os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
-
-
-def execution() -> str:
-    """`project/domain/name` on a cluster; else a name of this process."""
-    if not on_cluster():
-        return os.environ.get(STARTED_BY, LOCAL)
-    names = ("PROJECT", "DOMAIN", "ID")
-    return "/".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names)

@@ -1,12 +1,15 @@
 """MLflow runs by explicit id, so that a stage in another process or container finds its parent.
 
+What is logged goes to a journal on disk, and from there to the store (`siqvl/tracking/courier.py`):
+a store that is slow or away holds nothing up, and nothing is lost.
+
 Nothing here touches MLflow's global "active run": a task may be retried, and two tasks may share a
 process when a workflow runs locally.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,77 +17,94 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siqvl.errors import UserError
+from siqvl.errors import UserError, one_line
 from siqvl.recipe import Recipe
+from siqvl.tracking.courier import Spool, courier
+from siqvl.tracking.delivery import MAX_METRICS, MAX_PARAMS, MAX_TAGS
+from siqvl.tracking.offline import experiment_id, new_id
+from siqvl.tracking.spool import spool_of
+from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
+from siqvl.tracking.store import client as client
+from siqvl.tracking.store import tracking_uri as tracking_uri
+from siqvl.tracking.store import without_password
 from siqvl.version import code_version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DEFAULT_STORE = "sqlite:///mlflow.db"
-#: Has MLflow's pages open an experiment on its runs; its own default is the page for LLM traces.
-TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
-#: MLflow refuses longer parameter values and larger batches.
+logger = logging.getLogger(__name__)
+
+#: MLflow refuses longer values.
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
-MAX_BATCH = 100
 
 
 @dataclass(frozen=True)
 class RunLog:
-    """Where one run's points go; picklable, so that training processes can log to it."""
+    """Where one run's points go; picklable, so that training processes can log to it.
+
+    Every method returns as soon as what it was given is on disk.
+    """
 
     uri: str
     run_id: str
+    spool: Spool
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Log numbers on the step axis."""
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        points = [Metric(_key(name), float(value), now, step) for name, value in values.items()]
-        client(self.uri).log_batch(self.run_id, metrics=points)
+        now = _now()
+        points = [[_key(name), float(value), now, step] for name, value in values.items()]
+        self._append("metrics", points, MAX_METRICS)
 
     def params(self, values: dict[str, Any]) -> None:
         """Log parameters; nested mappings become dotted keys."""
-        from mlflow.entities import Param
-
-        flat = [
-            Param(_key(name), str(value)[:MAX_PARAM_LENGTH])
-            for name, value in flatten(values).items()
-        ]
-        for start in range(0, len(flat), MAX_BATCH):
-            client(self.uri).log_batch(self.run_id, params=flat[start : start + MAX_BATCH])
+        flat = flatten(values).items()
+        pairs = [[_key(name), str(value)[:MAX_PARAM_LENGTH]] for name, value in flat]
+        self._append("params", pairs, MAX_PARAMS)
 
     def tags(self, values: dict[str, str]) -> None:
         """Set tags; those that are there already take the new value."""
-        from mlflow.entities import RunTag
-
-        tags = [RunTag(_key(name), value[:MAX_TAG_LENGTH]) for name, value in values.items()]
-        client(self.uri).log_batch(self.run_id, tags=tags)
+        pairs = [[_key(name), value[:MAX_TAG_LENGTH]] for name, value in values.items()]
+        self._append("tags", pairs, MAX_TAGS)
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Copy a file, or the content of a directory, to the run's artifacts."""
-        if path.is_dir():
-            client(self.uri).log_artifacts(self.run_id, str(path), folder)
-        else:
-            client(self.uri).log_artifact(self.run_id, str(path), folder)
+        """Add a file, or the content of a directory, to the run's artifacts."""
+        place = self._journal.keep(Path(path))
+        self._entry("artifact", place=place, folder=folder)
 
     def text(self, content: str, name: str) -> None:
         """Keep a text as an artifact file."""
-        client(self.uri).log_text(self.run_id, content, name)
+        folder, _, file = name.rpartition("/")
+        place = self._journal.write(content, file)
+        self._entry("artifact", place=place, folder=folder or None)
+
+    def inputs(self, datasets: list[dict[str, Any]]) -> None:
+        """Say which data the run uses.
+
+        Args:
+            datasets: each the fields of MLflow's `Dataset`, and `tags`, a mapping.
+        """
+        self._entry("inputs", datasets=datasets)
+
+    def flush(self) -> bool:
+        """Wait until the store has it all, at most as long as the recipe's patience."""
+        return courier(self.spool).flush(self.spool.patience, self.run_id)
+
+    def _append(self, kind: str, values: list[list[Any]], most: int) -> None:
+        for start in range(0, len(values), most):
+            self._entry(kind, values=values[start : start + most])
+
+    def _entry(self, kind: str, **content: Any) -> None:
+        courier(self.spool).append(self.uri, self.run_id, kind, **content)
+
+    @property
+    def _journal(self) -> Any:
+        return courier(self.spool).journal(self.uri, self.run_id)
 
 
-def tracking_uri(recipe: Recipe) -> str:
-    """The recipe's store, else MLFLOW_TRACKING_URI, else a sqlite file in the working directory."""
-    return recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
-
-
-def client(uri: str) -> MlflowClient:
-    """A client of one store."""
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri)
+def run_log(recipe: Recipe, run_id: str) -> RunLog:
+    """A run that is there already."""
+    return RunLog(tracking_uri(recipe), run_id, spool_of(recipe))
 
 
 def start_run(
@@ -93,32 +113,45 @@ def start_run(
     """Open a run in the recipe's experiment; the first call on a new store creates its tables.
 
     Call it once before stages start in parallel: processes that race to create a sqlite store's
-    tables crash each other.
+    tables crash each other. A run with a parent begins without the store if that is away.
 
     Raises:
-        UserError: the store cannot be reached.
+        UserError: the store cannot be reached, and nothing has been logged to it before.
     """
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
-    uri = tracking_uri(recipe)
+    begin = _now()
     all_tags = {
         MLFLOW_RUN_NAME: name,
         "siqvl.recipe": recipe.name,
         "siqvl.recipe_hash": recipe.hash(),
-        "siqvl.code_version": code_version(),
+        **_code_tags(),
         **(tags or {}),
     }
     if parent:
         all_tags[MLFLOW_PARENT_RUN_ID] = parent
-    with _store(uri) as store:
-        experiment = store.get_experiment_by_name(recipe.tracking.experiment)
-        experiment_id = (
-            experiment.experiment_id
-            if experiment
-            else store.create_experiment(recipe.tracking.experiment, tags=TRAINING_VIEW)
-        )
-        run = store.create_run(experiment_id, tags=all_tags)
-    return RunLog(uri, run.info.run_id)
+    try:
+        with _store(tracking_uri(recipe)) as store:
+            experiment = experiment_id(store, recipe.tracking.experiment)
+            run = store.create_run(experiment, start_time=begin, tags=all_tags)
+        return run_log(recipe, run.info.run_id)
+    except UserError as error:
+        if parent is None:
+            raise
+        logger.warning("run `%s` begins without its store: %s", name, error.message)
+    log = run_log(recipe, new_id())
+    log._entry("run", experiment=recipe.tracking.experiment, tags=all_tags, time=begin)
+    return log
+
+
+def _code_tags() -> dict[str, str]:
+    """Which code runs: MLflow's own tag is of a checkout, which an image has not."""
+    from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+
+    version = code_version()
+    commit = version.partition("+")[2]
+    tags = {"siqvl.code_version": version, "siqvl.git_dirty": str("dirty" in commit).lower()}
+    return tags | ({MLFLOW_GIT_COMMIT: commit.partition(".")[0]} if commit else {})
 
 
 @contextmanager
@@ -130,13 +163,27 @@ def _store(uri: str) -> Iterator[MlflowClient]:
         yield client(uri)
     except (MlflowException, OSError) as error:
         raise UserError(
-            f"MLflow store {_without_password(uri)} cannot be used: {str(error).splitlines()[0]}"
+            f"MLflow store {without_password(uri)} cannot be used: {str(error).splitlines()[0]}"
         ) from None
 
 
 def end_run(log: RunLog, status: str) -> None:
-    """Close a run as FINISHED, FAILED or KILLED."""
-    client(log.uri).set_terminated(log.run_id, status)
+    """Close a run as FINISHED, FAILED or KILLED, once all that it logged is delivered.
+
+    Where the store is away for longer than the recipe's patience, what is left stays on disk.
+    """
+    log._entry("end", status=status, time=_now())
+    if log.flush():
+        courier(log.spool).close(log.uri, log.run_id)
+        return
+    logger.warning(
+        "MLflow store %s is away: what run %s logged waits in %s; `siqvl track sync %s` delivers "
+        "it, and so does whatever logs from here next",
+        without_password(log.uri),
+        log.run_id,
+        log.spool.folder,
+        log.spool.folder,
+    )
 
 
 def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None) -> list[RunLog]:
@@ -159,12 +206,22 @@ def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None
         if experiment is None:
             return []
         found = store.search_runs([experiment.experiment_id], " and ".join(wanted))
-    return [RunLog(uri, run.info.run_id) for run in found if tags.items() <= run.data.tags.items()]
+    return [
+        run_log(recipe, run.info.run_id) for run in found if tags.items() <= run.data.tags.items()
+    ]
 
 
 def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:
-    """Close all runs with these tags that are still open: their processes could not do it."""
-    for log in find_runs(recipe, tags, status="RUNNING"):
+    """Close all runs with these tags that are still open: their processes could not do it.
+
+    A store that is away is left alone; what works goes on.
+    """
+    try:
+        found = find_runs(recipe, tags, status="RUNNING")
+    except UserError as error:
+        logger.warning("runs that may still be open are left as they are: %s", one_line(error))
+        return
+    for log in found:
         end_run(log, status)
 
 
@@ -177,7 +234,7 @@ def stage_run(
     A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
     """
     log = start_run(recipe, name, parent=parent, tags=tags)
-    with failure_ends(log, *([RunLog(log.uri, parent)] if parent else [])):
+    with failure_ends(log, *([run_log(recipe, parent)] if parent else [])):
         yield log
     end_run(log, "FINISHED")
 
@@ -212,8 +269,6 @@ def _key(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-./: " else "_" for c in name)
 
 
-def _without_password(uri: str) -> str:
-    """`scheme://user:secret@host` -> `scheme://user:***@host`."""
-    import re
-
-    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)

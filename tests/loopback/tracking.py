@@ -17,61 +17,88 @@ from pathlib import Path
 HOST = "127.0.0.1"
 
 
-@contextmanager
-def mlflow_server(folder: Path, seconds: float = 120) -> Iterator[str]:
-    """Run `mlflow server` with its database and artifacts in a folder; gives its address.
+class MlflowServer:
+    """`mlflow server` with its artifacts in a folder, on a port that it keeps.
 
     Args:
-        seconds: how long it may take to come up.
-
-    Raises:
-        RuntimeError: it did not come up; the message ends with what it printed.
+        store: address of its database; by default a sqlite file in the folder.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        port = listener.getsockname()[1]
-    uri, log = f"http://{HOST}:{port}", folder / "server.log"
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port)),
-        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--workers", "1"),
-        *("--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"),
-    ]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
-    }
-    environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # seven processes for GenAI jobs
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+
+    def __init__(self, folder: Path, store: str | None = None) -> None:
+        self.folder = folder
+        self.store = store or f"sqlite:///{folder}/mlflow.db"
+        self._process: subprocess.Popen[bytes] | None = None
+        with socket.socket() as listener:
+            listener.bind((HOST, 0))
+            self.port = listener.getsockname()[1]
+
+    @property
+    def uri(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def start(self, seconds: float = 120) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            RuntimeError: it did not come up; the message ends with what it printed.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(self.port)),
+            *("--backend-store-uri", self.store, "--workers", "1"),
+            *("--artifacts-destination", str(self.folder / "artifacts"), "--serve-artifacts"),
+        ]
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")
+        }
+        # seven processes for GenAI jobs
+        environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._wait_until_healthy(seconds)
+
+    def kill(self) -> None:
+        """End it at once, if it runs."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # not reaped yet: the group is its own
+            self._process.wait()
+            self._process = None
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "server.log"
+
+    def _wait_until_healthy(self, seconds: float) -> None:
+        assert self._process is not None
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not _exited(self._process):
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        return
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        printed = self._log.read_text(errors="replace")[-2000:]
+        raise RuntimeError(f"mlflow server did not come up:\n{printed}")
+
+
+@contextmanager
+def mlflow_server(folder: Path, store: str | None = None) -> Iterator[str]:
+    """A server that runs as long as the context does; gives its address."""
+    server = MlflowServer(folder, store)
     try:
-        _wait_until_healthy(server, uri, log, seconds)
-        yield uri
+        server.start()
+        yield server.uri
     finally:
-        os.killpg(server.pid, signal.SIGKILL)  # it is not reaped yet: the group is its own
-        server.wait()
-
-
-def _wait_until_healthy(
-    server: subprocess.Popen[bytes], uri: str, log: Path, seconds: float
-) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and not _exited(server):
-        try:
-            with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    printed = log.read_text(errors="replace")[-2000:]
-    raise RuntimeError(f"mlflow server did not come up:\n{printed}")
+        server.kill()
 
 
 def _exited(server: subprocess.Popen[bytes]) -> bool:

@@ -11,8 +11,8 @@ from flytekit.types.error.error import FlyteError
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import RunLog, client, end_run, start_run
+from tasks.flyte_tags import flyte_tags
 from tasks.pipeline_failure import REASON, close_run, reason
-from tasks.tracked import flyte_tags
 from workflows.full_pipeline import full_pipeline
 
 ROOT = Path(__file__).parent.parent.parent

@@ -131,7 +131,13 @@ def test_pods_are_told_where_things_are_and_nothing_else(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    "uri", ["https://me:hush@mlflow.example.org", "postgresql://me:hush@db/mlflow", "s://:hush@h"]
+    "uri",
+    [
+        "https://me:hush@mlflow.example.org",
+        "https://hush@mlflow.example.org",
+        "postgresql://me:hush@db/mlflow",
+        "s://:hush@h",
+    ],
 )
 def test_a_password_in_the_address_is_refused_and_not_repeated(uri: str, monkeypatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -10,7 +10,8 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import RunLog, client, start_run
 from tasks.contracts import ALONE, PipelineRun
-from tasks.tracked import EXECUTION, LOCAL, check_pod, execution, flyte_tags, tracked
+from tasks.flyte_tags import EXECUTION, LOCAL, execution, flyte_tags
+from tasks.tracked import check_pod, tracked
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -32,13 +33,28 @@ def tags(log: RunLog) -> dict[str, str]:
 
 def test_on_a_cluster_an_execution_has_its_name_there(monkeypatch: pytest.MonkeyPatch) -> None:
     in_pod(monkeypatch, attempt=2)
+    monkeypatch.setenv("FLYTE_INTERNAL_TASK_NAME", "tasks.dpo.dpo")
+    monkeypatch.setenv("FLYTE_INTERNAL_IMAGE", "registry/siqvl:1")
+    monkeypatch.setenv("HOSTNAME", "abc-n0-0-dn3-2")
     assert execution() == "siqvl/development/abc"
-    assert flyte_tags() == {"flyte.execution": "siqvl/development/abc", "flyte.attempt": "2"}
+    assert flyte_tags() == {
+        "flyte.execution": "siqvl/development/abc",
+        "flyte.attempt": "2",
+        "flyte.project": "siqvl",
+        "flyte.domain": "development",
+        "flyte.task": "tasks.dpo.dpo",
+        "flyte.image": "registry/siqvl:1",
+        "flyte.node": "n0-0-dn3",
+    }
+    monkeypatch.setenv("SIQVL_FLYTE_CONSOLE", "https://flyte.example.org/")
+    assert flyte_tags()["flyte.url"] == (
+        "https://flyte.example.org/console/projects/siqvl/domains/development/executions/abc"
+    )
 
 
 def test_elsewhere_it_has_one_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("FLYTE_INTERNAL_EXECUTION_ID", raising=False)
-    code = "from tasks.tracked import execution; print(execution())"
+    code = "from tasks.flyte_tags import execution; print(execution())"
     other = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.strip()

@@ -9,7 +9,6 @@ from siqvl.recipe import Recipe
 from siqvl.tracking.runs import (
     DEFAULT_STORE,
     RunLog,
-    _without_password,
     client,
     end_open,
     end_run,
@@ -19,6 +18,7 @@ from siqvl.tracking.runs import (
     start_run,
     tracking_uri,
 )
+from siqvl.tracking.store import without_password
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 
@@ -142,4 +142,7 @@ def test_flatten_and_passwords() -> None:
         "c.1.d": 3,
         "e": {},
     }
-    assert _without_password("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
+    assert without_password("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
+    assert without_password("https://me:secret@db/x") == "https://me:***@db/x"
+    assert without_password("https://token@db:1/x") == "https://***@db:1/x"
+    assert without_password("https://db:1/x@y") == "https://db:1/x@y"

@@ -1,0 +1,53 @@
+"""The MLflow store of a recipe, and which of its failures pass."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from siqvl.recipe import Recipe
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+#: MLflow's own tries block for minutes (7 with growing pauses); what waits here is on disk.
+HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+#: Trying again would not help: the server was reached, and what it got is wrong.
+REFUSALS = frozenset(
+    {
+        "BAD_REQUEST",
+        "INVALID_PARAMETER_VALUE",
+        "INVALID_STATE",
+        "RESOURCE_ALREADY_EXISTS",
+        "RESOURCE_DOES_NOT_EXIST",
+    }
+)
+
+
+def tracking_uri(recipe: Recipe) -> str:
+    """The recipe's store, else MLFLOW_TRACKING_URI, else a sqlite file in the working directory."""
+    return recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+
+
+def client(uri: str) -> MlflowClient:
+    """A client of one store, whose requests fail soon where nobody answers."""
+    for name, value in HTTP_LIMITS.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the store said no, in place of saying nothing."""
+    from mlflow.exceptions import MlflowException
+
+    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+
+
+def without_password(uri: str) -> str:
+    """`scheme://user:secret@host` -> `scheme://user:***@host`; `https://token@host` likewise."""
+    uri = re.sub(r"^(https?://)[^/:@]+@", r"\1***@", uri)
+    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)

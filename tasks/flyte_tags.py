@@ -1,0 +1,53 @@
+"""What an MLflow run says about the Flyte task that opened it, and how to get back there."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+from tasks.contracts import on_cluster
+
+EXECUTION = "flyte.execution"
+#: In a process that another one started for its work: that one's execution.
+STARTED_BY = "SIQVL_STARTED_BY"
+#: Of everything that runs in this process, where there is no cluster to give it a name.
+LOCAL = f"local-{uuid.uuid4().hex[:12]}"
+#: Address of the cluster's console, such as https://flyte.example.org; handed on to pods.
+CONSOLE = "SIQVL_FLYTE_CONSOLE"
+#: Tag -> the variable of a pod that has it.
+VARIABLES = {
+    "flyte.project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
+    "flyte.domain": "FLYTE_INTERNAL_EXECUTION_DOMAIN",
+    "flyte.task": "FLYTE_INTERNAL_TASK_NAME",
+    "flyte.task_version": "FLYTE_INTERNAL_TASK_VERSION",
+    "flyte.image": "FLYTE_INTERNAL_IMAGE",
+}
+
+
+def flyte_tags() -> dict[str, str]:
+    """Which execution this process belongs to, and which attempt at a task it is."""
+    tags = {EXECUTION: execution(), "flyte.attempt": os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
+    if not on_cluster():
+        return tags
+    found = {tag: os.environ.get(name, "") for tag, name in VARIABLES.items()}
+    found["flyte.node"] = _node()
+    if console := os.environ.get(CONSOLE):
+        project, domain, name = execution().split("/")
+        found["flyte.url"] = (
+            f"{console.rstrip('/')}/console/projects/{project}/domains/{domain}/executions/{name}"
+        )
+    return tags | {tag: value for tag, value in found.items() if value}
+
+
+def execution() -> str:
+    """`project/domain/name` on a cluster; else a name of this process."""
+    if not on_cluster():
+        return os.environ.get(STARTED_BY, LOCAL)
+    names = ("PROJECT", "DOMAIN", "ID")
+    return "/".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names)
+
+
+def _node() -> str:
+    """Its id in the execution, which a pod's name has between those of execution and attempt."""
+    _, _, rest = os.environ.get("HOSTNAME", "").partition(f"{execution().split('/')[2]}-")
+    return rest.rpartition("-")[0]

@@ -1,0 +1,75 @@
+"""The MLflow server goes away while a pipeline runs: nothing is lost, nothing comes twice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from outage_drill import Drill, Ran, logged, points, run
+
+from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.runs import client
+from siqvl.tracking.spool import sync
+from tests.loopback.tracking import MlflowServer
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    made = MlflowServer(tmp_path_factory.mktemp("server"))
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, small_recipe, request: pytest.FixtureRequest) -> Recipe:
+    tracking = {"experiment": request.node.name, "patience_seconds": 1.0}
+    content = small_recipe(tmp_path, tracking=tracking).model_dump(mode="json")
+    for stage in content["stages"].values():
+        stage |= {"max_steps": 12, "saving_steps": 3}
+    return Recipe.model_validate(content)
+
+
+def states(server: MlflowServer, experiment: str) -> dict[str, str]:
+    store = client(server.uri)
+    found = store.get_experiment_by_name(experiment)
+    assert found is not None
+    runs = store.search_runs([found.experiment_id])
+    return {run.info.run_name.split(" 2")[0]: run.info.status for run in runs}
+
+
+def check(recipe: Recipe, server: MlflowServer, ran: Ran) -> None:
+    """Every point of every stage is there once, and every run is in its true state."""
+    experiment = recipe.tracking.experiment
+    for stage in Stage:
+        found, wanted = points(server.uri, experiment, stage), logged(ran, stage)
+        assert len(wanted) > 12
+        assert found & wanted == wanted
+        assert set(found.values()) == {1}
+        assert {step for _, step, _ in found - wanted} == {12}  # the summary of the stage
+    ended = states(server, experiment)
+    assert set(ended.values()) == {"FINISHED"}
+    assert len(ended) == 1 + 5 + 4 + 4  # pipeline, data, stages, evaluations
+
+
+def test_a_server_that_comes_back(recipe: Recipe, server: MlflowServer, tmp_path: Path) -> None:
+    drill = Drill(killed_in=Stage.VQA_SFT, back_in=Stage.COT_SFT)
+    ran = run(recipe, tmp_path / "run", server, drill)
+    assert ran.code == 0, ran.printed[-3000:]
+    assert "does not answer" in ran.printed
+    assert "answers again" in ran.printed
+    check(recipe, server, ran)
+    assert not list((tmp_path / "run" / "outputs" / "spool").glob("*"))
+
+
+def test_a_server_that_does_not(recipe: Recipe, server: MlflowServer, tmp_path: Path) -> None:
+    ran = run(recipe, tmp_path / "run", server, Drill(killed_in=Stage.VQA_SFT))
+    assert ran.code == 0, ran.printed[-3000:]
+    assert "siqvl track sync" in ran.printed
+    spool = tmp_path / "run" / "outputs" / "spool"
+    server.start()
+    synced = list(sync(spool))
+    assert not any(one.left for one in synced)
+    check(recipe, server, ran)
+    assert not list(spool.glob("*"))
