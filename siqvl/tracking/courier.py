@@ -95,7 +95,8 @@ class Courier:
         with self._changed:
             self._hurry += 1
             for one in self._away.values():
-                one.next = 0.0
+                if one.waited < patience:
+                    one.next = 0.0
             self._changed.notify_all()
         try:
             while waiting := self._waiting(run_id):
