@@ -41,10 +41,12 @@ class _Away:
     tries: int = 0
     next: float = 0.0  # when to try again, by the monotonic clock
     waited: float = 0.0  # seconds that ends of tasks have waited for it
+    untried: bool = False  # since there was reason to think that it is back
 
     def missed(self) -> None:
         self.next = time.monotonic() + min(FIRST_WAIT * 2**self.tries, LONGEST_WAIT)
         self.tries += 1
+        self.untried = False
 
 
 @dataclass
@@ -103,7 +105,9 @@ class Courier:
                 begin = time.monotonic()
                 with self._changed:
                     away = [self._away[uri] for uri in waiting if uri in self._away]
-                    if len(away) == len(waiting) and all(one.waited >= patience for one in away):
+                    if len(away) == len(waiting) and all(
+                        one.waited >= patience and not one.untried for one in away
+                    ):
                         return False
                     self._changed.wait(0.1)
                     for one in away:
@@ -112,6 +116,14 @@ class Courier:
         finally:
             with self._changed:
                 self._hurry -= 1
+
+    def try_again(self, uri: str | None = None) -> None:
+        """Go to a store (or all) at once: it has been seen, or there is no later."""
+        with self._changed:
+            for of, away in self._away.items():
+                if uri in (None, of):
+                    away.next, away.untried = 0.0, True
+            self._changed.notify_all()
 
     def close(self, uri: str, run_id: str) -> None:
         """Let a run's journal go; what is logged to it later gets another one."""
@@ -230,5 +242,6 @@ def _at_exit(key: tuple[int, Path], patience: float) -> None:
     if key[0] != os.getpid():
         return
     own = _COURIERS.pop(key)
+    own.try_again()
     own.flush(patience)
     own.close_all()

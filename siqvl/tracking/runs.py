@@ -134,7 +134,9 @@ def start_run(
         with _store(tracking_uri(recipe)) as store:
             experiment = experiment_id(store, recipe.tracking.experiment)
             run = store.create_run(experiment, start_time=begin, tags=all_tags)
-        return run_log(recipe, run.info.run_id)
+        log = run_log(recipe, run.info.run_id)
+        courier(log.spool).try_again(log.uri)  # what waits may go now
+        return log
     except UserError as error:
         if parent is None:
             raise

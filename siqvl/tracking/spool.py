@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +33,29 @@ class Synced(NamedTuple):
     run_id: str
     delivered: int  # entries
     left: str  # why there is something left; empty if nothing is
+
+
+@contextmanager
+def within(address: str) -> Iterator[Path]:
+    """A spool as a folder here; one in a blob store is fetched, and removed once all is delivered.
+
+    Raises:
+        UserError: there is nothing at the address.
+    """
+    if "://" not in address:
+        yield Path(address)
+        return
+    import fsspec
+
+    store, root = fsspec.core.url_to_fs(address)
+    if not store.isdir(root):
+        raise UserError(f"{address} is no folder of that store; the warning of a task names one")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "spool"
+        store.get(root.rstrip("/") + "/", str(folder) + "/", recursive=True)
+        yield folder
+        if not any(folder.glob("*/*")):  # else all of it stays: twice delivered is there once
+            store.rm(root, recursive=True)
 
 
 def sync(folder: Path, uri: str | None = None) -> Iterator[Synced]:
