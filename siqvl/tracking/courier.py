@@ -56,6 +56,7 @@ class Courier:
     folder: Path
     _journals: dict[tuple[str, str], Journal] = field(default_factory=dict)  # by store and run
     _left: list[Journal] = field(default_factory=list)
+    _ended: set[tuple[str, str]] = field(default_factory=set)  # to be closed once delivered
     _wanted: set[str] = field(default_factory=set)  # stores that something waits for
     _away: dict[str, _Away] = field(default_factory=dict)
     _hurry: int = 0  # how many wait for the end of it
@@ -132,6 +133,11 @@ class Courier:
         if journal:
             journal.close()
 
+    def close_later(self, uri: str, run_id: str) -> None:
+        """Let a run's journal go once it is delivered."""
+        with self._changed:
+            self._ended.add((uri, run_id))
+
     def close_all(self) -> None:
         """Let go of all journals, those of other processes among them."""
         for uri, run_id in list(self._journals):
@@ -192,9 +198,13 @@ class Courier:
             return
         with self._changed:
             away = self._away.pop(uri, None)
+            ended = [] if again else [key for key in self._ended if key[0] == uri]
+            self._ended.difference_update(ended)
             if again:
                 self._wanted.add(uri)
                 self._away[uri] = _Away(next=time.monotonic() + FIRST_WAIT)
+        for key in ended:
+            self.close(*key)
         if away and away.tries:
             logger.warning("MLflow store %s answers again", without_password(uri))
 

@@ -178,6 +178,7 @@ def end_run(log: RunLog, status: str) -> None:
     if log.flush():
         courier(log.spool).close(log.uri, log.run_id)
         return
+    courier(log.spool).close_later(log.uri, log.run_id)
     logger.warning(
         "MLflow store %s is away: what run %s logged waits in %s; `siqvl track sync %s` delivers "
         "it, and so does whatever logs from here next",
