@@ -1,17 +1,25 @@
-"""The last step of a pipeline: its checkpoint is promoted if every gate passed."""
+"""The last step of a pipeline: its checkpoint is promoted if every gate passed.
+
+In MLflow's registry it is the `candidate` then, and the `champion` if it beats the one that is.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import task
 
 from siqvl.compute import Kind
 from siqvl.errors import UserError
+from siqvl.evaluation.scores import Scores
 from siqvl.evaluation.verdict import read_verdicts, summary
 from siqvl.recipe import Recipe
+from siqvl.tracking.models import CHECKPOINT, Registry
+from siqvl.tracking.promote import make_candidate, promote
 from siqvl.tracking.runs import RunLog, end_run, failure_ends, tracking_uri
-from tasks.contracts import Checkpoint, PipelineReport, PipelineRun, local
+from siqvl.training.checkpoints import read_card
+from tasks.contracts import Checkpoint, EvalReport, PipelineReport, PipelineRun, local
 from tasks.resources import policy
 
 
@@ -25,16 +33,28 @@ class PipelineResult(NamedTuple):
 
 @task(**policy(Kind.DATA))
 def promotion(
-    recipe: Recipe, run: PipelineRun, checkpoint: Checkpoint, report: PipelineReport
+    recipe: Recipe,
+    run: PipelineRun,
+    checkpoint: Checkpoint,
+    scores: EvalReport,
+    report: PipelineReport,
 ) -> PipelineResult:
     """Hand the checkpoint over and close the parent run.
+
+    Args:
+        scores: the checkpoint's own evaluation.
+        report: of the whole pipeline.
 
     Raises:
         UserError: a gate failed; the run ends FAILED, and what it made stays where it is.
     """
     log = RunLog(tracking_uri(recipe), run.run_id)
+    registry = Registry(log.uri, recipe.tracking.model_name)
     with failure_ends(log):
         verdicts = read_verdicts(local(report))
+        scored = local(scores)
+        version = _version(log, registry, checkpoint, scored)
+        make_candidate(log, registry, version, scored)
         failed = [verdict.sentence for verdict in verdicts if not verdict.passed]
         log.tags({"siqvl.promoted": "false" if failed else "true"})
         if failed:
@@ -42,6 +62,23 @@ def promotion(
                 f"not promoted: {len(failed)} of {len(verdicts)} gates failed; the checkpoint and "
                 f"its report are kept: {' | '.join(failed)}"
             )
-    print(f"promoted {checkpoint.path}: {summary(verdicts)}")
+        outcome = promote(registry, version, scored, recipe.evaluation.champion_benchmark)
+        log.tags({"siqvl.champion": outcome.sentence})
+    print(f"promoted {checkpoint.path}: {summary(verdicts)}\n{outcome.sentence}")
     end_run(log, "FINISHED")
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=run.run_id)
+
+
+def _version(log: RunLog, registry: Registry, checkpoint: Checkpoint, scored: Path) -> int:
+    """The checkpoint's version, which an earlier pipeline made when it came from the cache.
+
+    Raises:
+        UserError: the scores are another checkpoint's.
+    """
+    known = registry.find({CHECKPOINT: Scores.read(scored).checkpoint_hash})
+    if known is not None:
+        return known.number
+    model = local(checkpoint)
+    if read_card(model).hash != Scores.read(scored).checkpoint_hash:
+        raise UserError(f"{scored} holds the scores of another checkpoint than {model}")
+    return registry.register(log, model)
