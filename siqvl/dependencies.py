@@ -1,8 +1,8 @@
 """What of a recipe each result of the pipeline depends on, as a hash.
 
 Two recipes that agree in it lead to the same result, so a cache may hand out the one it has. Where
-a run keeps its files, what a cluster is asked for, how gates judge and how often states are saved
-are in none of these.
+a run keeps its files, what a cluster is asked for, how gates judge, how often states are saved and
+how registered models answer are in none of these.
 """
 
 from __future__ import annotations

@@ -354,6 +354,11 @@ class Evaluation(Section):
         False, description="train and score a control: stage 1 behind a tower of random weights"
     )
     gates: list[Gate] = Field([], description="what must hold before a checkpoint is promoted")
+    champion_benchmark: str | None = Field(
+        None,
+        description="on which a new model has to beat the registry's champion, question by "
+        "question, to take its place; null: passed gates are enough",
+    )
     report_pictures: PositiveInt = Field(24, description="sample pictures in the report")
 
     @model_validator(mode="after")
@@ -371,7 +376,20 @@ class Evaluation(Section):
                     raise ValueError(f"gate `{gate.claim}`: no benchmark `{name}` after {stage}")
             if (gate.random_tower or gate.over.random_tower) and not self.random_tower:
                 raise ValueError(f"gate `{gate.claim}` needs `random_tower: true`")
+        if self.champion_benchmark is not None:
+            self._check_champion_benchmark(self.champion_benchmark)
         return self
+
+    def _check_champion_benchmark(self, name: str) -> None:
+        last = list(Stage)[-1]
+        found = {benchmark.name: benchmark for benchmark in self.benchmarks}.get(name)
+        if found is None or last not in found.stages:
+            raise ValueError(f"champion_benchmark: no benchmark `{name}` after {last}")
+        if found.method == "preference":
+            raise ValueError(
+                f"champion_benchmark: nobody can guess the pairs of `{name}`, so that a first "
+                "model had nothing to beat; name one whose questions are answered"
+            )
 
 
 def has_password(uri: str) -> bool:
@@ -394,6 +412,11 @@ class Tracking(Section):
     patience_seconds: NonNegativeFloat = Field(
         30.0, description="how long the end of a task waits for a store that is away"
     )
+    model_name: str = Field(
+        "siqvl",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="registered model whose versions are the stages' checkpoints",
+    )
 
     @model_validator(mode="after")
     def _no_password(self) -> Tracking:
@@ -403,6 +426,16 @@ class Tracking(Section):
                 "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         return self
+
+
+class Serving(Section):
+    """How registered models answer; kept with each of them when it is registered."""
+
+    max_new_tokens: PositiveInt = Field(
+        256, description="tokens of an answer; a request may ask for fewer"
+    )
+    batch_size: PositiveInt = Field(16, description="rows of a request answered side by side")
+    max_rows: PositiveInt = Field(256, description="a request with more rows is refused")
 
 
 class Distributed(Section):
@@ -468,6 +501,7 @@ class Recipe(Section):
     stages: Stages
     evaluation: Evaluation
     tracking: Tracking = Tracking()
+    serving: Serving = Serving()
     distributed: Distributed = Distributed()
     hardware: Hardware = Hardware()
     compute: Compute = Compute()

@@ -1,17 +1,25 @@
-"""The last step of a pipeline: its checkpoint is promoted if every gate passed."""
+"""The last step of a pipeline: its checkpoint is promoted if every gate passed.
+
+In MLflow's registry it is the `candidate` then, and the `champion` if it beats the one that is.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from flytekit import task
 
 from siqvl.compute import Kind
 from siqvl.errors import UserError
+from siqvl.evaluation.scores import Scores
 from siqvl.evaluation.verdict import read_verdicts, summary
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import end_run
-from tasks.contracts import Checkpoint, PipelineReport, PipelineRun, local
+from siqvl.tracking.models import CHECKPOINT, Registry, RegistryAway
+from siqvl.tracking.promote import make_candidate, promote
+from siqvl.tracking.runs import RunLog, end_run
+from siqvl.training.checkpoints import read_card
+from tasks.contracts import Checkpoint, EvalReport, PipelineReport, PipelineRun, local
 from tasks.resources import policy
 from tasks.tracked import of_pipeline
 
@@ -26,9 +34,17 @@ class PipelineResult(NamedTuple):
 
 @task(**policy(Kind.DATA))
 def promotion(
-    recipe: Recipe, run: PipelineRun, checkpoint: Checkpoint, report: PipelineReport
+    recipe: Recipe,
+    run: PipelineRun,
+    checkpoint: Checkpoint,
+    scores: EvalReport,
+    report: PipelineReport,
 ) -> PipelineResult:
     """Hand the checkpoint over and close the parent run.
+
+    Args:
+        scores: the checkpoint's own evaluation.
+        report: of the whole pipeline.
 
     Raises:
         UserError: a gate failed; the run ends FAILED, and what it made stays where it is.
@@ -36,12 +52,47 @@ def promotion(
     with of_pipeline(recipe, run) as log:
         verdicts = read_verdicts(local(report))
         failed = [verdict.sentence for verdict in verdicts if not verdict.passed]
-        log.tags({"siqvl.promoted": "false" if failed else "true"})
+        registered = _registered(log, recipe, checkpoint, local(scores), may_win=not failed)
+        log.tags({"siqvl.promoted": "false" if failed else "true", **registered})
         if failed:
             raise UserError(
                 f"not promoted: {len(failed)} of {len(verdicts)} gates failed; the checkpoint and "
                 f"its report are kept: {' | '.join(failed)}"
             )
-        print(f"promoted {checkpoint.path}: {summary(verdicts)}")
+        print("\n".join([f"promoted {checkpoint.path}: {summary(verdicts)}", *registered.values()]))
         end_run(log, "FINISHED")
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=run.run_id)
+
+
+def _registered(
+    log: RunLog, recipe: Recipe, checkpoint: Checkpoint, scored: Path, *, may_win: bool
+) -> dict[str, str]:
+    """Make the checkpoint the candidate and, if it may, the champion; what came of it, as tags.
+
+    Work that is done is not lost because a server is away.
+    """
+    registry = Registry(log.uri, recipe.tracking.model_name)
+    try:
+        version = _version(log, registry, checkpoint, scored)
+        make_candidate(log, registry, version, scored)
+        if not may_win:
+            return {}
+        outcome = promote(registry, version, scored, recipe.evaluation.champion_benchmark)
+        return {"siqvl.champion": outcome.sentence}
+    except RegistryAway as error:
+        return {"siqvl.champion": f"nothing was compared: {error.message}"}
+
+
+def _version(log: RunLog, registry: Registry, checkpoint: Checkpoint, scored: Path) -> int:
+    """The checkpoint's version, which an earlier pipeline made when it came from the cache.
+
+    Raises:
+        UserError: the scores are another checkpoint's.
+    """
+    known = registry.find({CHECKPOINT: Scores.read(scored).checkpoint_hash})
+    if known is not None:
+        return known.number
+    model = local(checkpoint)
+    if read_card(model).hash != Scores.read(scored).checkpoint_hash:
+        raise UserError(f"{scored} holds the scores of another checkpoint than {model}")
+    return registry.register(log, model)

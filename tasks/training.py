@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from pathlib import Path
 
 from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.models import Registry, keep_model
+from siqvl.tracking.runs import RunLog
 from siqvl.training.run import train_stage
 from tasks.contracts import (
     Checkpoint,
@@ -43,9 +46,17 @@ def train(
         card = train_stage(stage, recipe, data=rows, checkpoint=parent, output=out, log=log)
         if log is not None:
             log.metrics(card.metrics)
-            log.artifact(out, "checkpoint")
+            _keep(out, recipe, log)
             log.artifact(rows / "manifest.json", "data")
     return Checkpoint(str(out))
+
+
+def _keep(checkpoint: Path, recipe: Recipe, log: RunLog) -> None:
+    """A version in the model registry; the control of stage 1 is no model for anybody to serve."""
+    if recipe.model.random_tower:
+        log.artifact(checkpoint, "checkpoint")
+    else:
+        keep_model(log, checkpoint, Registry(log.uri, recipe.tracking.model_name))
 
 
 def run_name(stage: Stage, recipe: Recipe) -> str:

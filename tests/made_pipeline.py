@@ -242,7 +242,8 @@ def _report(
         scores.append(_score(name, own))
     out.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows, schema=schema()), out / PREDICTIONS)
-    Scores(stage=stage, random_tower=control, checkpoint_hash="f" * 64, scores=scores).write(out)
+    hash = "f" * 64 if control else hash_of(stage)
+    Scores(stage=stage, random_tower=control, checkpoint_hash=hash, scores=scores).write(out)
     return out
 
 
@@ -311,12 +312,17 @@ def _results(rows: list[dict[str, Any]]) -> dict[Any, Result]:
     }
 
 
+def hash_of(stage: Stage) -> str:
+    """What its checkpoint has for a hash."""
+    return f"{list(Stage).index(stage) + 10:x}" * 64
+
+
 def _checkpoint(out: Path, stage: Stage, recipe: Recipe) -> Path:
     out.mkdir(parents=True)
     number = list(Stage).index(stage)
     card = CheckpointCard(
         stage=stage,
-        hash=f"{number + 10:x}" * 64,
+        hash=hash_of(stage),
         parent=f"{number + 9:x}" * 64 if number else None,
         parent_stage=list(Stage)[number - 1] if number else None,
         recipe=recipe,

@@ -35,6 +35,7 @@ def small_recipe(folder: Path, **sections: Any) -> Recipe:
         "benchmarks": content["evaluation"]["benchmarks"][:1],
         "gates": [],
         "random_tower": False,
+        "champion_benchmark": "vqa",
     }
     for benchmark in content["evaluation"]["benchmarks"]:
         benchmark["source"]["max_samples"] = 12

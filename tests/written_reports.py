@@ -16,7 +16,13 @@ Answers = Mapping[tuple[str, str], Mapping[str, float]]
 
 
 def write_report(
-    folder: Path, stage: Stage, answers: Answers, *, random_tower: bool = False
+    folder: Path,
+    stage: Stage,
+    answers: Answers,
+    *,
+    random_tower: bool = False,
+    checkpoint_hash: str = "",
+    scorer: str = "exact_match/1",
 ) -> Path:
     """A report whose predictions have these scores and whose other columns are filled in."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,14 +45,15 @@ def write_report(
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema()), folder / PREDICTIONS)
     names = dict.fromkeys(benchmark for benchmark, _ in answers)
-    scored = [_score(name, answers) for name in names]
-    Scores(
-        stage=stage, random_tower=random_tower, checkpoint_hash=stage.value, scores=scored
-    ).write(folder)
+    scored = [_score(name, answers, scorer) for name in names]
+    hash = checkpoint_hash or stage.value
+    Scores(stage=stage, random_tower=random_tower, checkpoint_hash=hash, scores=scored).write(
+        folder
+    )
     return folder
 
 
-def _score(name: str, answers: Answers) -> Score:
+def _score(name: str, answers: Answers, scorer: str) -> Score:
     players: dict[Any, Result] = {}
     for (benchmark, player), scores in answers.items():
         if benchmark == name:
@@ -59,7 +66,7 @@ def _score(name: str, answers: Answers) -> Score:
         lead={},
         types={},
         method="generation",
-        scorer="exact_match/1",
+        scorer=scorer,
         prompt="",
         decoding={},
         data_fingerprint="",

@@ -79,7 +79,13 @@ def all_stages(recipe: Recipe) -> PipelineResult:
             benchmarks=benchmarks,
         ),
     )
-    return promotion(recipe=recipe, run=opened.run, checkpoint=preferring, report=report)
+    return promotion(
+        recipe=recipe,
+        run=opened.run,
+        checkpoint=preferring,
+        scores=preferring_report,
+        report=report,
+    )
 
 
 class _Steps:

@@ -88,6 +88,16 @@ def test_a_second_run_takes_every_stage_from_the_cache(remote, first: Execution)
     assert again.outputs.literals["checkpoint"].hash == first.outputs.literals["checkpoint"].hash
 
 
+def test_stages_from_the_cache_are_the_versions_that_there_are(remote, first: Execution) -> None:
+    store, name = client(remote.tracking), remote.recipe.tracking.model_name
+    versions = store.search_model_versions(f"name = '{name}'")
+    assert sorted(version.tags["siqvl.stage"] for version in versions) == sorted(Stage)
+    (last,) = [version for version in versions if version.tags["siqvl.stage"] == Stage.DPO]
+    candidate = store.get_registered_model(name).aliases["candidate"]
+    assert int(candidate) == int(last.version)
+    assert last.run_id == parent_run(remote, first)[1]["dpo"].info.run_id
+
+
 def test_another_rate_of_stage_3_leaves_stages_1_and_2_as_they_are(remote, first) -> None:
     def change(content: dict) -> None:
         content["stages"]["cot_sft"]["learning_rate"] = 5e-4

@@ -53,8 +53,13 @@ def reported(made: Made, recipe: Recipe, run: PipelineRun) -> PipelineReport:
 
 
 def promoted(made: Made, recipe: Recipe, run: PipelineRun) -> PipelineResult:
-    last = Checkpoint(str(made.checkpoints[-1]))
-    return promotion(recipe=recipe, run=run, checkpoint=last, report=reported(made, recipe, run))
+    return promotion(
+        recipe=recipe,
+        run=run,
+        checkpoint=Checkpoint(str(made.checkpoints[-1])),
+        scores=EvalReport(str(made.reports[-1])),
+        report=reported(made, recipe, run),
+    )
 
 
 FAILS = {
@@ -105,11 +110,59 @@ def test_a_failed_gate_stops_promotion_after_everything_is_kept(
     kept = tmp_path / "outputs" / "tiny" / "made" / "report"
     names = {"gates.json", "report.html", "stages.txt"}
     assert {path.name for path in kept.iterdir()} == names
-    assert {file.path for file in store.list_artifacts(run.run_id)} == names
+    kept_too = names | {"evaluation"}  # the candidate's
+    assert {file.path for file in store.list_artifacts(run.run_id)} == kept_too
     assert [entry["passed"] for entry in json.loads((kept / "gates.json").read_text())] == [
         True,
         False,
     ]
+
+
+def aliases(recipe: Recipe) -> dict[str, int]:
+    """Who holds which alias."""
+    store = client(recipe.tracking.uri or "")
+    found = store.get_registered_model(recipe.tracking.model_name).aliases
+    return {alias: int(version) for alias, version in found.items()}
+
+
+def test_only_a_promoted_candidate_becomes_the_champion(made: Made, recipe: Recipe, capsys) -> None:
+    name = recipe.tracking.model_name
+    failing = with_gates(recipe, FAILS)
+    run = opened(failing)
+    with pytest.raises(UserError, match="not promoted"):
+        promoted(made, failing, run)
+    store = client(recipe.tracking.uri or "")
+    assert aliases(recipe) == {"candidate": 1}
+
+    run = opened(recipe)
+    promoted(made, recipe, run)
+    assert aliases(recipe) == {"candidate": 1, "champion": 1}  # the same checkpoint
+    sentence = store.get_run(run.run_id).data.tags["siqvl.champion"]
+    assert sentence.startswith(f"version 1 of `{name}` is the champion: 81.")
+    assert "of `multistep-reasoned` right, the highest floor" in sentence
+    assert sentence in capsys.readouterr().out
+    version = store.get_model_version(name, "1")
+    assert version.tags["siqvl.evaluation"] == f"runs:/{run.run_id}/evaluation"
+
+    again = opened(recipe)
+    promoted(made, recipe, again)
+    said = store.get_run(again.run_id).data.tags
+    assert said["siqvl.champion"] == f"version 1 of `{name}` is the champion already"
+    assert said["siqvl.promoted"] == "true"
+    assert len(store.search_model_versions(f"name = '{name}'")) == 1
+
+
+def test_scores_of_another_checkpoint_are_refused(made: Made, recipe: Recipe) -> None:
+    run = opened(recipe)
+    with pytest.raises(UserError, match="holds the scores of another checkpoint"):
+        promotion(
+            recipe=recipe,
+            run=run,
+            checkpoint=Checkpoint(str(made.checkpoints[-1])),
+            scores=EvalReport(str(made.reports[-2])),
+            report=reported(made, recipe, run),
+        )
+    assert client(recipe.tracking.uri or "").get_run(run.run_id).info.status == "FAILED"
 
 
 def test_the_tables_end_the_report(made: Made, recipe: Recipe, capsys) -> None:

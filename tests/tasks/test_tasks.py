@@ -8,6 +8,7 @@ import pytest
 from siqvl.errors import UserError
 from siqvl.evaluation.scores import Scores
 from siqvl.recipe import Recipe, Stage
+from siqvl.serving.package import WEIGHTS
 from siqvl.tracking.runs import client
 from siqvl.training.checkpoints import read_card
 from tasks.contracts import Checkpoint, Preparation, PreparedData
@@ -59,7 +60,9 @@ def test_all_tasks_in_a_row(recipe: Recipe) -> None:
         control=[],
         benchmarks=benchmarks,
     )
-    result = promotion(recipe=recipe, run=run, checkpoint=checkpoints[-1], report=report)
+    result = promotion(
+        recipe=recipe, run=run, checkpoint=checkpoints[-1], scores=reports[-1], report=report
+    )
 
     assert Path(result.checkpoint.path) == Path(checkpoints[-1].path)
     assert result.mlflow_run == run.run_id
@@ -101,11 +104,25 @@ def _check_tracking(recipe: Recipe, parent_id: str) -> None:
         curve = store.get_metric_history(run.info.run_id, "train/loss")
         assert [point.step for point in curve] == [1, 2]
         assert run.data.params["recipe.learning_rate"] == str(recipe.stage(stage).learning_rate)
-        files = [file.path for file in store.list_artifacts(run.info.run_id, "checkpoint")]
-        assert "checkpoint/model.safetensors" in files
-        assert "checkpoint/siqvl.json" in files
+        (output,) = run.outputs.model_outputs
+        kept = store.list_logged_model_artifacts(output.model_id, WEIGHTS)
+        assert {f"{WEIGHTS}/{name}" for name in ("model.safetensors", "siqvl.json")} <= {
+            file.path for file in kept
+        }
+        assert "model.safetensors" not in str(store.list_artifacts(run.info.run_id))  # stored once
         scored = children[f"{stage} evaluation"].data.metrics
         assert 0 <= scored["vqa/accuracy"] <= 1
+    versions = store.search_model_versions(f"name = '{recipe.tracking.model_name}'")
+    made = {version.run_id: version for version in versions}
+    stages = {made[children[str(stage)].info.run_id].tags["siqvl.stage"] for stage in Stage}
+    assert stages == set(Stage)
+    last = made[children[str(Stage.DPO)].info.run_id]
+    aliases = store.get_registered_model(recipe.tracking.model_name).aliases
+    assert int(aliases["candidate"]) == int(last.version)
+    assert last.tags["siqvl.evaluation"] == f"runs:/{parent_id}/evaluation"
+    # two steps teach what chance decides; the sentence says who is champion
+    champion = f"version {last.version} of `{recipe.tracking.model_name}` is the champion: "
+    assert parent.data.tags["siqvl.champion"].startswith(champion) is ("champion" in aliases)
 
 
 def test_a_failed_stage_leaves_failed_runs(recipe: Recipe, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_steps_that_a_recipe_does_not_ask_for_are_no_nodes() -> None:
     assert len(with_all["preference_pairs"]) == 1
     content = TINY.model_dump(mode="json")
     content["stages"]["dpo"]["sampled"] = None
-    content["evaluation"] |= {"random_tower": False, "gates": []}
+    content["evaluation"] |= {"random_tower": False, "gates": [], "champion_benchmark": None}
     content["evaluation"]["benchmarks"] = content["evaluation"]["benchmarks"][:1]
     plain = nodes(Recipe.model_validate(content))
     assert len(plain["projector_alignment"]) == 1
