@@ -412,6 +412,9 @@ class Tracking(Section):
     patience_seconds: NonNegativeFloat = Field(
         30.0, description="how long the end of a task waits for a store that is away"
     )
+    system_metrics_seconds: Rate | None = Field(
+        10.0, description="between samples of the machine's load and memory; null: none"
+    )
     model_name: str = Field(
         "siqvl",
         pattern=r"^[A-Za-z0-9_.-]+$",

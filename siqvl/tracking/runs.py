@@ -27,6 +27,7 @@ from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
 from siqvl.tracking.store import client as client
 from siqvl.tracking.store import tracking_uri as tracking_uri
 from siqvl.tracking.store import without_password
+from siqvl.tracking.system_metrics import sampled
 from siqvl.version import code_version
 
 if TYPE_CHECKING:
@@ -237,7 +238,8 @@ def stage_run(
     A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
     """
     log = start_run(recipe, name, parent=parent, tags=tags)
-    with failure_ends(log, *([run_log(recipe, parent)] if parent else [])):
+    ends = failure_ends(log, *([run_log(recipe, parent)] if parent else []))
+    with ends, sampled(log.metrics, recipe.tracking.system_metrics_seconds):
         yield log
     end_run(log, "FINISHED")
 
