@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Where the checkpoint has to lie in the model's folder.
 WEIGHTS = "artifacts/checkpoint"
+#: Goes with the model as a whole: where it is loaded it comes before an installed siqvl, of which a
+#: part would hide the rest.
 CODE = Path(siqvl.__file__).parent
 
 

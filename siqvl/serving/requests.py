@@ -106,7 +106,12 @@ def _messages(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "question" in given:
         return [message("user", given["question"])]
     messages = given["messages"]
-    return list(messages) if hasattr(messages, "__iter__") else [messages]
+    if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
+        raise UserError(
+            f"`messages` is {type(messages).__name__}, expected a list of "
+            '{"role": …, "content": …}'
+        )
+    return list(messages)
 
 
 def _reason(reason: str, detail: str) -> str:

@@ -156,7 +156,14 @@ WRONG = {
     "blank": ({**GOOD, "question": " "}, "empty question or messages"),
     "number": ({**GOOD, "question": 5}, "wrong type: question or messages is int, expected text"),
     "no turns": ({"image": GOOD["image"], "messages": []}, "empty question or messages: got []"),
-    "text": ({"image": GOOD["image"], "messages": "hello"}, "wrong type: question or messages"),
+    "text": (
+        {"image": GOOD["image"], "messages": "hello"},
+        '`messages` is str, expected a list of {"role": …, "content": …}',
+    ),
+    "one turn": (
+        {"image": GOOD["image"], "messages": {"role": "user", "content": "hello"}},
+        "`messages` is dict, expected a list of",
+    ),
     "role": (
         {"image": GOOD["image"], "messages": [{"role": "tool", "content": "x"}]},
         "wrong type: question or messages holds {'content': 'x', 'role': 'tool'}, expected role",
