@@ -420,6 +420,13 @@ class Tracking(Section):
         pattern=r"^[A-Za-z0-9_.-]+$",
         description="registered model whose versions are the stages' checkpoints",
     )
+    samples: int = Field(
+        8, ge=0, description="rows that a model in training answers, to look at in MLflow; 0: none"
+    )
+    samples_every: PositiveInt | None = Field(
+        None, description="optimizer steps between their answers; null: when a stage ends alone"
+    )
+    sample_tokens: PositiveInt = Field(64, description="of such an answer at most")
 
     @model_validator(mode="after")
     def _no_password(self) -> Tracking:

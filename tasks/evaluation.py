@@ -18,6 +18,8 @@ from siqvl.compute import Kind
 from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
 from siqvl.evaluation.scores import Scores, stage_table
 from siqvl.recipe import Recipe
+from siqvl.report.answer_table import keep_answers
+from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import RunLog
 from siqvl.training.checkpoints import read_card
 from tasks.contracts import (
@@ -43,7 +45,8 @@ def evaluation(
     model = local(checkpoint)
     out = _place(model, recipe, run)
     with _run(model, recipe, run) as log:
-        _keep(evaluate(recipe, checkpoint=model, data=local(data), out=out), out, log)
+        scores = evaluate(recipe, checkpoint=model, data=local(data), out=out)
+        _keep(scores, out, log, local(data), recipe)
     return EvalReport(str(out))
 
 
@@ -78,7 +81,7 @@ def merge_evaluation(
     with _run(model, recipe, run) as log:
         answered = [local(shard) for shard in shards]
         scores = merge_answers(answered, recipe, checkpoint=model, data=local(data), out=out)
-        _keep(scores, out, log)
+        _keep(scores, out, log, local(data), recipe)
     return EvalReport(str(out))
 
 
@@ -98,9 +101,12 @@ def _run(checkpoint: Path, recipe: Recipe, run: PipelineRun) -> AbstractContextM
     return tracked(recipe, f"{_name(checkpoint)} evaluation", run, tags)
 
 
-def _keep(scores: Scores, out: Path, log: RunLog) -> None:
+def _keep(scores: Scores, out: Path, log: RunLog, data: Path, recipe: Recipe) -> None:
     """The scores as metrics, the report as artifact and as a deck; the table for who looks on."""
+    for score in scores.scores:
+        log_inputs(log, data / score.benchmark, "evaluation")
     log.metrics(scores.metrics())
     log.artifact(out, "evaluation")
+    keep_answers(log, out, data, recipe.evaluation.report_pictures)
     show(f"{out.name} evaluation", out / "report.html")
     print(stage_table([scores]))

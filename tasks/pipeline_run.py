@@ -24,6 +24,7 @@ from siqvl.dependencies import (
 )
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.runs import start_run
 from siqvl.training.check import check_recipe
 from tasks.contracts import PipelineRun
@@ -64,6 +65,7 @@ def open_run(recipe: Recipe) -> Opened:
     tags = {"siqvl.kind": "pipeline", **flyte_tags()}
     log = start_run(recipe, f"{recipe.name} {start}", tags=tags)
     log.params(recipe.model_dump(mode="json"))
+    keep_origin(log, recipe)
     log.flush()
     # Two pipelines may start in the same second; their folders must differ.
     run = PipelineRun(name=f"{start}-{log.run_id[:4]}", run_id=log.run_id)

@@ -13,6 +13,7 @@ from siqvl.evaluation.ranking import rank, ranking_table
 from siqvl.evaluation.scores import Scores
 from siqvl.grid import Grid, Point, points
 from siqvl.recipe import Recipe, Stage
+from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import end_run, start_run
 from siqvl.training.check import check_stage
 from siqvl.training.run import train_stage
@@ -67,6 +68,8 @@ def sweep_point(
         log.metrics({**card.metrics, **scores.metrics()})
         log.artifact(out, "checkpoint")
         log.artifact(report, "evaluation")
+        for score in scores.scores:
+            log_inputs(log, local(benchmarks) / score.benchmark, "evaluation")
     return EvalReport(str(report))
 
 

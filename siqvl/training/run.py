@@ -11,6 +11,9 @@ from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.recipe import DPOStage, Model, Recipe, Stage
+from siqvl.report.loss_page import keep_loss_page
+from siqvl.tracking.environment import keep_origin
+from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import RunLog
 from siqvl.training.batch_shape import BatchShape
 from siqvl.training.check import check_model
@@ -65,6 +68,8 @@ def train_stage(
     attention_of(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     if log:
+        keep_origin(log, recipe)
+        log_inputs(log, data, "training")
         log.params(
             {
                 "stage": stage.value,
@@ -77,6 +82,8 @@ def train_stage(
             }
         )
     launch(_train, StageInputs(stage, recipe, data, checkpoint, output, log), recipe.distributed)
+    if log:
+        keep_loss_page(log, output)
     return read_card(output, expected=stage)
 
 
@@ -108,6 +115,7 @@ def _train(inputs: StageInputs) -> None:
     from transformers import set_seed
 
     from siqvl.training.memory import tell_memory
+    from siqvl.training.sample_answers import SampleAnswers
 
     recipe, stage = inputs.recipe, inputs.stage
     set_seed(recipe.seed)
@@ -134,20 +142,15 @@ def _train(inputs: StageInputs) -> None:
     if trainer.is_world_process_zero():
         shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
         tell_memory(model, shape, figures, recipe, precision)
+    samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
     result = trainer.train(resume_from_checkpoint=trainer.last_state())
     if trainer.mean is not None:
         trainer.mean.to_model()
+    if samples is not None:
+        samples.take(trainer.state.global_step)
     weights = trainer.whole_weights()
 
     if trainer.is_world_process_zero():
-        metrics = {
-            key: float(value)
-            for key, value in result.metrics.items()
-            if key in {"train_loss", "train_runtime", "train_samples_per_second"}
-        }
-        left_out = float(sum(encoded.left_out.values()))
-        metrics |= {"rows": float(len(encoded)), "rows_left_out": left_out, **data_metrics}
-        metrics |= {f"trainable_{part}": float(count) for part, count in counts.items()}
         write_checkpoint(
             inputs.output,
             trainer.accelerator.unwrap_model(trainer.model),
@@ -159,11 +162,22 @@ def _train(inputs: StageInputs) -> None:
             data_fingerprint=manifest.fingerprint,
             code_version=code_version(),
             mlflow_run=inputs.log.run_id if inputs.log else None,
-            metrics=metrics,
+            metrics=_metrics(result.metrics, encoded, counts) | data_metrics,
             history=training_history(trainer.state.log_history),
         )
         shutil.rmtree(work_dir, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
+
+
+def _metrics(
+    trained: dict[str, float], encoded: EncodedDataset, counts: dict[str, int]
+) -> dict[str, float]:
+    """What a checkpoint's card says of its training."""
+    kept = ("train_loss", "train_runtime", "train_samples_per_second")
+    metrics = {key: float(value) for key, value in trained.items() if key in kept}
+    left_out = float(sum(encoded.left_out.values()))
+    metrics |= {"rows": float(len(encoded)), "rows_left_out": left_out}
+    return metrics | {f"trainable_{part}": float(count) for part, count in counts.items()}
 
 
 def _load_model(

@@ -90,6 +90,10 @@ class Telemetry:
         self._time = self._clock()
         self._waited = 0.0
 
+    def leave_out(self, seconds: float) -> None:
+        """So long this process did something else than training."""
+        self._time += seconds
+
     def waited(self, seconds: float) -> None:
         """This process waited for a batch."""
         self._waited += seconds

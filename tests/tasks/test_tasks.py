@@ -39,7 +39,7 @@ def recipe(
 
 
 @pytest.mark.integration
-def test_all_tasks_in_a_row(recipe: Recipe) -> None:
+def test_all_tasks_in_a_row(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
     run = open_run(recipe=recipe).run
     benchmarks = data_prep(stage=Preparation.EVALUATION, recipe=recipe, run=run)
     checkpoints, reports = [], []
@@ -79,6 +79,8 @@ def test_all_tasks_in_a_row(recipe: Recipe) -> None:
         "predictions.parquet",
         "report.html",
     }
+    # `MlflowClient.load_table` looks for runs there, whatever store the client is of
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", recipe.tracking.uri or "")
     _check_tracking(recipe, run.run_id)
 
 
@@ -109,9 +111,18 @@ def _check_tracking(recipe: Recipe, parent_id: str) -> None:
         assert {f"{WEIGHTS}/{name}" for name in ("model.safetensors", "siqvl.json")} <= {
             file.path for file in kept
         }
-        assert "model.safetensors" not in str(store.list_artifacts(run.info.run_id))  # stored once
-        scored = children[f"{stage} evaluation"].data.metrics
-        assert 0 <= scored["vqa/accuracy"] <= 1
+        kept = {file.path for file in store.list_artifacts(run.info.run_id)}
+        assert {"recipe.yaml", "environment.txt", "loss.html", "samples.json"} <= kept
+        assert "checkpoint" not in kept  # stored once
+        scoring = children[f"{stage} evaluation"]
+        assert 0 <= scoring.data.metrics["vqa/accuracy"] <= 1
+        (rows,), (questions,) = run.inputs.dataset_inputs, scoring.inputs.dataset_inputs
+        assert run.data.params["data_fingerprint"].startswith(rows.dataset.digest)
+        assert questions.dataset.name == "shapes vqa test"
+        own = store.load_table(parent.info.experiment_id, "samples.json", [scoring.info.run_id])
+        assert len(own) == 12  # the benchmark's questions, of which it has few
+    kept = {file.path for file in store.list_artifacts(parent_id)}
+    assert {"recipe.yaml", "environment.txt", "stages.txt"} <= kept
     versions = store.search_model_versions(f"name = '{recipe.tracking.model_name}'")
     made = {version.run_id: version for version in versions}
     stages = {made[children[str(stage)].info.run_id].tags["siqvl.stage"] for stage in Stage}

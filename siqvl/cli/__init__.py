@@ -1,0 +1,1 @@
+"""The command `siqvl`: one module a group of commands."""

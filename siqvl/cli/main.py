@@ -1,0 +1,17 @@
+"""The command `siqvl`; a new group of commands is a module of this package and a line below."""
+
+from __future__ import annotations
+
+import click
+
+from siqvl.cli.runs import runs
+from siqvl.cli.track import track
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """What one does with SiQ-VL beside running its tasks."""
+
+
+main.add_command(runs)
+main.add_command(track)

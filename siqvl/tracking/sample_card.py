@@ -1,0 +1,54 @@
+"""A picture with words below it, as one picture."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SIDE = 320  # pixels: the width, and the most that the picture is high
+MARGIN = 10
+TEXT = 15  # of a letter
+LINE = 20
+CHARACTERS = 40  # of a line
+LINES = 6  # of each text at most
+
+
+def draw_card(picture: Image | None, texts: Sequence[tuple[str, str]]) -> Image:
+    """Pictures fill the width, small ones with their pixels to be seen.
+
+    Args:
+        texts: what each is called, or "", and the text itself.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    shown = None if picture is None else _fitted(picture)
+    top = 0 if shown is None else shown.height
+    blocks = [(name, _wrapped(f"{name}: {text}" if name else text)) for name, text in texts]
+    lines = sum(len(block) for _, block in blocks)
+    card = Image.new("RGB", (SIDE, top + 2 * MARGIN + LINE * lines), "white")
+    if shown is not None:
+        card.paste(shown, ((SIDE - shown.width) // 2, 0))
+    pen, font, y = ImageDraw.Draw(card), ImageFont.load_default(TEXT), top + MARGIN
+    for name, block in blocks:
+        for line in block:
+            pen.text((MARGIN, y), line, font=font, fill="#57606a" if name == "gold" else "#1b1f24")
+            y += LINE
+    return card
+
+
+def _fitted(picture: Image) -> Image:
+    from PIL import Image
+
+    scale = min(SIDE / picture.width, SIDE / picture.height)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
+    return picture.convert("RGB").resize(size, how)
+
+
+def _wrapped(text: str) -> list[str]:
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, CHARACTERS)]
+    return [*lines[: LINES - 1], "…"] if len(lines) > LINES else lines or [""]
