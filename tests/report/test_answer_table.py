@@ -23,6 +23,7 @@ def test_questions_pictures_and_answers_are_the_evaluations(
     log = start_run(type(made.recipe).model_validate(content), "evaluation")
     report = made.reports[-1]  # of the last stage, which answers four benchmarks and pairs
     keep_answers(log, report, made.benchmarks, 8)
+    assert log.flush()
     store = client(log.uri)
     table = store.load_table("1", TABLE, run_ids=[log.run_id])
     assert len(table) == 8

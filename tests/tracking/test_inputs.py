@@ -49,6 +49,7 @@ def test_a_run_says_what_it_read_however_often_it_is_told(data: Path, log: RunLo
     for _ in range(2):
         log_inputs(log, data / "stage", "training")
         log_inputs(log, data / "benchmarks", "evaluation")
+    assert log.flush()
     inputs = client(log.uri).get_run(log.run_id).inputs.dataset_inputs
     found = {
         one.dataset.name: (one.dataset.digest, [(tag.key, tag.value) for tag in one.tags])

@@ -25,6 +25,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> RunLog:
         table = SampleTable(log)
         for step, words in ((0, ("", "ein\nrotes Ding é")), (100, ("red", "blue"))):
             table.add(step, [answered(number, text) for number, text in enumerate(words)])
+        assert log.flush()
         yield log
 
 
@@ -105,7 +106,9 @@ def test_cards_have_the_names_that_log_image_gives(log: RunLog, tmp_path: Path) 
 
 def test_rows_without_a_picture_have_a_card_of_words(tmp_path: Path, log: RunLog) -> None:
     run = client(log.uri).create_run("1").info.run_id
-    SampleTable(RunLog(log.uri, run)).add(3, [Answered("r", None, "why? " * 200, "", "", 0)])
+    own = RunLog(log.uri, run, log.spool)
+    SampleTable(own).add(3, [Answered("r", None, "why? " * 200, "", "", 0)])
+    assert own.flush()
     table = client(log.uri).load_table("1", TABLE, run_ids=[run])
     assert table["picture"][0]["type"] == "image"  # a blank one: the page draws every cell
     assert len(client(log.uri).list_artifacts(run, "images")) == 2
