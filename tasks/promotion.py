@@ -22,6 +22,10 @@ from siqvl.training.checkpoints import read_card
 from tasks.contracts import Checkpoint, EvalReport, PipelineReport, PipelineRun, local
 from tasks.resources import policy
 
+#: Tags of the pipeline's run: whether its gates passed, and what became of the registry's champion.
+PROMOTED = "siqvl.promoted"
+CHAMPION = "siqvl.champion"
+
 
 class PipelineResult(NamedTuple):
     """What a pipeline hands over."""
@@ -56,14 +60,15 @@ def promotion(
         version = _version(log, registry, checkpoint, scored)
         make_candidate(log, registry, version, scored)
         failed = [verdict.sentence for verdict in verdicts if not verdict.passed]
-        log.tags({"siqvl.promoted": "false" if failed else "true"})
         if failed:
+            count = f"{len(failed)} of {len(verdicts)} gates failed"
+            log.tags({PROMOTED: "false", CHAMPION: f"version {version} stays a candidate: {count}"})
             raise UserError(
-                f"not promoted: {len(failed)} of {len(verdicts)} gates failed; the checkpoint and "
-                f"its report are kept: {' | '.join(failed)}"
+                f"not promoted: {count}; the checkpoint and its report are kept: "
+                f"{' | '.join(failed)}"
             )
         outcome = promote(registry, version, scored, recipe.evaluation.champion_benchmark)
-        log.tags({"siqvl.champion": outcome.sentence})
+        log.tags({PROMOTED: "true", CHAMPION: outcome.sentence})
     print(f"promoted {checkpoint.path}: {summary(verdicts)}\n{outcome.sentence}")
     end_run(log, "FINISHED")
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=run.run_id)
