@@ -23,6 +23,10 @@ from tasks.contracts import Checkpoint, EvalReport, PipelineReport, PipelineRun,
 from tasks.resources import policy
 from tasks.tracked import of_pipeline
 
+#: Tags of the pipeline's run: whether its gates passed, and what became of the registry's champion.
+PROMOTED = "siqvl.promoted"
+CHAMPION = "siqvl.champion"
+
 
 class PipelineResult(NamedTuple):
     """What a pipeline hands over."""
@@ -52,35 +56,38 @@ def promotion(
     with of_pipeline(recipe, run) as log:
         verdicts = read_verdicts(local(report))
         failed = [verdict.sentence for verdict in verdicts if not verdict.passed]
-        registered = _registered(log, recipe, checkpoint, local(scores), may_win=not failed)
-        log.tags({"siqvl.promoted": "false" if failed else "true", **registered})
+        count = f"{len(failed)} of {len(verdicts)} gates failed" if failed else ""
+        champion = _registered(log, recipe, checkpoint, local(scores), failed=count)
+        log.tags({PROMOTED: "false" if failed else "true", CHAMPION: champion})
         if failed:
             raise UserError(
-                f"not promoted: {len(failed)} of {len(verdicts)} gates failed; the checkpoint and "
-                f"its report are kept: {' | '.join(failed)}"
+                f"not promoted: {count}; the checkpoint and its report are kept: "
+                f"{' | '.join(failed)}"
             )
-        print("\n".join([f"promoted {checkpoint.path}: {summary(verdicts)}", *registered.values()]))
+        print(f"promoted {checkpoint.path}: {summary(verdicts)}\n{champion}")
         end_run(log, "FINISHED")
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=run.run_id)
 
 
 def _registered(
-    log: RunLog, recipe: Recipe, checkpoint: Checkpoint, scored: Path, *, may_win: bool
-) -> dict[str, str]:
-    """Make the checkpoint the candidate and, if it may, the champion; what came of it, as tags.
+    log: RunLog, recipe: Recipe, checkpoint: Checkpoint, scored: Path, *, failed: str
+) -> str:
+    """Make the checkpoint the candidate and, unless gates failed, the champion if it is better.
 
     Work that is done is not lost because a server is away.
+
+    Returns:
+        What became of it, a sentence.
     """
     registry = Registry(log.uri, recipe.tracking.model_name)
     try:
         version = _version(log, registry, checkpoint, scored)
         make_candidate(log, registry, version, scored)
-        if not may_win:
-            return {}
-        outcome = promote(registry, version, scored, recipe.evaluation.champion_benchmark)
-        return {"siqvl.champion": outcome.sentence}
+        if failed:
+            return f"version {version} stays a candidate: {failed}"
+        return promote(registry, version, scored, recipe.evaluation.champion_benchmark).sentence
     except RegistryAway as error:
-        return {"siqvl.champion": f"nothing was compared: {error.message}"}
+        return f"there is no new candidate: {error.message}"
 
 
 def _version(log: RunLog, registry: Registry, checkpoint: Checkpoint, scored: Path) -> int:

@@ -31,12 +31,16 @@ def control_recipe(recipe: Recipe) -> Recipe:
             "evaluation.random_tower: no benchmark is scored after "
             f"{Stage.PROJECTOR_ALIGNMENT}, so there is nothing to compare the control with"
         )
+    scored = {
+        "benchmarks": benchmarks,
+        "gates": [],
+        "champion_benchmark": None,
+        "random_tower": False,
+    }
     return recipe.model_copy(
         update={
             "model": recipe.model.model_copy(update={"random_tower": True}),
-            "evaluation": recipe.evaluation.model_copy(
-                update={"benchmarks": benchmarks, "gates": [], "random_tower": False}
-            ),
+            "evaluation": recipe.evaluation.model_copy(update=scored),
         }
     )
 

@@ -21,7 +21,7 @@ def build(tmp_path: Path, small_recipe: Callable[..., Recipe]) -> Callable[..., 
         first = content["evaluation"]["benchmarks"][0]
         content["evaluation"] |= {
             "random_tower": True,
-            "champion_benchmark": None,
+            "champion_benchmark": "late",
             "benchmarks": [
                 first | {"name": "vqa", "stages": ["projector_alignment", "vqa_sft"]},
                 first | {"name": "other", "stages": ["projector_alignment"]},

@@ -100,6 +100,8 @@ def test_a_failed_gate_stops_promotion_after_everything_is_kept(
     stored = store.get_run(run.run_id)
     assert stored.info.status == "FAILED"
     assert stored.data.tags["siqvl.promoted"] == "false"
+    stays = "version 1 stays a candidate: 1 of 2 gates failed"
+    assert stored.data.tags["siqvl.champion"] == stays
     assert stored.data.tags["siqvl.gate.02"].startswith("failed: stage 1 answers")
     assert stored.data.metrics["gate/01/passed"] == 1
     assert stored.data.metrics["gate/02/passed"] == 0
