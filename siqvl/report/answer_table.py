@@ -44,7 +44,7 @@ def keep_answers(log: RunLog, report: Path, data: Path, count: int) -> None:
         )
         for row in samples
     ]
-    SampleTable(log).add(0, answered, cards=False)
+    SampleTable(log).add(0, answered, sheet=False)
 
 
 def _pictures(folder: Path, benchmark: str, ids: set[str]) -> dict[tuple[str, str], Image | None]:

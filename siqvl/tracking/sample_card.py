@@ -1,4 +1,4 @@
-"""A picture with words below it, as one picture."""
+"""Pictures with words below them, as one picture."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ TEXT = 15  # of a letter
 LINE = 20
 CHARACTERS = 40  # of a line
 LINES = 6  # of each text at most
+COLUMNS = 4  # cards side by side
+
+
+def draw_sheet(cards: Sequence[Image]) -> Image:
+    """Cards in rows."""
+    from PIL import Image
+
+    rows = [cards[start : start + COLUMNS] for start in range(0, len(cards), COLUMNS)]
+    heights = [max(card.height for card in row) for row in rows]
+    width = (SIDE + MARGIN) * min(COLUMNS, len(cards)) - MARGIN
+    sheet = Image.new("RGB", (width, sum(heights)), "white")
+    for number, row in enumerate(rows):
+        for place, card in enumerate(row):
+            sheet.paste(card, ((SIDE + MARGIN) * place, sum(heights[:number])))
+    return sheet
 
 
 def draw_card(picture: Image | None, texts: Sequence[tuple[str, str]]) -> Image:
@@ -25,7 +40,7 @@ def draw_card(picture: Image | None, texts: Sequence[tuple[str, str]]) -> Image:
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    shown = None if picture is None else _fitted(picture)
+    shown = None if picture is None else fitted(picture, SIDE)
     top = 0 if shown is None else shown.height
     blocks = [(name, _wrapped(f"{name}: {text}" if name else text)) for name, text in texts]
     lines = sum(len(block) for _, block in blocks)
@@ -40,10 +55,11 @@ def draw_card(picture: Image | None, texts: Sequence[tuple[str, str]]) -> Image:
     return card
 
 
-def _fitted(picture: Image) -> Image:
+def fitted(picture: Image, side: int) -> Image:
+    """As large as fits into a square; a small picture keeps its pixels to be seen."""
     from PIL import Image
 
-    scale = min(SIDE / picture.width, SIDE / picture.height)
+    scale = min(side / picture.width, side / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
     return picture.convert("RGB").resize(size, how)

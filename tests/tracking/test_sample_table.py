@@ -38,11 +38,11 @@ def test_load_table_returns_the_rows_of_every_step(log: RunLog) -> None:
     table = client(log.uri).load_table("1", TABLE, run_ids=[log.run_id])
     assert tuple(table.columns) == COLUMNS
     rows = table.drop(columns="picture").to_numpy().tolist()
-    assert rows == [
-        [0, "row/0", "what color?", "red", "", 0],
-        [0, "row/1", "what color?", "red", "ein\nrotes Ding é", 1],
-        [100, "row/0", "what color?", "red", "red", 0],
-        [100, "row/1", "what color?", "red", "blue", 1],
+    assert rows == [  # the newest first
+        [100, "what color?", "red", "red", 0, "row/0"],
+        [100, "what color?", "red", "blue", 1, "row/1"],
+        [0, "what color?", "red", "", 0, "row/0"],
+        [0, "what color?", "red", "ein\nrotes Ding é", 1, "row/1"],
     ]
 
 
@@ -76,10 +76,10 @@ def read(run_id: str, folder: Path, store) -> str:
     return Path(store.download_artifacts(run_id, TABLE, str(folder / run_id))).read_text()
 
 
-def test_cards_have_the_names_that_log_image_gives(log: RunLog, tmp_path: Path) -> None:
+def test_sheets_have_the_names_that_log_image_gives(log: RunLog, tmp_path: Path) -> None:
     store = client(log.uri)
     other = store.create_run("1").info.run_id
-    store.log_image(other, Image.new("RGB", (8, 8)), key="sample 01", step=7)
+    store.log_image(other, Image.new("RGB", (8, 8)), key="samples", step=7)
     theirs, ours = (
         sorted(file.path for file in store.list_artifacts(run, "images"))
         for run in (other, log.run_id)
@@ -89,22 +89,20 @@ def test_cards_have_the_names_that_log_image_gives(log: RunLog, tmp_path: Path) 
         r"(?P<end>\.png|\+compressed\.webp)"
     )
     assert [shape.fullmatch(path)["end"] for path in theirs] == ["+compressed.webp", ".png"]
+    assert {shape.fullmatch(path)["key"] for path in theirs} == {"samples"}
     found = [shape.fullmatch(path) for path in ours]
     assert sorted((one["key"], int(one["step"]), one["end"]) for one in found) == [
-        (f"sample {number:02d}", step, end)
-        for number in (1, 2)
-        for step in (0, 100)
-        for end in ("+compressed.webp", ".png")
+        ("samples", step, end) for step in (0, 100) for end in ("+compressed.webp", ".png")
     ]
     tags = [store.get_run(run).data.tags["mlflow.loggedImages"] for run in (other, log.run_id)]
     assert tags == ["True", "True"]
     path = store.download_artifacts(log.run_id, ours[0], str(tmp_path))
-    with Image.open(path) as card:
-        assert card.width == 320
-        assert card.height > 40 * 320 / 900
+    with Image.open(path) as sheet:
+        assert sheet.width == 320 + 10 + 320  # two cards and what is between them
+        assert sheet.height > 40 * 320 / 900
 
 
-def test_rows_without_a_picture_have_a_card_of_words(tmp_path: Path, log: RunLog) -> None:
+def test_rows_without_a_picture_have_cards_of_words(tmp_path: Path, log: RunLog) -> None:
     run = client(log.uri).create_run("1").info.run_id
     own = RunLog(log.uri, run, log.spool)
     SampleTable(own).add(3, [Answered("r", None, "why? " * 200, "", "", 0)])
