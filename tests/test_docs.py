@@ -85,3 +85,16 @@ def test_its_example_of_a_source_is_one() -> None:
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", DATA))
 def test_links_are_there(target: str) -> None:
     assert target.startswith("http") or (ROOT / "docs" / target).resolve().exists()
+
+
+def test_pictures_it_shows_are_there_and_small() -> None:
+    shown = [
+        page.parent / name
+        for page in (ROOT / "docs").glob("*.md")
+        for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    ]
+    assert set(shown) == set((ROOT / "docs" / "images").glob("*"))
+    for path in shown:
+        assert path.stat().st_size <= 200_000, path
+        with Image.open(path) as picture:
+            assert picture.width == 1400
