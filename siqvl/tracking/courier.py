@@ -62,6 +62,7 @@ class Courier:
     _hurry: int = 0  # how many wait for the end of it
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _thread: threading.Thread | None = None
+    _damaged: set[Path] = field(default_factory=set)  # of other processes, told of once
 
     def append(self, uri: str, run_id: str, kind: str, **content: object) -> None:
         """Log an entry: it is on disk when this returns, and on its way."""
@@ -162,7 +163,10 @@ class Courier:
                 ready = self._ready()
                 self._wanted -= ready
                 own = list(self._journals.items())
-            self._gather_left({journal.path for _, journal in own})
+            try:
+                self._gather_left({journal.path for _, journal in own})
+            except OSError as error:  # what others left is not worth what this process logs
+                logger.warning("%s cannot be looked through: %s", self.folder, one_line(error))
             for uri in ready:
                 mine = [journal for (of, _), journal in own if of == uri]
                 left = [one for one in self._left if one.header["uri"] == without_password(uri)]
@@ -182,10 +186,14 @@ class Courier:
 
     def _gather_left(self, own: set[Path]) -> None:
         """Take what processes have left that are gone."""
-        known = own | {journal.path for journal in self._left}
+        known = own | {journal.path for journal in self._left} | self._damaged
         for path in journals(self.folder):
-            if path not in known and (journal := Journal.left_over(path)):
-                self._left.append(journal)
+            try:
+                if path not in known and (journal := Journal.left_over(path)):
+                    self._left.append(journal)
+            except ValueError as error:
+                self._damaged.add(path)
+                logger.warning("journal %s is damaged: %s", path, one_line(error))
 
     def _deliver(self, uri: str, mine: list[Journal], left: list[Journal]) -> None:
         """What others left comes first: it is older, and a run ends with what is this process's."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from siqvl.errors import one_line
 from siqvl.tracking.journal import Entry, Journal
 from siqvl.tracking.offline import create, is_offline, online_id
-from siqvl.tracking.store import is_refusal
+from siqvl.tracking.store import is_gone, is_refusal
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -113,7 +113,11 @@ def _send(journal: Journal, store: MlflowClient, run_id: str, entries: Sequence[
     except Exception as error:
         if not is_refusal(error):
             raise
-        if len(entries) > 1:  # which of them is it?
+        if is_gone(error):
+            logger.warning("MLflow has no run %s any more: %s", run_id, one_line(error))
+            for entry in entries:
+                journal.refused(entry, one_line(error))
+        elif len(entries) > 1:  # which of them is it?
             for entry in entries:
                 _send(journal, store, run_id, [entry])
         else:

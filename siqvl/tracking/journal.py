@@ -11,6 +11,7 @@ tell whether it may deliver what is left.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -59,29 +60,39 @@ class Journal:
         name = f"{time.time_ns()}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         path = folder / f"{name}{SUFFIX}"
         file = path.open("ab")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        # Where a file system has no locks, nobody takes a journal for left over.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
         file.write(_line({"uri": uri, "run_id": run_id}))
         file.flush()
         return cls(path, file)
 
     @classmethod
     def left_over(cls, path: Path) -> Journal | None:
-        """The journal of a process that is gone; None while another one has it."""
+        """The journal of a process that is gone; None while another one has it.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         try:
             file = path.open("ab")
         except FileNotFoundError:  # delivered in the meantime
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError:
             file.close()
             return None
         if not path.exists():
             file.close()
             return None
-        _cut_torn_line(path)
-        journal = cls(path, file)
-        journal._end_run()
+        try:
+            _cut_torn_line(path)
+            journal = cls(path, file)
+            journal._end_run()
+        except ValueError:
+            file.close()
+            raise
         return journal
 
     def append(self, kind: str, **content: Any) -> None:

@@ -113,11 +113,11 @@ class Registry:
 
     @contextmanager
     def _client(self) -> Iterator[MlflowClient]:
-        from mlflow.exceptions import MlflowException
-
         try:
             yield client(self.uri)
-        except (MlflowException, OSError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # of MLflow, its transport, or the store behind its artifacts
             kind = UserError if is_refusal(error) else RegistryAway
             raise kind(f"MLflow's model registry cannot be used: {one_line(error)}") from error
 

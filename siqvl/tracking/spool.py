@@ -71,10 +71,13 @@ def sync(folder: Path, uri: str | None = None) -> Iterator[Synced]:
         raise UserError(f"{folder} is no folder; a spool is what the warning of a run names")
     later: list[Journal] = []
     for path in journals(folder):
-        journal = Journal.left_over(path)
+        try:
+            journal = Journal.left_over(path)
+        except ValueError as error:
+            yield Synced(path.parent.name, 0, f"{path} is damaged: {one_line(error)}")
+            continue
         if journal is None:
-            run_id = path.parent.name
-            yield Synced(run_id, 0, "the process that writes it is still at work")
+            yield Synced(path.parent.name, 0, "the process that writes it is still at work")
             continue
         try:
             yield _sync(journal, uri)

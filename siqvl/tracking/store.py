@@ -47,6 +47,11 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, MlflowException) and error.error_code in REFUSALS
 
 
+def is_gone(error: Exception) -> bool:
+    """Whether the store has not what was asked for, such as a run that was deleted."""
+    return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+
+
 def without_password(uri: str) -> str:
     """`scheme://user:secret@host` -> `scheme://user:***@host`; `https://token@host` likewise."""
     uri = re.sub(r"^(https?://)[^/:@]+@", r"\1***@", uri)

@@ -219,3 +219,31 @@ def test_runs_left_open_are_let_be_while_the_store_is_away(store: Store, recipe:
     assert client(log.uri).get_run(log.run_id).info.status == "RUNNING"
     end_open(recipe, {"of": "this"}, "KILLED")
     assert client(log.uri).get_run(log.run_id).info.status == "KILLED"
+
+
+def test_a_run_that_was_deleted_holds_nothing_up(store: Store, recipe: Recipe, caplog) -> None:
+    log = start_run(recipe, "deleted")
+    gone = RunLog(log.uri, "0" * 32, log.spool)
+    log_points(gone, range(50))
+    log_points(log, range(3))
+    assert gone.flush()
+    assert log.flush()
+    assert curve(recipe, log.run_id) == wanted(range(3))
+    (refused,) = spool_of(recipe).folder.glob("*/*.refused")
+    assert len(refused.read_text().splitlines()) == 50
+    assert caplog.text.count("MLflow has no run") <= 5
+
+
+def test_a_damaged_journal_of_another_process_is_told_of_once(
+    store: Store, recipe: Recipe, caplog
+) -> None:
+    folder = spool_of(recipe).folder / "run"
+    folder.mkdir(parents=True)
+    (folder / "1-other.jsonl").write_text("{no json}\n")
+    log = start_run(recipe, "beside")
+    for step in range(3):
+        log_points(log, range(step, step + 1))
+        assert log.flush()
+    assert caplog.text.count("1-other.jsonl is damaged") == 1
+    (synced,) = [one for one in sync(spool_of(recipe).folder) if one.run_id == "run"]
+    assert "is damaged" in synced.left
