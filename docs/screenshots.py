@@ -141,6 +141,8 @@ def take_all(page: Page, uri: str, parents: list[str]) -> None:
     page.take("compare", compare, ready="Show diff only", height=1000, script=DIFFERENCES)
     page.take("charts", f"{one}/model-metrics", ready="padding_share", height=900, script=SEARCH)
     page.take("samples", f"{one}/artifacts/samples.json", ready="trained_on", height=900)
+    model = parent.data.params["tracking.model_name"]
+    page.take("versions", f"{uri}/#/models/{model}", ready="@ champion", height=640)
 
 
 class Page:

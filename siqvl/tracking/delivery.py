@@ -37,7 +37,6 @@ class Batch:
     tags: list[Any] = field(default_factory=list)
 
     def has_room(self, entry: Entry) -> bool:
-        # params do not change once set: a second value of a name has a request of its own
         sizes = {"metrics": MAX_METRICS, "params": MAX_PARAMS, "tags": MAX_TAGS}
         return len(getattr(self, entry.kind)) + len(entry.content["values"]) <= sizes[entry.kind]
 
