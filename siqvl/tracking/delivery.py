@@ -77,12 +77,13 @@ def _run_id(journal: Journal, store: MlflowClient, entries: list[Entry]) -> str:
     run_id: str = journal.header["run_id"]
     if not is_offline(run_id):
         return run_id
-    found = online_id(store, run_id)
-    if found is None and entries[0].kind == "run":
-        found = create(store, run_id, entries[0].content)
-    if found is None:
+    if journal.online_id is None:
+        journal.online_id = online_id(store, run_id)
+    if journal.online_id is None and entries[0].kind == "run":
+        journal.online_id = create(store, run_id, entries[0].content)
+    if journal.online_id is None:
         raise NotYet(f"run {run_id} is not in the store yet")
-    return found
+    return journal.online_id
 
 
 def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:

@@ -47,6 +47,7 @@ class Journal:
         self._file = file
         self._writing = threading.Lock()
         self.header: dict[str, Any] = self._read_header()
+        self.online_id: str | None = None  # of a run that began offline, once it is known
 
     @classmethod
     def create(cls, spool: Path, *, uri: str, run_id: str) -> Journal:
