@@ -104,7 +104,11 @@ def run_pipeline(folder: Path, uri: str, name: str, rate: float) -> None:
         "output_dir": str(folder / "outputs"),
         "tracking": {"experiment": EXPERIMENT, "samples_every": 50},
         "stages": {},
-        "evaluation": {"random_tower": False, "gates": []},
+        "evaluation": {
+            "random_tower": False,
+            "gates": [],
+            "champion_benchmark": "multistep-direct",
+        },
     }
     shipped = yaml.safe_load((ROOT / "recipes" / "tiny.yaml").read_text(encoding="utf-8"))
     for stage, (steps, rows) in SIZES.items():

@@ -620,7 +620,10 @@ def explain(error: ValidationError) -> str:
         elif item["type"] == "missing":
             complaints.append(f"missing key `{key}`")
         else:
-            complaints.append(f"`{key}`: {item['msg']} (got {item['input']!r})")
+            said = item["msg"].removeprefix("Value error, ")
+            # a whole section in the sentence would hide what it says
+            got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+            complaints.append(f"`{key}`: {said}{got}")
     return "; ".join(complaints)
 
 

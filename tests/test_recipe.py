@@ -203,3 +203,13 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
 def test_the_tiny_recipe_documents_every_key(section: type[Section]) -> None:
     text = (RECIPES / "tiny.yaml").read_text()
     assert [key for key in section.model_fields if f"{key}:" not in text] == []
+
+
+def test_a_section_that_contradicts_itself_is_one_sentence() -> None:
+    content = Recipe.load(RECIPES / "tiny.yaml").model_dump(mode="json")
+    content["evaluation"]["champion_benchmark"] = "nope"
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    assert caught.value.message == (
+        "recipe: `evaluation`: champion_benchmark: no benchmark `nope` after dpo"
+    )
