@@ -146,7 +146,7 @@ def take_all(page: Page, uri: str, parents: list[str]) -> None:
     page.take("charts", f"{one}/model-metrics", ready="padding_share", height=900, script=SEARCH)
     page.take("samples", f"{one}/artifacts/samples.json", ready="trained_on", height=900)
     model = parent.data.params["tracking.model_name"]
-    page.take("versions", f"{uri}/#/models/{model}", ready="@ champion", height=640)
+    page.take("versions", f"{uri}/#/models/{model}", ready="candidate", height=800)
 
 
 class Page:
