@@ -79,8 +79,8 @@ def _print(ran: dict[str, list[Ran]], steps: int) -> None:
                 codes,
             )
         )
-    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores; {steps} steps a stage, ")
-    print(f"medians of {len(base)}, patience {PATIENCE:g} s")
+    print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores")
+    print(f"{steps} steps a stage, medians of {len(base)}, patience {PATIENCE:g} s")
     print("\n".join(text_table(rows, left=(0,))))
 
 

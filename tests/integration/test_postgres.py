@@ -1,16 +1,20 @@
-"""What is logged, in a real MLflow server with a PostgreSQL store behind it."""
+"""A real MLflow server with a PostgreSQL store behind it: what is logged, registered, compared."""
 
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from outage_drill import Drill, logged, points, run
 
-from siqvl.recipe import Recipe
+from siqvl.cli.main import main
+from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.journal import journals
 from siqvl.tracking.runs import client, end_run, stage_run, start_run
 from siqvl.tracking.spool import spool_of
@@ -83,3 +87,36 @@ def test_nothing_is_lost_and_nothing_twice(
     assert run.data.params["stages.dpo.beta"] == "0.1"
     assert [file.path for file in store.list_artifacts(log.run_id)] == ["note.txt"]
     assert not journals(spool_of(recipe).folder)
+
+
+def test_two_pipelines_are_kept_registered_and_compared(
+    server: MlflowServer, small_recipe, tmp_path: Path
+) -> None:
+    tracking = {"experiment": "two", "model_name": "two"}
+    recipe: Recipe = small_recipe(tmp_path, tracking=tracking)
+    found, wanted = Counter(), Counter()
+    for number, rate in enumerate((1e-3, 1e-4)):
+        content = recipe.model_dump(mode="json")
+        content["stages"]["vqa_sft"]["learning_rate"] = rate
+        changed = Recipe.model_validate(content)
+        ran = run(changed, tmp_path / f"run-{number}", server, Drill())
+        assert ran.code == 0, ran.printed[-3000:]
+        wanted += logged(ran, Stage.VQA_SFT)
+    found = points(server.uri, "two", Stage.VQA_SFT)
+    assert found & wanted == wanted
+
+    store = client(server.uri)
+    experiment = store.get_experiment_by_name("two")
+    assert experiment is not None
+    parents = store.search_runs([experiment.experiment_id], "tags.`siqvl.kind` = 'pipeline'")
+    assert {parent.info.status for parent in parents} == {"FINISHED"}
+    newest, oldest = (parent.info.run_id for parent in parents)
+    versions = store.search_model_versions("name = 'two'")
+    assert sorted(version.tags["siqvl.stage"] for version in versions) == sorted([*Stage] * 2)
+    candidate = store.get_model_version_by_alias("two", "candidate")
+    assert candidate.tags["siqvl.evaluation"] == f"runs:/{newest}/evaluation"
+
+    options = ["--tracking-uri", server.uri, "--experiment", "two"]
+    compared = CliRunner().invoke(main, ["runs", "compare", oldest, newest, *options])
+    assert compared.exit_code == 0, compared.output
+    assert "stages.vqa_sft.learning_rate  0.001  0.0001" in " ".join(compared.output.split("\n"))
