@@ -119,4 +119,4 @@ def test_two_pipelines_are_kept_registered_and_compared(
     options = ["--tracking-uri", server.uri, "--experiment", "two"]
     compared = CliRunner().invoke(main, ["runs", "compare", oldest, newest, *options])
     assert compared.exit_code == 0, compared.output
-    assert "stages.vqa_sft.learning_rate  0.001  0.0001" in " ".join(compared.output.split("\n"))
+    assert "stages.vqa_sft.learning_rate 0.001 0.0001" in " ".join(compared.output.split())
