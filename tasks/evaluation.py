@@ -42,11 +42,11 @@ def evaluation(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:
     """Score a checkpoint with and without the pictures; predictions are kept."""
-    model = local(checkpoint)
+    model, benchmarks = local(checkpoint), local(data)
     out = _place(model, recipe, run)
     with _run(model, recipe, run) as log:
-        scores = evaluate(recipe, checkpoint=model, data=local(data), out=out)
-        _keep(scores, out, log, local(data), recipe)
+        scores = evaluate(recipe, checkpoint=model, data=benchmarks, out=out)
+        _keep(scores, out, log, benchmarks, recipe)
     return EvalReport(str(out))
 
 

@@ -96,10 +96,11 @@ def _version(log: RunLog, registry: Registry, checkpoint: Checkpoint, scored: Pa
     Raises:
         UserError: the scores are another checkpoint's.
     """
-    known = registry.find({CHECKPOINT: Scores.read(scored).checkpoint_hash})
+    scored_hash = Scores.read(scored).checkpoint_hash
+    known = registry.find({CHECKPOINT: scored_hash})
     if known is not None:
         return known.number
     model = local(checkpoint)
-    if read_card(model).hash != Scores.read(scored).checkpoint_hash:
+    if read_card(model).hash != scored_hash:
         raise UserError(f"{scored} holds the scores of another checkpoint than {model}")
     return registry.register(log, model)

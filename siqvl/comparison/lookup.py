@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siqvl.errors import UserError
-from siqvl.tracking.runs import client
+from siqvl.tracking.store import client, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +31,7 @@ def open_store(uri: str) -> Iterator[MlflowClient]:
     """
     from mlflow.exceptions import MlflowException
 
-    shown = re.sub(r"//[^/@]*@", "//", uri)  # no password in a message
+    shown = without_password(uri)
     file = uri.removeprefix("sqlite:///").partition("?")[0]
     if uri.startswith("sqlite:") and not Path(file).is_file():  # MLflow would make one
         raise UserError(

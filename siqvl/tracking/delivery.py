@@ -8,8 +8,8 @@ has one point of a name, step, time and value; params, tags and files are what t
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from siqvl.errors import one_line
@@ -22,35 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: What MLflow takes in one request.
-MAX_METRICS, MAX_PARAMS, MAX_TAGS = 800, 100, 100  # and 1000 in all
-BATCHED = ("metrics", "params", "tags")
-
-
-@dataclass
-class Batch:
-    """Neighbouring entries that go in one request."""
-
-    entries: list[Entry] = field(default_factory=list)
-    metrics: list[Any] = field(default_factory=list)
-    params: list[Any] = field(default_factory=list)
-    tags: list[Any] = field(default_factory=list)
-
-    def has_room(self, entry: Entry) -> bool:
-        sizes = {"metrics": MAX_METRICS, "params": MAX_PARAMS, "tags": MAX_TAGS}
-        return len(getattr(self, entry.kind)) + len(entry.content["values"]) <= sizes[entry.kind]
-
-    def add(self, entry: Entry) -> None:
-        from mlflow.entities import Metric, Param, RunTag
-
-        kinds: dict[str, Any] = {"metrics": Metric, "params": Param, "tags": RunTag}
-        made = [kinds[entry.kind](*values) for values in entry.content["values"]]
-        getattr(self, entry.kind).extend(made)
-        self.entries.append(entry)
-
-    def send(self, store: MlflowClient, run_id: str) -> None:
-        if self.entries:
-            store.log_batch(run_id, metrics=self.metrics, params=self.params, tags=self.tags)
+#: What MLflow takes in one request, and 1000 in all.
+MAX_METRICS, MAX_PARAMS, MAX_TAGS = 800, 100, 100
+BATCHED = {"metrics": MAX_METRICS, "params": MAX_PARAMS, "tags": MAX_TAGS}
 
 
 def deliver(journal: Journal, store: MlflowClient) -> int:
@@ -87,20 +61,17 @@ def _run_id(journal: Journal, store: MlflowClient, entries: list[Entry]) -> str:
 
 
 def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Runs of entries that go together."""
+    """Neighbouring entries that go in one request."""
     together: list[Entry] = []
-    room = Batch()
+    sizes: Counter[str] = Counter()
     for entry in entries:
-        if entry.kind in BATCHED and room.has_room(entry):
-            room.add(entry)
-            together.append(entry)
-            continue
-        if together:
+        kind, size = entry.kind, len(entry.content.get("values", ()))
+        if together and (kind not in BATCHED or sizes[kind] + size > BATCHED[kind]):
             yield together
-        together, room = [], Batch()
-        if entry.kind in BATCHED:
-            room.add(entry)
+            together, sizes = [], Counter()
+        if kind in BATCHED:
             together.append(entry)
+            sizes[kind] += size
         else:
             yield [entry]
     if together:
@@ -150,10 +121,8 @@ def _send_in_parts(
 def _request(journal: Journal, store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
     kind, content = entries[0].kind, entries[0].content
     if kind in BATCHED:
-        batch = Batch()
-        for entry in entries:
-            batch.add(entry)
-        batch.send(store, run_id)
+        found = _entities(entries)
+        store.log_batch(run_id, found["metrics"], found["params"], found["tags"])
     elif kind == "artifact":
         place = journal.files / content["place"]
         if place.exists():  # else it was sent, and the note of that was lost
@@ -164,6 +133,17 @@ def _request(journal: Journal, store: MlflowClient, run_id: str, entries: Sequen
         store.set_terminated(run_id, content["status"], content["time"])
     elif kind != "run":  # that one is in the store already
         raise ValueError(f"{journal.path}: unknown entry {kind!r}")
+
+
+def _entities(entries: Sequence[Entry]) -> dict[str, list[Any]]:
+    """The values of entries as arguments of `log_batch`, by kind."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    kinds: dict[str, Any] = {"metrics": Metric, "params": Param, "tags": RunTag}
+    return {
+        kind: [made(*v) for entry in entries if entry.kind == kind for v in entry.content["values"]]
+        for kind, made in kinds.items()
+    }
 
 
 def _dataset(values: dict[str, Any]) -> Any:

@@ -104,21 +104,18 @@ class Journal:
 
     def keep(self, path: Path) -> str:
         """Put a file, or the content of a directory, beside the journal; its place there."""
-        place = uuid.uuid4().hex[:12]
-        target = self.files / place
+        target = self._new_place()
         if path.is_dir():
-            shutil.copytree(path, target, copy_function=_link_or_copy)
+            shutil.copytree(path, target, copy_function=_link_or_copy, dirs_exist_ok=True)
         else:
-            target.mkdir(parents=True)
             _link_or_copy(str(path), str(target / path.name))
-        return place
+        return target.name
 
     def write(self, content: str, name: str) -> str:
         """Put a text beside the journal; its place there."""
-        place = uuid.uuid4().hex[:12]
-        (self.files / place).mkdir(parents=True)
-        (self.files / place / name).write_text(content, encoding="utf-8")
-        return place
+        target = self._new_place()
+        (target / name).write_text(content, encoding="utf-8")
+        return target.name
 
     def pending(self, most: int = 1000) -> list[Entry]:
         """The next entries that were not delivered, at most so many."""
@@ -170,6 +167,12 @@ class Journal:
                     if not any(self.path.parent.iterdir()):
                         self.path.parent.rmdir()
             self._file.close()
+
+    def _new_place(self) -> Path:
+        """An empty folder beside the journal."""
+        target = self.files / uuid.uuid4().hex[:12]
+        target.mkdir(parents=True)
+        return target
 
     def _end_run(self) -> None:
         """A process that began the run in its journal, and did not end it, was killed."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from siqvl.data.collate import padded
+from siqvl.data.collate import GenerationCollator
 from siqvl.data.encode import encode_prompt
 from siqvl.data.schema import Row
+from siqvl.device import autocast
 from siqvl.evaluation.answer import greedy
 from siqvl.recipe import Recipe
 from siqvl.tracking.sample_table import Answered
@@ -99,25 +100,15 @@ class Samples:
         ]
 
     def _answers(self, model: SiQVLForConditionalGeneration) -> list[str]:
-        import torch
-
-        processor = self._processor
-        ids = [encode_prompt(row, processor).input_ids for row in self._rows]
-        pictures = [image for row in self._rows for image in row["images"]]
-        inputs: dict[str, Any] = {}
-        if pictures:
-            pixels = processor.image_processor(images=pictures, return_tensors="pt")
-            inputs["pixel_values"] = pixels["pixel_values"].to(model.device)
-        dtype = torch.float16 if self._precision == "fp16" else torch.bfloat16
-        with torch.autocast(model.device.type, dtype, enabled=self._precision != "fp32"):
-            written = greedy(
-                model,
-                padded(ids, processor.tokenizer.pad_token_id, left=True),
-                padded([[1] * len(row) for row in ids], 0, left=True),
-                max_new_tokens=self._tokens,
-                **inputs,
-            )
-        texts = processor.tokenizer.batch_decode(written, skip_special_tokens=True)
+        items = [
+            {"input_ids": encode_prompt(row, self._processor).input_ids, "images": row["images"]}
+            for row in self._rows
+        ]
+        batch = GenerationCollator(self._processor)(items)
+        batch = {name: one.to(model.device) for name, one in batch.items()}
+        with autocast(model.device, self._precision):
+            written = greedy(model, **batch, max_new_tokens=self._tokens)
+        texts = self._processor.tokenizer.batch_decode(written, skip_special_tokens=True)
         return [text.strip() for text in texts]
 
     def _count(self, step: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from siqvl.data.features.shards import VERSION, Shape
+from siqvl.device import autocast
 from siqvl.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,9 +57,7 @@ class Tower:
         import torch
 
         device = self.model.model.vision_tower.device
-        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
-        autocast = torch.autocast(device.type, dtype, enabled=self.precision != "fp32")
-        with torch.no_grad(), autocast:
+        with torch.no_grad(), autocast(device, self.precision):
             features = self.model.model.get_vision_features(pixels.to(device)).bfloat16()
         finite = features.isfinite().all(dim=(1, 2)).tolist()
         if not all(finite):

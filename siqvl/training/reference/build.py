@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siqvl.data.features.tower import HOW_TO_LOAD, Precision
+from siqvl.device import autocast
 from siqvl.errors import UserError
 from siqvl.training.reference.cache import VERSION, read_shards, write_shard
 
@@ -93,13 +94,11 @@ class Reference:
             data, batch_sampler=batches, collate_fn=self.collate, num_workers=self.workers
         )
         device = self.model.device
-        dtype = torch.float16 if self.precision == "fp16" else torch.bfloat16
         training = self.model.training
         self.model.eval()
         try:
             for numbers, batch in zip(batches, loader, strict=True):
-                autocast = torch.autocast(device.type, dtype, enabled=self.precision != "fp32")
-                with torch.no_grad(), autocast:
+                with torch.no_grad(), autocast(device, self.precision):
                     found = self._pass(batch).float().cpu().view(-1, 2)
                 finite = found.isfinite().all(dim=1).tolist()
                 if not all(finite):
