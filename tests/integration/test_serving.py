@@ -148,18 +148,23 @@ def encoded(image: Image.Image, format: str = "PNG") -> str:
 GOOD = {"image": encoded(picture()), "question": "what color is the square?"}
 
 
-def test_the_commands_of_the_readme(served: Served) -> None:
-    picture().save(served.folder / "picture.png")
-    done = subprocess.run(
-        ["bash", "-c", ASK.replace("5001", str(served.port))],
+def printed(served: Served, *command: str) -> str:
+    """What a command beside the server prints."""
+    return subprocess.run(
+        command,
         cwd=served.folder,
         env=served.environment,
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
-    )
-    (answer,) = json.loads(done.stdout)["predictions"]
+    ).stdout
+
+
+def test_the_commands_of_the_readme(served: Served) -> None:
+    picture().save(served.folder / "picture.png")
+    answered = printed(served, "bash", "-c", ASK.replace("5001", str(served.port)))
+    (answer,) = json.loads(answered)["predictions"]
     assert set(answer) == {"answer", "finished"}
     assert served.ask({"dataframe_records": [GOOD]}) == (200, {"predictions": [answer]})
 
@@ -274,14 +279,5 @@ def test_it_runs_the_code_that_was_registered_with_it(served: Served) -> None:
         "import sys, mlflow; mlflow.pyfunc.load_model(sys.argv[1]); "
         "import siqvl.serving.answering as used; print(used.__file__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, model.source],
-        cwd=served.folder,
-        env=served.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    used = done.stdout.strip().splitlines()[-1]
+    used = printed(served, sys.executable, "-c", script, model.source).strip().splitlines()[-1]
     assert used.endswith("/artifacts/code/siqvl/serving/answering.py")

@@ -13,21 +13,7 @@ from siqvl.tracking.models import CHECKPOINT, Registry
 from siqvl.tracking.promote import CANDIDATE, CHAMPION, EVALUATION, Outcome, make_candidate, promote
 from siqvl.tracking.runs import client, start_run
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
 BENCHMARK = "vqa"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("mlflow")
-
-
-@pytest.fixture
-def recipe(store: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    monkeypatch.chdir(store)  # a sqlite store keeps its artifacts in ./mlruns
-    content = Recipe.load(RECIPES / "tiny.yaml").model_dump()
-    content["tracking"] = {"experiment": "test", "uri": f"sqlite:///{store}/mlflow.db"}
-    return Recipe.model_validate(content)
 
 
 @pytest.fixture
