@@ -30,7 +30,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import click
 
-from siqvl.data.prepare import prepare as prepare_rows
+from siqvl.data.preparation.prepare import prepare as prepare_rows
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.recipe import DataPrep, Recipe, Source

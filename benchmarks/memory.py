@@ -1,4 +1,4 @@
-"""How well `siqvl.training.memory` foretells the memory that real training steps take.
+"""How well `siqvl.training.memory.batch_memory` foretells the memory that real training steps take.
 
     python benchmarks/memory.py             # a table, a few minutes
     python benchmarks/memory.py --only bf16
@@ -96,8 +96,8 @@ def stage_of(setting: Setting) -> Any:
 
 def estimated(setting: Setting) -> dict[str, float]:
     """Bytes, and seconds that it took to tell."""
-    from siqvl.training.batch_shape import BatchShape
-    from siqvl.training.memory import estimate_memory
+    from siqvl.training.memory.batch_memory import estimate_memory
+    from siqvl.training.memory.batch_shape import BatchShape
 
     start = time.perf_counter()
     shape = BatchShape(setting.rows, setting.width, setting.images, setting.learned)
@@ -119,9 +119,9 @@ def measured(setting: Setting) -> dict[str, float]:
     import torch
 
     from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.training.embedding import add_embedding_gradient_in_place
-    from siqvl.training.stages import freeze
-    from siqvl.training.telemetry import peak_memory
+    from siqvl.stages import freeze
+    from siqvl.training.figures.telemetry import peak_memory
+    from siqvl.training.loop.embedding import add_embedding_gradient_in_place
 
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -18,8 +18,8 @@ import tempfile
 from datetime import date
 from pathlib import Path
 
-from siqvl.evaluation.text_table import text_table
 from siqvl.recipe import Recipe, Stage
+from siqvl.text_table import text_table
 from tests.integration.outage_drill import Drill, Ran, run
 from tests.loopback.tracking import MlflowServer
 from tests.small_recipe import small_recipe

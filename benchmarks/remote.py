@@ -24,9 +24,9 @@ from typing import NamedTuple
 
 import yaml
 
-from siqvl.compute import Kind
-from siqvl.evaluation.text_table import text_table
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
+from siqvl.text_table import text_table
 from tests.loopback.cluster import Cluster
 from tests.loopback.records import Execution
 from tests.loopback.tracking import mlflow_server

@@ -16,8 +16,8 @@ from flytekit.configuration import Config, ImageConfig
 from flytekit.configuration.file import get_config_file
 from flytekit.constants import CopyFileDetection
 
-from siqvl.compute import Kind
 from siqvl.errors import UserError
+from siqvl.recipe.compute import Kind
 
 SECONDS = 5.0
 HOW = (

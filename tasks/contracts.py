@@ -22,11 +22,11 @@ from flytekit import HashMethod
 from flytekit.types.directory import FlyteDirectory
 from pydantic import BaseModel, ConfigDict
 
+from siqvl.checkpoint import read_card
 from siqvl.data.content import content_of
 from siqvl.errors import UserError
-from siqvl.folder_hash import folder_hash
+from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, Stage
-from siqvl.training.checkpoints import read_card
 from tasks.default_recipe import TINY as TINY
 from tasks.undelivered import on_pods_disk
 

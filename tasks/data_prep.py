@@ -14,13 +14,13 @@ from typing import Any
 
 from flytekit import task
 
-from siqvl.compute import Kind
-from siqvl.data.prepare import merge_pieces, prepare, prepare_pieces
+from siqvl.data.preparation.prepare import merge_pieces, prepare, prepare_pieces
 from siqvl.data.schema import RowKind
-from siqvl.evaluation.benchmarks import prepare_benchmarks
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
 from siqvl.recipe import Recipe, Source, Stage
+from siqvl.recipe.compute import Kind
+from siqvl.stages import STAGES
 from siqvl.tracking.runs import RunLog
-from siqvl.training.stages import STAGES
 from tasks.contracts import (
     ALONE,
     TINY,

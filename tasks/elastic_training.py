@@ -20,11 +20,11 @@ from flytekitplugins.kfpytorch import Elastic
 from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from siqvl.compute import Kind
 from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
+from siqvl.recipe.compute import Kind
 from siqvl.tracking.runs import end_open
-from siqvl.training.launch import failure_of
+from siqvl.training.loop.launch import failure_of
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
 from tasks.resources import cached, policy

@@ -14,14 +14,14 @@ from pathlib import Path
 
 from flytekit import task
 
-from siqvl.compute import Kind
+from siqvl.checkpoint import read_card
 from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
-from siqvl.evaluation.scores import Scores, stage_table
+from siqvl.evaluation.scoring.scores import Scores, stage_table
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
 from siqvl.report.answer_table import keep_answers
 from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import RunLog
-from siqvl.training.checkpoints import read_card
 from tasks.contracts import (
     ALONE,
     TINY,

@@ -7,9 +7,9 @@ import logging
 from flytekit import task
 from flytekit.types.error.error import FlyteError
 
-from siqvl.compute import Kind
 from siqvl.errors import one_line
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
 from siqvl.tracking.runs import DEFAULT_STORE, end_open, end_run, find_runs, tracking_uri
 from tasks.contracts import on_cluster
 from tasks.flyte_tags import EXECUTION, execution

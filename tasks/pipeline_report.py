@@ -9,12 +9,12 @@ from pathlib import Path
 
 from flytekit import task
 
-from siqvl.compute import Kind
-from siqvl.evaluation.gate import judge
-from siqvl.evaluation.scores import Scores, stage_table
-from siqvl.evaluation.verdict import Verdict, gate_table, summary, write_verdicts
+from siqvl.evaluation.gates.gate import judge
+from siqvl.evaluation.gates.verdict import Verdict, gate_table, summary, write_verdicts
+from siqvl.evaluation.scoring.scores import Scores, stage_table
 from siqvl.recipe import Recipe
-from siqvl.report.page import PAGE, write_page
+from siqvl.recipe.compute import Kind
+from siqvl.report.pipeline_page import PAGE, write_page
 from siqvl.tracking.runs import RunLog
 from tasks.contracts import (
     Checkpoint,

@@ -1,7 +1,7 @@
 """The first step of a pipeline: judge its recipe, open its MLflow run.
 
 It also hands the recipe to every step, each time with the hash of what that step depends on
-(`siqvl/dependencies.py`). Flyte's cache looks at the hash in place of the recipe, so another
+(`siqvl/recipe/keys.py`). Flyte's cache looks at the hash in place of the recipe, so another
 learning rate of stage 3 leaves the results of stages 1 and 2 as they are.
 """
 
@@ -14,19 +14,19 @@ from typing import Annotated, Any, NamedTuple
 
 from flytekit import HashMethod, task
 
-from siqvl.compute import Kind
-from siqvl.dependencies import (
+from siqvl.check import check_recipe
+from siqvl.evaluation.control import control_recipe
+from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.compute import Kind
+from siqvl.recipe.keys import (
     benchmarks_key,
     data_key,
     evaluation_key,
     pairs_key,
     training_key,
 )
-from siqvl.evaluation.control import control_recipe
-from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.runs import start_run
-from siqvl.training.check import check_recipe
 from tasks.contracts import PipelineRun
 from tasks.flyte_tags import flyte_tags
 from tasks.resources import policy

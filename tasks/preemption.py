@@ -40,7 +40,7 @@ def states_kept(output: Path) -> Iterator[None]:
     """Fetch what the attempt before has kept; keep what is written inside the block.
 
     Args:
-        output: of the stage, see `siqvl.training.run.train_stage`. Outside of a pod nothing is
+        output: of the stage, see `siqvl.training.stage.train_stage`. Outside of a pod nothing is
             done: the states are still where they were.
     """
     store = _store()

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from flytekit import task
 
-from siqvl.compute import Kind
-from siqvl.preferences.check import check_sampled
-from siqvl.preferences.page import PAGE
-from siqvl.preferences.run import SampledFolders, add_sampled_pairs
+from siqvl.preferences.feasible import check_sampled
+from siqvl.preferences.pairs_page import PAGE
+from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs
 from siqvl.preferences.statistics import STATISTICS, Sampling
 from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.compute import Kind
 from siqvl.tracking.runs import RunLog
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.decks import show

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from flytekit import task
 
-from siqvl.compute import Kind
 from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.resources import cached, policy
 from tasks.training import train

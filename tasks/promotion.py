@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 from flytekit import task
 
-from siqvl.compute import Kind
+from siqvl.checkpoint import read_card
 from siqvl.errors import UserError
-from siqvl.evaluation.scores import Scores
-from siqvl.evaluation.verdict import read_verdicts, summary
+from siqvl.evaluation.gates.verdict import read_verdicts, summary
+from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe
-from siqvl.tracking.models import CHECKPOINT, Registry, RegistryAway
-from siqvl.tracking.promote import make_candidate, promote
+from siqvl.recipe.compute import Kind
+from siqvl.registry.promotion import make_candidate, promote
+from siqvl.registry.versions import CHECKPOINT, Registry, RegistryAway
 from siqvl.tracking.runs import RunLog, end_run
-from siqvl.training.checkpoints import read_card
 from tasks.contracts import Checkpoint, EvalReport, PipelineReport, PipelineRun, local
 from tasks.resources import policy
 from tasks.tracked import of_pipeline

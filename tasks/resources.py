@@ -26,10 +26,10 @@ from typing import Any
 from flytekit import Cache, Resources, Secret
 from flytekit.extras.accelerators import GPUAccelerator
 
-from siqvl.compute import Kind, Request
 from siqvl.errors import UserError
-from siqvl.folder_hash import folder_hash
+from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, has_password
+from siqvl.recipe.compute import Kind, Request
 from siqvl.version import git_sha
 from tasks.default_recipe import ROOT, TINY
 

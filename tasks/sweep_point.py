@@ -7,16 +7,16 @@ from pathlib import Path
 
 from flytekit import task
 
-from siqvl.compute import Kind
+from siqvl.check import check_stage
 from siqvl.evaluation.evaluate import evaluate
 from siqvl.evaluation.ranking import rank, ranking_table
-from siqvl.evaluation.scores import Scores
-from siqvl.grid import Grid, Point, points
+from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.compute import Kind
+from siqvl.recipe.grid import Grid, Point, points
 from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import end_run, start_run
-from siqvl.training.check import check_stage
-from siqvl.training.run import train_stage
+from siqvl.training.stage import train_stage
 from tasks.contracts import (
     Checkpoint,
     EvalReport,

@@ -1,4 +1,4 @@
-"""What the training tasks share: a tracked child run around `siqvl.training.run`."""
+"""What the training tasks share: a tracked child run around `siqvl.training.stage`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.models import Registry, keep_model
+from siqvl.registry.versions import Registry, keep_model
 from siqvl.tracking.runs import RunLog
-from siqvl.training.run import train_stage
+from siqvl.training.stage import train_stage
 from tasks.contracts import (
     Checkpoint,
     PipelineRun,

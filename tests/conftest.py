@@ -13,10 +13,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import Recipe, Stage
-from siqvl.training.run import train_stage
-from siqvl.training.stages import STAGES
+from siqvl.stages import STAGES
+from siqvl.training.stage import train_stage
 from tests.small_recipe import small_recipe
 
 ROOT = Path(__file__).parent.parent

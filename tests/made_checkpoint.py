@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from siqvl.checkpoint import CARD, CheckpointCard
 from siqvl.recipe import Recipe, Stage
-from siqvl.training.checkpoints import CARD, CheckpointCard
 
 
 def made_checkpoint(folder: Path, recipe: Recipe, hash: str, stage: Stage = Stage.DPO) -> Path:

@@ -16,15 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from siqvl.data.prepare import prepare
+from siqvl.checkpoint import CARD, CheckpointCard, write_history
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
-from siqvl.evaluation.bootstrap import bootstrap_interval
-from siqvl.evaluation.predictions import PREDICTIONS, schema
-from siqvl.evaluation.scores import Result, Score, Scores, TypeScore
+from siqvl.evaluation.scoring.intervals import bootstrap_interval
+from siqvl.evaluation.scoring.predictions import PREDICTIONS, schema
+from siqvl.evaluation.scoring.scores import Result, Score, Scores, TypeScore
 from siqvl.recipe import Recipe, Source, Stage
-from siqvl.training.checkpoints import CARD, CheckpointCard
-from siqvl.training.history import write_history
 
 ROOT = Path(__file__).parent.parent
 COLORS = {"red": "#d61e26", "blue": "#2654de", "green": "#18963e", "yellow": "#f6ca0e"}

@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siqvl.evaluation.predictions import PREDICTIONS, schema
-from siqvl.evaluation.scores import Result, Score, Scores
+from siqvl.evaluation.scoring.predictions import PREDICTIONS, schema
+from siqvl.evaluation.scoring.scores import Result, Score, Scores
 from siqvl.recipe import Stage
 
 #: (benchmark, player) -> score by question id.

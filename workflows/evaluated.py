@@ -9,8 +9,8 @@ from functools import partial
 
 from flytekit import dynamic, map_task
 
-from siqvl.compute import Kind
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, PreparedData
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
 from tasks.resources import asked, cached, planner

@@ -10,8 +10,8 @@ from typing import Any
 
 from flytekit import dynamic, workflow
 
-from siqvl.compute import Kind
 from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.compute import Kind
 from tasks.contracts import TINY, Preparation
 from tasks.cot_sft import cot_sft
 from tasks.data_prep import data_prep

@@ -9,8 +9,8 @@ from functools import partial
 
 from flytekit import dynamic, map_task
 
-from siqvl.compute import Kind
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
 from tasks.resources import asked, cached, planner

@@ -12,9 +12,9 @@ from functools import partial
 
 from flytekit import dynamic, map_task
 
-from siqvl.compute import Kind
-from siqvl.grid import Grid, points
 from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.compute import Kind
+from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
 from tasks.resources import asked, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point

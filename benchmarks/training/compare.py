@@ -17,7 +17,7 @@ import click
 
 from benchmarks.training.rows import sizes_of
 from benchmarks.training.scenario import ROOT, Scenario
-from siqvl.evaluation.text_table import text_table
+from siqvl.text_table import text_table
 
 
 @dataclass(frozen=True)

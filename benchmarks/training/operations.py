@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.training.ours import ours_recipe
 from benchmarks.training.rows import sizes_of
 from benchmarks.training.scenario import Scenario
-from siqvl.training.flops import TrainingFlops
-from siqvl.training.peak_flops import peak_flops
-from siqvl.training.precision import resolve_precision
-from siqvl.training.work import Work
+from siqvl.device import resolve_precision
+from siqvl.training.figures.flops import TrainingFlops
+from siqvl.training.figures.peak_flops import peak_flops
+from siqvl.training.figures.work import Work
 
 if TYPE_CHECKING:
     from siqvl.model.configuration import SiQVLConfig
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def operations_per_row(
     scenario: Scenario, side: str, settings: dict[str, Any], config: SiQVLConfig
 ) -> float:
-    """What a row needs the way a side trains on it, as `siqvl.training.flops` counts.
+    """What a row needs the way a side trains on it, as `siqvl.training.figures.flops` counts.
 
     Ours without the tower where its features are cached, and with a pair's prompt once where it is
     shared; TRL's with both, but without its reference, which trains nothing.

@@ -30,7 +30,8 @@ def train_ours(scenario: Scenario, settings: dict[str, Any], output: Path, clock
     """Train; the clock is told when the model is built, and times what is done once a row."""
     # what a run imports on its way is imported before, so that it counts as libraries
     import siqvl.training.sft  # noqa: F401
-    from siqvl.training import dpo, run
+    from siqvl.training import stage as run
+    from siqvl.training.preference import dpo
 
     load = run._load_model
 

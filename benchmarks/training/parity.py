@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.training.compare import Variant, run
 from benchmarks.training.scenario import Scenario
-from siqvl.evaluation.text_table import text_table
+from siqvl.text_table import text_table
 
 TOLERANCE = 1e-4
 

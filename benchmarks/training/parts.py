@@ -12,7 +12,7 @@ import click
 
 from benchmarks.training.scenario import ROOT, ModelName, Scenario, recipe_for
 from siqvl.recipe import Recipe
-from siqvl.training.stages import STAGES
+from siqvl.stages import STAGES
 
 if TYPE_CHECKING:
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -99,7 +99,7 @@ def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
         return
     from transformers import set_seed
 
-    from siqvl.training.checkpoints import write_checkpoint
+    from siqvl.checkpoint import write_checkpoint
     from siqvl.version import code_version
 
     recipe = recipe_for(scenario, sources, {}, scenario.work)
@@ -126,6 +126,6 @@ def load(
     scenario: Scenario, recipe: Recipe, checkpoint: Path | None
 ) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
     """The model as a stage of ours loads it: a checkpoint, or the parts assembled."""
-    from siqvl.training import run
+    from siqvl.training import stage as run
 
     return run._load_model(recipe, checkpoint, run.attention_of(recipe, scenario.recipe_stage))

@@ -17,8 +17,8 @@ from benchmarks.training.clock import Clock
 from benchmarks.training.parts import load
 from benchmarks.training.rows import make_sources, trl_rows
 from benchmarks.training.scenario import Scenario, recipe_for
-from siqvl.training.compiled import compile_layers
-from siqvl.training.stages import freeze
+from siqvl.stages import freeze
+from siqvl.training.loop.compiled import compile_layers
 
 if TYPE_CHECKING:
     from siqvl.recipe import SFTStage

@@ -1,4 +1,4 @@
-"""The rows both sides train on, prepared once by `siqvl.data.prepare`, and the form TRL takes them.
+"""The rows both sides train on, prepared once by `siqvl.data`, and the form TRL takes them.
 
 Models for a CPU see the generated world of `siqvl.data.shapes`. `full` sees tables of made
 conversations as long as published ones are: answers are log-normal, some 100 to 700 tokens a row
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.training.parts import load
 from benchmarks.training.scenario import Scenario, recipe_for
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.shards import load_prepared
 from siqvl.recipe import DataPrep, Source
-from siqvl.training.stages import STAGES
+from siqvl.stages import STAGES
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,7 +63,7 @@ def make_rows(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
     if (scenario.data / SIZES_FILE).exists():
         return
     from siqvl.data.encode import encode_dataset
-    from siqvl.training.work import ItemWork
+    from siqvl.training.figures.work import ItemWork
 
     kind = STAGES[scenario.recipe_stage].rows
     data = DataPrep(duplicates="none")
@@ -85,7 +85,7 @@ def make_rows(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
 
 
 def sizes_of(scenario: Scenario) -> dict[str, Any]:
-    """`lengths` [rows] in tokens, and means a row of each size of `siqvl.training.work.Work`.
+    """`lengths` [rows] in tokens, and means a row of each size of `Work`.
 
     Tokens are those of our encoding, pictures included and padding not. The means are `apart` and
     `shared`, which differ for pairs alone: whether a prompt counts for each completion, or once.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from siqvl.recipe import Recipe, Stage
-from siqvl.training.stages import STAGES
+from siqvl.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 

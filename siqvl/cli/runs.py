@@ -10,7 +10,7 @@ import click
 
 from siqvl.comparison.differences import facts_table, recipe_table
 from siqvl.comparison.lookup import find_run, open_store
-from siqvl.comparison.scores import score_table
+from siqvl.comparison.score_differences import score_table
 from siqvl.comparison.side import Side, heading
 from siqvl.tracking.runs import DEFAULT_STORE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from siqvl.comparison.side import Side
-from siqvl.evaluation.text_table import text_table
+from siqvl.text_table import text_table
 
 WIDTH = 48  # of a value
 CONTEXT = 12  # characters shown before the first that differs

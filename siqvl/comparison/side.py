@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import yaml
 
 from siqvl.comparison.lookup import SHOWN_ID, search
-from siqvl.evaluation.predictions import PREDICTIONS
-from siqvl.evaluation.scores import SCORES, Scores
-from siqvl.evaluation.text_table import text_table
+from siqvl.evaluation.scoring.predictions import PREDICTIONS
+from siqvl.evaluation.scoring.scores import SCORES, Scores
 from siqvl.recipe import Stage
+from siqvl.text_table import text_table
 from siqvl.tracking.environment import ENVIRONMENT, RECIPE
 from siqvl.tracking.runs import flatten
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from siqvl.data.manifest import FILE_NAME, Manifest
-from siqvl.folder_hash import folder_hash
+from siqvl.files import folder_hash
 
 #: What a manifest tells of already, or what only people read.
 TOLD = {FILE_NAME, "images.parquet", "quarantine.jsonl"}

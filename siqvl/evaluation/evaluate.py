@@ -13,21 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siqvl.atomic_folder import atomic_folder
-from siqvl.device import best_device
+from siqvl.checkpoint import CheckpointCard, read_card
+from siqvl.device import answering_attention, best_device
 from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks import read_floors
-from siqvl.evaluation.outputs import VERSION, describe, first_prompt, read_outputs
-from siqvl.evaluation.plan import plan
-from siqvl.evaluation.predict import Share, first_prompt_text, method_of
-from siqvl.evaluation.predictions import PREDICTIONS
-from siqvl.evaluation.questions import Questions, load_questions
-from siqvl.evaluation.report import pick_samples, write_report
-from siqvl.evaluation.score import predictions_of, score_of
-from siqvl.evaluation.scores import Scores
+from siqvl.evaluation.asking.outputs import VERSION, describe, first_prompt, read_outputs
+from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
+from siqvl.evaluation.asking.question_plan import plan
+from siqvl.evaluation.benchmarks.benchmark_rows import Questions, load_questions
+from siqvl.evaluation.benchmarks.prepare_benchmarks import read_floors
+from siqvl.evaluation.evaluation_page import pick_samples, write_report
+from siqvl.evaluation.judge import predictions_of, score_of
+from siqvl.evaluation.scoring.predictions import PREDICTIONS
+from siqvl.evaluation.scoring.scores import Scores
+from siqvl.files import atomic_folder
 from siqvl.recipe import Benchmark, Recipe
-from siqvl.training.checkpoints import CheckpointCard, read_card
-from siqvl.training.hardware import answering_attention
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +67,7 @@ def answer_shard(
 
     card, asked = _asked(recipe, checkpoint, data)
     model, processor = _load(checkpoint, recipe)
-    from siqvl.evaluation.pictures import EncodedPictures
+    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 
     pictures = EncodedPictures(model, processor, recipe.features_batch_size)
     work = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from siqvl.evaluation.compare import compare
-from siqvl.evaluation.scores import Scores, between, percent
-from siqvl.evaluation.text_table import text_table
+from siqvl.evaluation.paired import compare
+from siqvl.evaluation.scoring.scores import Scores, between, percent
+from siqvl.text_table import text_table
 
 COLUMNS = ("benchmark", "point", "n", "score", "95 % interval", "behind the best", "95 % interval")
 

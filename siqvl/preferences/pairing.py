@@ -10,9 +10,9 @@ from itertools import product
 
 from siqvl.data.preparation.checks import CONTROL_TOKENS
 from siqvl.data.schema import Row, preference_row
-from siqvl.evaluation.extract import extract_answer
-from siqvl.evaluation.scorers import scorer
-from siqvl.preferences.sampling import Completion
+from siqvl.evaluation.scoring.extraction import extract_answer
+from siqvl.evaluation.scoring.scorers import scorer
+from siqvl.generation.sampling import Completion
 from siqvl.recipe import SampledPairs
 
 

@@ -1,4 +1,4 @@
-"""Checked rows -> prepared data, by the steps that `siqvl.data.prepare` ends with."""
+"""Checked rows -> prepared data, by the steps that `siqvl.data.preparation.prepare` ends with."""
 
 from __future__ import annotations
 

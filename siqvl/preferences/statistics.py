@@ -56,7 +56,7 @@ class Sampling(BaseModel):
 
     checkpoint: str  # hash of the checkpoint that wrote the completions
     settings: SampledPairs
-    scorer: str  # with its version, as `siqvl.evaluation.scorers.Scorer.label`
+    scorer: str  # with its version, as `siqvl.evaluation.scoring.scorers.Scorer.label`
     seed: int
     pairs: int  # stored; repeats and pictures of benchmarks are left out
     questions: int

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
-from siqvl.evaluation.scores import Scores
-from siqvl.report.samples import pick_samples
+from siqvl.evaluation.scoring.scores import Scores
+from siqvl.report.page_questions import pick_samples
 from siqvl.tracking.runs import RunLog
 from siqvl.tracking.sample_table import Answered, SampleTable
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from siqvl.checkpoint import CheckpointCard, Logged
 from siqvl.data.schema import RowKind
-from siqvl.report.axis import Axis
-from siqvl.training.checkpoints import CheckpointCard
-from siqvl.training.history import Logged
-from siqvl.training.stages import STAGES
+from siqvl.page.axis import Axis
+from siqvl.stages import STAGES
 
 #: The moving mean covers this share of the steps.
 SMOOTHING = 0.06

@@ -8,11 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from siqvl.checkpoint import read_card, read_history
 from siqvl.report.curves import loss_curve
+from siqvl.stages import STAGES
 from siqvl.tracking.runs import RunLog
-from siqvl.training.checkpoints import read_card
-from siqvl.training.history import read_history
-from siqvl.training.stages import STAGES
 
 LOSS_PAGE = "loss.html"
 

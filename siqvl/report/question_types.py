@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from html import escape
 
-from siqvl.evaluation.scores import Score, percent
+from siqvl.evaluation.scoring.scores import Score, percent
 from siqvl.recipe import Stage
-from siqvl.report.scores import Line, best_other
-from siqvl.training.stages import STAGES
+from siqvl.report.score_charts import Line, best_other
+from siqvl.stages import STAGES
 
 #: One benchmark by stage; the control of stage 1 is not taken apart by type.
 Column = dict[Stage, Score]

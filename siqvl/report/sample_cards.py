@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from siqvl.evaluation.scores import Scores
-from siqvl.report.icons import mark
-from siqvl.report.samples import Prediction, Sample
-from siqvl.report.scores import model_title
+from siqvl.evaluation.scoring.scores import Scores
+from siqvl.page.icons import mark
+from siqvl.report.page_questions import Prediction, Sample
+from siqvl.report.score_charts import model_title
 
 SHOWN_CHARACTERS = 240
 

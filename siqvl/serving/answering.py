@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from siqvl.data.collate import GenerationCollator
 from siqvl.data.encode import encode_prompt
 from siqvl.data.schema import Row
-from siqvl.device import best_device
+from siqvl.device import answering_attention, best_device
 from siqvl.errors import UserError
-from siqvl.evaluation.answer import greedy
-from siqvl.preferences.sampling import draw, end_ids, random_numbers
+from siqvl.evaluation.asking.greedy_answers import greedy
+from siqvl.generation.sampling import draw, end_ids, random_numbers
 from siqvl.serving.settings import ServingSettings
-from siqvl.training.hardware import answering_attention
 
 if TYPE_CHECKING:
     from siqvl.model.modeling import SiQVLForConditionalGeneration

@@ -6,8 +6,8 @@ Who loads the model may set each of them anew:
 
 from __future__ import annotations
 
-from siqvl.recipe import DataPrep, PositiveInt, Recipe
-from siqvl.section import Section
+from siqvl.recipe import DataPrep, Recipe
+from siqvl.recipe.section import PositiveInt, Section
 
 
 class ServingSettings(Section):

@@ -8,10 +8,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.device import best_device
+from siqvl.device import best_device, resolve_precision
 from siqvl.recipe import Recipe, Stage
-from siqvl.training.precision import resolve_precision
-from siqvl.training.stages import STAGES
+from siqvl.stages import STAGES
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from siqvl.data.batching import BatchPlan
     from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.features.build import FeatureCache
+    from siqvl.data.features.build_features import FeatureCache
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
 
@@ -73,7 +72,7 @@ def tower_features(
     figures = recipe.stage(stage)
     if not figures.cached_features:
         return None
-    from siqvl.data.features.build import cached_features
+    from siqvl.data.features.build_features import cached_features
 
     state = on_device(model)
     return cached_features(

@@ -11,10 +11,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from siqvl.data.collate import Batch, Features, PackedCollator, SFTCollator
 from siqvl.data.encoded import EncodedDataset
 from siqvl.recipe import Recipe, SFTStage
-from siqvl.training.arguments import trainer_arguments
-from siqvl.training.finite import FiniteSteps
-from siqvl.training.planned import PlannedBatches, training_loader
-from siqvl.training.resumable import ResumableStates
+from siqvl.training.loop.arguments import trainer_arguments
+from siqvl.training.loop.finite import FiniteSteps
+from siqvl.training.loop.planned import PlannedBatches, training_loader
+from siqvl.training.loop.resumable import ResumableStates
 
 if TYPE_CHECKING:
     import torch

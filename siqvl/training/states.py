@@ -15,7 +15,7 @@ import re
 import shutil
 from pathlib import Path
 
-from siqvl.atomic_folder import sync
+from siqvl.files import sync
 
 logger = logging.getLogger(__name__)
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from written_reports import Answers, write_report
 
 from siqvl.cli.main import main
-from siqvl.evaluation.scores import Scores
+from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.runs import RunLog, client, end_run, start_run
+from tests.written_reports import Answers, write_report
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 COUNT = 400
 
 

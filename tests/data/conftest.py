@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_pictures import picture
 
 from siqvl.data.schema import Row, RowKind, evaluation_row, preference_row, sft_row
 from siqvl.recipe import Source
+from tests.data.made_pictures import picture
 
 SPECIAL_TOKENS = [
     "<|endoftext|>",

@@ -1,8 +1,7 @@
 """Prepared rows in memory: what `load_prepared` gives, without the shards."""
 
-from made_pictures import picture
-
 from siqvl.data.schema import RowKind, features, message, sft_row
+from tests.data.made_pictures import picture
 
 
 def stored(rows: list[dict], kind: RowKind = RowKind.SFT):

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from made_rows import conversation, stored
 
 from siqvl.data import batching
 from siqvl.data.batching import BatchPlan
@@ -15,6 +14,7 @@ from siqvl.data.encode import encode_dataset
 from siqvl.data.mixture import Mixture, Share
 from siqvl.data.schema import RowKind
 from siqvl.recipe import SFTStage, Source
+from tests.data.made_rows import conversation, stored
 
 KINDS = ["packed", "grouped", "padded"]
 LENGTHS = np.random.default_rng(0).integers(5, 60, 203)

@@ -10,10 +10,10 @@ import pytest
 
 from siqvl.data.content import content_of
 from siqvl.data.manifest import FILE_NAME
-from siqvl.data.prepare import prepare, prepare_pieces
+from siqvl.data.preparation.prepare import prepare, prepare_pieces
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks import FLOORS, prepare_benchmarks
+from siqvl.evaluation.benchmarks.prepare_benchmarks import FLOORS, prepare_benchmarks
 from siqvl.recipe import DataPrep, Source
 
 

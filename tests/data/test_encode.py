@@ -4,14 +4,14 @@ import pytest
 from datasets import concatenate_datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_rows import conversation, stored
 
 from siqvl.data import encode
 from siqvl.data.encode import encode_dataset, encode_preference, encode_prompt, encode_sft
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import REASONING_PROMPT, RowKind, message, reasoned_answer, sft_row
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
+from tests.data.made_rows import conversation, stored
 
 MULTI_TURN = [
     message("user", "What shape?"),

@@ -22,8 +22,8 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
 from transformers import SiglipVisionModel
 
-from siqvl.data.features.build import FeatureCache, cached_features
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.features.build_features import FeatureCache, cached_features
+from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind, message
 from siqvl.errors import UserError
 from siqvl.model import SiQVLProcessor, assemble

@@ -7,7 +7,6 @@ from itertools import islice
 import pytest
 import torch
 from accelerate import Accelerator, skip_first_batches
-from made_rows import conversation, stored
 
 from siqvl.data.batching import BatchPlan
 from siqvl.data.collate import PackedCollator, SFTCollator
@@ -16,6 +15,7 @@ from siqvl.data.loader import PlanSampler, TrainingLoader
 from siqvl.data.mixture import Mixture
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
+from tests.data.made_rows import conversation, stored
 
 KINDS = ["packed", "grouped", "padded"]
 ROWS = 23

@@ -4,12 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from made_rows import conversation, stored
 
 from siqvl.data.encode import encode_dataset
 from siqvl.data.mixture import Mixture, Share
 from siqvl.data.schema import RowKind
 from siqvl.recipe import Source
+from tests.data.made_rows import conversation, stored
 
 
 def mixture(counts, weights, **options) -> Mixture:

@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from made_rows import conversation, stored
 
 from siqvl.data.batching import BatchPlan
 from siqvl.data.collate import PackedCollator
@@ -15,6 +14,7 @@ from siqvl.data.encode import encode_dataset
 from siqvl.data.mixture import Mixture
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
+from tests.data.made_rows import conversation, stored
 
 MAX_LENGTH, MAX_IMAGES = 160, 2
 PACK_LENGTH, PACK_IMAGES = 200, 3

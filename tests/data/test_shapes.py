@@ -10,8 +10,8 @@ import pytest
 
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
-from siqvl.data.shapes.questions import VQA, Ask, Caption, find_scene
 from siqvl.data.shapes.reasoning import REASONING
+from siqvl.data.shapes.scene_questions import VQA, Ask, Caption, find_scene
 from siqvl.data.shapes.scenes import (
     ALL,
     COLORS,

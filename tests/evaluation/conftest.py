@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from siqvl.evaluation.benchmarks import prepare_benchmarks
-from siqvl.evaluation.pictures import EncodedPictures
-from siqvl.evaluation.plan import plan
-from siqvl.evaluation.predict import method_of
-from siqvl.evaluation.questions import load_questions
+from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+from siqvl.evaluation.asking.predict import method_of
+from siqvl.evaluation.asking.question_plan import plan
+from siqvl.evaluation.benchmarks.benchmark_rows import load_questions
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 

@@ -10,10 +10,10 @@ import pytest
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks import read_floors
+from siqvl.evaluation.benchmarks.prepare_benchmarks import read_floors
 from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
-from siqvl.evaluation.predictions import read_predictions
-from siqvl.evaluation.scores import Scores
+from siqvl.evaluation.scoring.predictions import read_predictions
+from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 
 
@@ -162,7 +162,7 @@ def test_answers_of_another_checkpoint_are_not_merged(
 def test_an_evaluation_that_was_killed_asks_only_what_is_left(
     report: Path, asking: Recipe, rows: Path, checkpoint: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    from siqvl.evaluation.answer import Generation
+    from siqvl.evaluation.asking.greedy_answers import Generation
 
     inputs = {"checkpoint": checkpoint, "data": rows, "out": tmp_path / "report"}
     answer, prompts = Generation.answer, []
@@ -173,7 +173,7 @@ def test_an_evaluation_that_was_killed_asks_only_what_is_left(
         prompts.append(len(batch))
         return answer(self, batch, pictures)
 
-    monkeypatch.setattr("siqvl.evaluation.predict.BATCHES", 1)
+    monkeypatch.setattr("siqvl.evaluation.asking.predict.BATCHES", 1)
     monkeypatch.setattr(Generation, "answer", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(asking, **inputs)

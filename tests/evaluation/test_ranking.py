@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from written_reports import write_report
 
 from siqvl.errors import UserError
 from siqvl.evaluation.ranking import rank, ranking_table
 from siqvl.recipe import Stage
+from tests.written_reports import write_report
 
 
 def report(folder: Path, **answers: list[float]) -> Path:

@@ -15,10 +15,10 @@ from loopback.cluster import Cluster
 from loopback.pods import Pod, ProcessPods
 from loopback.records import Execution
 from loopback.tracking import mlflow_server
-from readme_commands import pipeline
 
-from siqvl.compute import Kind
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
+from tests.integration.readme_commands import pipeline
 
 CODE = ("siqvl", "tasks", "workflows", "recipes", "flyte.config", ".gitignore", ".dockerignore")
 IMAGES = {kind.value: f"registry/siqvl:{kind}" for kind in Kind}

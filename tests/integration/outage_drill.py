@@ -17,10 +17,9 @@ from pathlib import Path
 
 import yaml
 
+from siqvl.checkpoint import read_card, read_history
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client
-from siqvl.training.checkpoints import read_card
-from siqvl.training.history import read_history
 from tests.loopback.tracking import MlflowServer
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
 def commands() -> list[list[str]]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import Recipe, Stage
-from siqvl.training.run import train_stage
-from siqvl.training.stages import STAGES
+from siqvl.stages import STAGES
+from siqvl.training.stage import train_stage
 
 STAGE = Stage.PROJECTOR_ALIGNMENT
 

@@ -8,19 +8,19 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from siqvl.checkpoint import read_history
 from siqvl.data.collate import SFTCollator
 from siqvl.data.encode import encode_sft
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind, sft_row
 from siqvl.errors import UserError
 from siqvl.model.assemble import assemble
 from siqvl.recipe import Distributed, Recipe, Stage
+from siqvl.stages import freeze
 from siqvl.tracking.runs import client, stage_run
-from siqvl.training.arguments import trainer_arguments
-from siqvl.training.history import read_history
-from siqvl.training.launch import launch
-from siqvl.training.run import train_stage
-from siqvl.training.stages import freeze
+from siqvl.training.loop.arguments import trainer_arguments
+from siqvl.training.loop.launch import launch
+from siqvl.training.stage import train_stage
 
 STAGE = Stage.PROJECTOR_ALIGNMENT
 

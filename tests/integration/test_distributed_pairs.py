@@ -1,23 +1,19 @@
 """Pairs on several processes: the same steps, and log-probabilities from sharded weights."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from siqvl.checkpoint import read_history
 from siqvl.data.pairs import PreferenceCollator
 from siqvl.recipe import Distributed, Recipe, Stage
-from siqvl.training.history import read_history
-from siqvl.training.launch import launch
-from siqvl.training.pair_log_probs import completion_log_probs, sums
-from siqvl.training.run import train_stage
-
-sys.path.append(str(Path(__file__).parents[1] / "training"))
-
-from made_pairs import pair, random_model
+from siqvl.training.loop.launch import launch
+from siqvl.training.preference.pair_log_probs import completion_log_probs, sums
+from siqvl.training.stage import train_stage
+from tests.training.made_pairs import pair, random_model
 
 METRICS = ("loss", "rewards/chosen", "rewards/margins", "logps/rejected")
 

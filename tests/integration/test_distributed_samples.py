@@ -7,7 +7,7 @@ import pytest
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client, start_run
 from siqvl.tracking.sample_table import TABLE
-from siqvl.training.run import train_stage
+from siqvl.training.stage import train_stage
 
 pytestmark = pytest.mark.integration
 

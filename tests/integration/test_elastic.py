@@ -11,12 +11,11 @@ import pytest
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
 
+from siqvl.checkpoint import read_card, read_history
 from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.tracking.runs import RunLog, client, start_run
-from siqvl.training.checkpoints import read_card
-from siqvl.training.history import read_history
-from siqvl.training.run import train_stage
+from siqvl.training.stage import train_stage
 from tasks.contracts import ALONE, Checkpoint, PipelineRun, PreparedData
 from tasks.elastic_training import elastic_training
 from tasks.tracked import tracked

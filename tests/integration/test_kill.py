@@ -14,18 +14,18 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from siqvl.checkpoint import read_card, read_history
 from siqvl.recipe import Recipe, Stage
-from siqvl.training import resumable, run
-from siqvl.training.checkpoints import read_card
-from siqvl.training.history import read_history
-from siqvl.training.launch import launch
-from siqvl.training.run import StageInputs, train_stage
+from siqvl.training import stage as run
+from siqvl.training.loop import resumable
+from siqvl.training.loop.launch import launch
+from siqvl.training.stage import StageInputs, train_stage
 from siqvl.training.states import states
 
 # Children of a process that has imported the heavy libraries and done nothing else: forks of this
 # one would share the servers and stores of tests before.
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["siqvl.training.run", "siqvl.training.resumable"])
+server.set_forkserver_preload(["siqvl.training.stage", "siqvl.training.loop.resumable"])
 
 STEPS = 8
 SEED = 20  # two of the four runs die with their last state saved, and have no step left to do

@@ -20,7 +20,7 @@ from loopback.cluster import Cluster
 from loopback.pods import Pod
 from loopback.records import Execution, NodeRecord
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 RUN = ("run", "--remote", "--wait", "--poll-interval", "1")
 VARIABLES = {"OMP_NUM_THREADS": "1", "OF_THE_CLUSTER": "1"}
 SECRETS = {"toy/token": "red", "toy/plain": "green", "toy/file": "blue"}

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outage_drill import Drill, Ran, logged, points, run
 
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client
 from siqvl.tracking.spool import sync
+from tests.integration.outage_drill import Drill, Ran, logged, points, run
 from tests.loopback.tracking import MlflowServer
 
 pytestmark = pytest.mark.integration

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from outage_drill import Drill, logged, points, run
 
 from siqvl.cli.main import main
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.journal import journals
 from siqvl.tracking.runs import client, end_run, stage_run, start_run
 from siqvl.tracking.spool import spool_of
+from tests.integration.outage_drill import Drill, logged, points, run
 from tests.loopback.tracking import MlflowServer
 
 pytestmark = pytest.mark.integration

@@ -1,7 +1,8 @@
 """The README's commands for a cluster, typed as they stand there, against the loopback cluster."""
 
 import pytest
-from readme_commands import commands, pipeline
+
+from tests.integration.readme_commands import commands, pipeline
 
 pytestmark = pytest.mark.integration
 

@@ -8,9 +8,9 @@ import pytest
 from flytekit.models.literals import LiteralMap
 from loopback.records import Execution
 
+from siqvl.checkpoint import CheckpointCard
 from siqvl.recipe import Stage
 from siqvl.tracking.runs import client
-from siqvl.training.checkpoints import CheckpointCard
 
 pytestmark = pytest.mark.integration
 

@@ -21,12 +21,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.models import Registry
+from siqvl.registry.versions import Registry
 from siqvl.tracking.runs import client, start_run
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Serve it\n")[1]
 SERVE, ASK = re.findall(r"```bash\n(.*?)```", SECTION.split("\n## ")[0], flags=re.DOTALL)
 SECONDS = 180

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_siqvl import make_tokenizer, tiny_text_config, tiny_vision_config, widen
 from transformers import (
     PreTrainedTokenizerFast,
     Qwen2ForCausalLM,
@@ -18,6 +17,7 @@ from transformers import (
 )
 
 from siqvl.model import SiQVLForConditionalGeneration, assemble
+from tests.model.tiny_siqvl import make_tokenizer, tiny_text_config, tiny_vision_config, widen
 
 
 @pytest.fixture(scope="session", autouse=True)

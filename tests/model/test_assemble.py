@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-from tiny_siqvl import encode, picture, tiny_text_config, tiny_vision_config
 from transformers import (
     AutoTokenizer,
     BertConfig,
@@ -31,6 +30,7 @@ from siqvl.model.assemble import (
     _read_image_processor,
     _read_tokenizer,
 )
+from tests.model.tiny_siqvl import encode, picture, tiny_text_config, tiny_vision_config
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import textwrap
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_siqvl import conversation, encode, picture
 from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, pipeline
 from trl.trainer.utils import create_model_from_path
 
 from siqvl.model import SiQVLModel, assemble, load_checkpoint
+from tests.model.tiny_siqvl import conversation, encode, picture
 
 FILES = {
     "chat_template.jinja",

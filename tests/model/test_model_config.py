@@ -7,7 +7,6 @@ import json
 
 import pytest
 import torch
-from tiny_siqvl import tiny_config, tiny_text_config, tiny_vision_config
 from transformers import (
     AutoConfig,
     CLIPVisionConfig,
@@ -19,6 +18,7 @@ from transformers import (
 )
 
 from siqvl.model import SiQVLConfig, build_on_meta, derive_pixel_shuffle_factor
+from tests.model.tiny_siqvl import tiny_config, tiny_text_config, tiny_vision_config
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from tiny_siqvl import batch_of, encode, picture
 from transformers import Qwen2ForCausalLM, SiglipModel, SiglipVisionModel
 from transformers.models.idefics3.modeling_idefics3 import Idefics3Connector
+
+from tests.model.tiny_siqvl import batch_of, encode, picture
 
 
 def composed_by_hand(parts, model, inputs) -> torch.Tensor:

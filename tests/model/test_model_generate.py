@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from tiny_siqvl import batch_of, encode, picture
+
+from tests.model.tiny_siqvl import batch_of, encode, picture
 
 
 @pytest.fixture

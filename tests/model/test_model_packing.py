@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from tiny_siqvl import encode, picture
+
+from tests.model.tiny_siqvl import encode, picture
 
 
 def sample(processor, question, seeds) -> dict:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from tiny_siqvl import encode, picture
 from trl.trainer.utils import add_fused_lm_head
+
+from tests.model.tiny_siqvl import encode, picture
 
 
 def freeze(module, frozen: bool = True) -> None:

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tiny_siqvl import conversation, encode, make_tokenizer, picture
 from transformers import AutoTokenizer, SiglipImageProcessor
 
 from siqvl.data.image_tokens import VISION_TOKENS, neutralise_image_tokens
 from siqvl.model import SiQVLProcessor
+from tests.model.tiny_siqvl import conversation, encode, make_tokenizer, picture
 
 
 def image_runs(processor, ids) -> list[int]:

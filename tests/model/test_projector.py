@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_siqvl import tiny_config
 from transformers.models.idefics3.modeling_idefics3 import Idefics3Connector
 from transformers.models.internvl.modeling_internvl import InternVLModel
 
@@ -12,6 +11,7 @@ from siqvl.model import (
     build_on_meta,
     pixel_shuffle,
 )
+from tests.model.tiny_siqvl import tiny_config
 
 SIZES = [(4, 2), (4, 4), (6, 3), (8, 2), (16, 4), (27, 3)]
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny_siqvl import conversation, picture
 from torch.nn.functional import cross_entropy
 
 from siqvl.model.token_log_probs import token_log_probs
+from tests.model.tiny_siqvl import conversation, picture
 
 POSITIONS, HIDDEN, VOCABULARY = 37, 24, 501
 

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
+from siqvl.generation.sampling import Completion
 from siqvl.preferences.pairing import Judged, draw_pairs, judge, pair_row
-from siqvl.preferences.sampling import Completion
 from siqvl.recipe import SampledPairs, Source
 
 SOURCE = Source(kind="shapes", max_samples=1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind
 from siqvl.preferences.prepared import PreparedRows, write_prepared
 from siqvl.recipe import DataPrep, Source

@@ -1,7 +1,8 @@
 """A made-up pipeline of few questions, shared by the tests of its page."""
 
 import pytest
-from made_pipeline import Made, make_pipeline
+
+from tests.made_pipeline import Made, make_pipeline
 
 
 @pytest.fixture(scope="session")

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-from made_pipeline import Made
 from PIL import Image, ImageChops
 
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
-from siqvl.evaluation.predictions import read_predictions
+from siqvl.evaluation.scoring.predictions import read_predictions
 from siqvl.report.answer_table import keep_answers
 from siqvl.tracking.runs import client, start_run
 from siqvl.tracking.sample_table import TABLE
+from tests.made_pipeline import Made
 
 
 def test_questions_pictures_and_answers_are_the_evaluations(

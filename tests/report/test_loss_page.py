@@ -4,9 +4,9 @@ import json
 import re
 from pathlib import Path
 
+from siqvl.checkpoint import HISTORY, read_history
 from siqvl.report.loss_page import loss_page
-from siqvl.report.page import PAGE
-from siqvl.training.history import HISTORY, read_history
+from siqvl.report.pipeline_page import PAGE
 
 
 def test_the_page_needs_no_other_file_and_draws_what_was_logged(made) -> None:

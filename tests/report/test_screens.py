@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from made_pipeline import Made, make_pipeline
 from PIL import Image
 
-from siqvl.evaluation.gate import judge
-from siqvl.report.page import PAGE, write_page
+from siqvl.evaluation.gates.gate import judge
+from siqvl.report.pipeline_page import PAGE, write_page
+from tests.made_pipeline import Made, make_pipeline
 
 pytestmark = pytest.mark.integration
 

@@ -17,15 +17,15 @@ from PIL import Image
 
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
-from siqvl.evaluation.benchmarks import prepare_benchmarks
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
 from siqvl.evaluation.evaluate import evaluate
-from siqvl.evaluation.predictions import PREDICTIONS
+from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Stage
+from siqvl.registry.versions import Registry
 from siqvl.serving.pyfunc_model import VisionLanguageModel, WrongRequest
 from siqvl.serving.settings import ServingSettings
 from siqvl.serving.signature import example
-from siqvl.tracking.models import Registry
 from siqvl.tracking.runs import client, start_run
 
 QUESTION = "what color is the square?"

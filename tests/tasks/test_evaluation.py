@@ -7,7 +7,7 @@ import pytest
 from flytekit import current_context
 from flytekit.core.context_manager import FlyteContextManager
 
-from siqvl.evaluation.benchmarks import prepare_benchmarks
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client
 from tasks.contracts import Checkpoint, PipelineRun, PreparedData

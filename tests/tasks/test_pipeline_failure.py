@@ -15,7 +15,7 @@ from tasks.flyte_tags import flyte_tags
 from tasks.pipeline_failure import REASON, close_run, reason
 from workflows.full_pipeline import full_pipeline
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 SENTENCE = "not promoted: 1 of 2 gates failed; the checkpoint and its report are kept: gate 'a'"
 
 

@@ -7,7 +7,7 @@ from flytekit import current_context
 from flytekit.core.context_manager import FlyteContextManager
 
 from siqvl.data.manifest import Manifest
-from siqvl.evaluation.benchmarks import prepare_benchmarks
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
 from siqvl.preferences.statistics import Sampling
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client, tracking_uri

@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from made_pipeline import Made, make_pipeline
 
 from siqvl.errors import UserError
-from siqvl.evaluation.verdict import read_verdicts
+from siqvl.evaluation.gates.verdict import read_verdicts
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import client, start_run
 from tasks.contracts import Checkpoint, EvalReport, PipelineReport, PipelineRun, PreparedData
 from tasks.pipeline_report import pipeline_report
 from tasks.promotion import PipelineResult, promotion
+from tests.made_pipeline import Made, make_pipeline
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from flytekit.core.type_engine import TypeEngine
 from flytekit.models.types import LiteralType, SimpleType
 from flytekit.tools.translator import get_serializable
 
-from siqvl.compute import Kind
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
 from tasks.default_recipe import ROOT, TINY
 from tasks.pipeline_run import open_run
 

@@ -11,13 +11,13 @@ import yaml
 from flytekit import Resources, Secret
 from flytekit.models.security import Secret as SecretModel
 
-from siqvl.compute import Kind
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
+from siqvl.recipe.compute import Kind
 from tasks import resources
 from tasks.resources import HANDED_ON, TINY, asked, cached, policy, registered_recipe
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -216,7 +216,7 @@ def version() -> str:
     [
         "siqvl/training/sft.py",
         "siqvl/model/chat_template.jinja",
-        "siqvl/report/page.html",
+        "siqvl/report/pipeline_page.html",
         "tasks/training.py",
         "workflows/evaluated.py",
     ],

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from siqvl.checkpoint import read_card
 from siqvl.errors import UserError
-from siqvl.evaluation.scores import Scores
+from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 from siqvl.serving.package import WEIGHTS
 from siqvl.tracking.runs import client
-from siqvl.training.checkpoints import read_card
 from tasks.contracts import Checkpoint, Preparation, PreparedData
 from tasks.cot_sft import cot_sft
 from tasks.data_prep import data_prep

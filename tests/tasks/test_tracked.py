@@ -13,7 +13,7 @@ from tasks.contracts import ALONE, PipelineRun
 from tasks.flyte_tags import EXECUTION, LOCAL, execution, flyte_tags
 from tasks.tracked import check_pod, tracked
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def in_pod(monkeypatch: pytest.MonkeyPatch, name: str = "abc", attempt: int = 0) -> None:

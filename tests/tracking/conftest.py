@@ -6,7 +6,7 @@ import pytest
 
 from siqvl.recipe import Recipe
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")

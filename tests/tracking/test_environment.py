@@ -13,7 +13,7 @@ from siqvl.recipe import Recipe
 from siqvl.tracking import environment
 from siqvl.tracking.environment import environment_text, keep_origin, recipe_text
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -8,13 +8,13 @@ from mlflow.types.schema import Schema
 from mlflow.utils import validation
 
 from siqvl.data.manifest import Manifest
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind, features
 from siqvl.recipe import DataPrep, Recipe, Source
 from siqvl.tracking.inputs import MAX_DIGEST, MAX_NAME, MAX_SOURCE, dataset_inputs, log_inputs
 from siqvl.tracking.runs import RunLog, client, start_run
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(autouse=True)

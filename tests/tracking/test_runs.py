@@ -20,7 +20,7 @@ from siqvl.tracking.runs import (
 )
 from siqvl.tracking.store import without_password
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(autouse=True)

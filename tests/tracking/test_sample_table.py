@@ -11,7 +11,7 @@ from siqvl.recipe import Recipe
 from siqvl.tracking.runs import RunLog, client, start_run
 from siqvl.tracking.sample_table import COLUMNS, TABLE, Answered, SampleTable
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")

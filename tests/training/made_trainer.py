@@ -10,8 +10,8 @@ from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
+from siqvl.stages import freeze
 from siqvl.training.sft import SFTTrainer, sft_trainer
-from siqvl.training.stages import freeze
 
 
 def made_trainer(

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from changed_recipe import changed
 
 from siqvl.data.collate import SFTCollator
 from siqvl.data.encode import encode_dataset
@@ -13,8 +12,9 @@ from siqvl.data.shards import load_prepared
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client, stage_run
-from siqvl.training.planned import training_loader
-from siqvl.training.run import train_stage
+from siqvl.training.loop.planned import training_loader
+from siqvl.training.stage import train_stage
+from tests.training.changed_recipe import changed
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from changed_recipe import changed
-from made_trainer import made_trainer
 from transformers import TrainerCallback
 
 from siqvl.errors import UserError
@@ -29,6 +27,8 @@ from siqvl.training.states import (
     staged_state,
     states,
 )
+from tests.training.changed_recipe import changed
+from tests.training.made_trainer import made_trainer
 
 fork = multiprocessing.get_context("fork")
 

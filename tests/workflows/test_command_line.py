@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from siqvl.checkpoint import read_card
 from siqvl.recipe import Recipe, Stage
-from siqvl.training.checkpoints import read_card
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tasks.pipeline_run import open_run
 from workflows.full_pipeline import all_stages, full_pipeline
 from workflows.scheduled import scheduled
 
-RECIPES = Path(__file__).parent.parent.parent / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 SETTINGS = SerializationSettings(
     image_config=ImageConfig(
         default_image=Image("default", "registry/default", "1"),

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from siqvl.evaluation.benchmarks import prepare_benchmarks
-from siqvl.evaluation.scores import Scores
+from siqvl.checkpoint import read_card
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
+from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.runs import client
-from siqvl.training.checkpoints import read_card
 
 STAGE = Stage.VQA_SFT
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from siqvl.data.features.shards import VERSION, Shape
+from siqvl.data.features.feature_shards import VERSION, Shape
 from siqvl.device import autocast
 from siqvl.errors import UserError
 

@@ -1,1 +1,1 @@
-"""What `siqvl.data.prepare` is made of: checks, pieces of checked rows, their merge, the report."""
+"""Data preparation: checks, pieces of checked rows, their merge, the page about them."""

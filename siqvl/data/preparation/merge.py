@@ -9,9 +9,9 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.atomic_folder import atomic_folder
 from siqvl.data.manifest import FILE_NAME, Manifest
-from siqvl.data.preparation.pictures import Leaks, PictureWriter
+from siqvl.data.preparation.data_page import EXAMPLES, example, render_report
+from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
 from siqvl.data.preparation.pieces import (
     BLOCK,
     DESCRIPTION,
@@ -21,11 +21,11 @@ from siqvl.data.preparation.pieces import (
     is_whole,
     read_piece,
 )
-from siqvl.data.preparation.report import EXAMPLES, example, render_report
 from siqvl.data.preparation.tally import Examples, Tally
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter
 from siqvl.errors import UserError
+from siqvl.files import atomic_folder
 from siqvl.recipe import DataPrep, Source
 
 if TYPE_CHECKING:

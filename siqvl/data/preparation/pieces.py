@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siqvl.atomic_folder import sync
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.schema import RowKind, features
 from siqvl.data.shards import file_sha256
+from siqvl.files import sync
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from siqvl.data.manifest import Manifest, Shard, Spread
 from siqvl.data.preparation.checks import Checked
+from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
 from siqvl.data.preparation.duplicates import Duplicates
-from siqvl.data.preparation.pictures import Leaks, PictureWriter
 from siqvl.data.preparation.pieces import Summary, line_of
 from siqvl.data.schema import Row, RowKind
 from siqvl.recipe import DataPrep, Source

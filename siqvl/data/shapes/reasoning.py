@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from siqvl.data.schema import REASONING_PROMPT, reasoned_answer
-from siqvl.data.shapes.questions import Ask, Template
+from siqvl.data.shapes.scene_questions import Ask, Template
 from siqvl.data.shapes.scenes import CELLS, COLORS, SHAPES, Combination, Scene, World, place
 
 CORNERS = {"circle": 0, "triangle": 3, "square": 4}

@@ -13,22 +13,22 @@ from importlib.metadata import entry_points
 from itertools import islice
 
 from siqvl.data.schema import Row, RowKind
-from siqvl.data.sources.a_okvqa import AOKVQA
 from siqvl.data.sources.base import Items, QuestionAdapter, SourceAdapter, Stream, label, resolve
-from siqvl.data.sources.easy_vqa import EasyVQA
-from siqvl.data.sources.finevision import FineVision
-from siqvl.data.sources.gqa import GQA
-from siqvl.data.sources.llava import LLaVA
-from siqvl.data.sources.llava_cot import LLaVACoT
-from siqvl.data.sources.puzzlevqa import PuzzleVQA
-from siqvl.data.sources.rlaif_v import RLAIFV
-from siqvl.data.sources.rlhf_v import RLHFV
-from siqvl.data.sources.scienceqa import ScienceQA
-from siqvl.data.sources.shapes import Shapes
+from siqvl.data.sources.generated import Shapes
+from siqvl.data.sources.hub.finevision import FineVision
+from siqvl.data.sources.hub.llava import LLaVA
+from siqvl.data.sources.hub.llava_cot import LLaVACoT
+from siqvl.data.sources.hub.rlaif_v import RLAIFV
+from siqvl.data.sources.hub.rlhf_v import RLHFV
+from siqvl.data.sources.hub.scienceqa import ScienceQA
+from siqvl.data.sources.official.a_okvqa import AOKVQA
+from siqvl.data.sources.official.easy_vqa import EasyVQA
+from siqvl.data.sources.official.gqa import GQA
+from siqvl.data.sources.official.puzzlevqa import PuzzleVQA
+from siqvl.data.sources.official.textvqa import TextVQA
+from siqvl.data.sources.official.vqav2 import VQAv2
 from siqvl.data.sources.state import state
 from siqvl.data.sources.table import Table
-from siqvl.data.sources.textvqa import TextVQA
-from siqvl.data.sources.vqav2 import VQAv2
 from siqvl.errors import UserError
 from siqvl.recipe import MinRatings, Source
 

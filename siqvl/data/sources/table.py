@@ -15,11 +15,11 @@ from typing import Any
 
 from siqvl.data.schema import Row, RowKind, message, preference_row, sft_row, with_options
 from siqvl.data.sources.base import Items, Stream, label
-from siqvl.data.sources.conversations import clean, split_turns, untagged
-from siqvl.data.sources.published import Published, TableAdapter
-from siqvl.data.sources.questions import question_row
-from siqvl.data.sources.table_file import Record, has_ending
-from siqvl.data.sources.tabular import columns, is_local
+from siqvl.data.sources.reading.conversations import clean, split_turns, untagged
+from siqvl.data.sources.reading.published import Published, TableAdapter
+from siqvl.data.sources.reading.question_rows import question_row
+from siqvl.data.sources.reading.table_file import Record, has_ending
+from siqvl.data.sources.reading.tabular import columns, is_local
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

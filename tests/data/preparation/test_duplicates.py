@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_pictures import picture
 from PIL import Image, ImageFilter
 
 from siqvl.data.preparation.duplicates import LookAlikes
 from siqvl.data.preparation.images import stored_image
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind
 from siqvl.recipe import DataPrep
+from tests.data.made_pictures import picture
 
 
 def brute_force(held: list[bytes], wanted: bytes, near: float) -> int | None:

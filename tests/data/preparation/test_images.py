@@ -5,10 +5,10 @@ import io
 
 import numpy as np
 import pytest
-from made_pictures import bomb, encoded
 from PIL import Image
 
 from siqvl.data.preparation.images import BadRow, stored_image
+from tests.data.made_pictures import bomb, encoded
 
 LIMIT = 10_000
 

@@ -14,7 +14,7 @@ from PIL import Image
 PROGRAM = """
 import resource
 from pathlib import Path
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import DataPrep, Source
 source = Source(kind="table", path="rows.jsonl")
 prepare([source], "sft", Path("out"), data=DataPrep(), seed=0)

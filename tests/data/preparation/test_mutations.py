@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from made_pictures import bomb, encoded
 from PIL import Image
 
 from siqvl.data.preparation.checks import Checked, check_row
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import Row, RowKind, evaluation_row, left_out_row, preference_row, sft_row
 from siqvl.recipe import DataPrep
+from tests.data.made_pictures import bomb, encoded
 
 LIMITS = DataPrep(max_image_pixels=40_000, max_images=4, max_characters=5_000, max_quarantined=1)
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")

@@ -4,12 +4,12 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from made_pictures import picture
 
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep
+from tests.data.made_pictures import picture
 
 
 @pytest.fixture

@@ -5,17 +5,17 @@ import json
 from pathlib import Path
 
 import pytest
-from made_pictures import picture
 
-from siqvl.data import prepare as prepare_module
 from siqvl.data import sources
 from siqvl.data.manifest import Manifest
+from siqvl.data.preparation import prepare as prepare_module
 from siqvl.data.preparation import workers
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind, left_out_row, message
 from siqvl.data.sources.base import Items
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
+from tests.data.made_pictures import picture
 
 SHAPES = [Source(kind="shapes", max_samples=30)]
 

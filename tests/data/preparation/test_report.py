@@ -9,14 +9,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from made_pictures import encoded
 from PIL import Image
 
 from siqvl.data.manifest import Spread
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.preparation.tally import Examples
-from siqvl.data.prepare import prepare
 from siqvl.data.schema import RowKind, message
 from siqvl.recipe import DataPrep, Source
+from tests.data.made_pictures import encoded
 
 
 class Collector(HTMLParser):

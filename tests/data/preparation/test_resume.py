@@ -12,7 +12,7 @@ import pytest
 from siqvl.data.preparation import merge, workers
 from siqvl.data.preparation.checks import check_row
 from siqvl.data.preparation.pieces import BLOCK
-from siqvl.data.prepare import load_prepared, merge_pieces, prepare, prepare_pieces
+from siqvl.data.preparation.prepare import load_prepared, merge_pieces, prepare, prepare_pieces
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
@@ -53,7 +53,7 @@ def started(folder: Path, processes: int, first: str = "") -> subprocess.Popen:
     program = f"""
 import os, signal
 from pathlib import Path
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import DataPrep, Source
 if __name__ == "__main__":
     {first or "pass"}

@@ -11,15 +11,16 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from made_pictures import picture
-from published_files import IMAGE_TYPE, texts, write_parquet
 
 from siqvl.data import sources
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind
-from siqvl.data.sources import gqa, published, tabular
+from siqvl.data.sources.official import gqa
+from siqvl.data.sources.reading import published, tabular
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, MinRatings, Source
+from tests.data.made_pictures import picture
+from tests.data.sources.published_files import IMAGE_TYPE, texts, write_parquet
 
 CARD = """---
 configs:

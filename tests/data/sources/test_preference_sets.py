@@ -6,14 +6,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from made_pictures import picture
-from published_files import IMAGE_TYPE, read, texts, write_parquet
 
 from siqvl.data import sources
 from siqvl.data.encode import encode_preference
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import Source
+from tests.data.made_pictures import picture
+from tests.data.sources.published_files import IMAGE_TYPE, read, texts, write_parquet
 
 TEXT = pa.string()
 PAIR = {"question": "What is there?", "chosen": "A cat.", "rejected": "A dog and a cat."}

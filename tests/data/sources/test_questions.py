@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from published_files import write_json
 
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
-from siqvl.data.sources.tree import Tree
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.recipe import Source
+from tests.data.sources.published_files import write_json
 
 
 def without_images(rows) -> list[dict]:

@@ -6,7 +6,7 @@ import pytest
 
 from siqvl.data import sources
 from siqvl.data.encode import encode_preference, encode_sft
-from siqvl.data.prepare import load_prepared, prepare
+from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import ANSWER_MARKER, REASONING_PROMPT, RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
@@ -94,7 +94,7 @@ def test_a_picture_or_question_that_is_damaged_costs_one_row(easy, real_data, tm
 
 
 def test_puzzle_vqa_counts(puzzles, real_data):
-    from siqvl.data.sources.puzzlevqa import read_items, templates
+    from siqvl.data.sources.official.puzzlevqa import read_items, templates
 
     folder = real_data / "puzzlevqa"
     assert sum(len(read_items(folder, name)) for name in templates(folder)) == 2_000

@@ -6,13 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from made_pictures import picture
-from published_files import IMAGE_TYPE, read, texts, write_json, write_parquet
 
 from siqvl.data import sources
 from siqvl.data.schema import REASONING_PROMPT, RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import Source
+from tests.data.made_pictures import picture
+from tests.data.sources.published_files import IMAGE_TYPE, read, texts, write_json, write_parquet
 
 JPEG = picture(format="JPEG")
 IMAGE = {"bytes": JPEG, "path": None}

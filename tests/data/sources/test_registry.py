@@ -110,7 +110,7 @@ def test_no_heavy_module_is_imported_by_the_registry():
     import sys
 
     program = (
-        "import sys; import siqvl.data.prepare, siqvl.data.schema, siqvl.data.sources;"
+        "import sys; import siqvl.data.preparation.prepare, siqvl.data.schema, siqvl.data.sources;"
         "heavy = {'torch', 'transformers', 'datasets', 'PIL', 'numpy', 'pyarrow', 'trl'};"
         "print(sorted(heavy & set(sys.modules)))"
     )

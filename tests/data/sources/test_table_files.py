@@ -11,15 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_pictures import picture
-from published_files import read, texts
 
 from siqvl.data import sources
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind
-from siqvl.data.sources import table_file
+from siqvl.data.sources.reading import table_file
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
+from tests.data.made_pictures import picture
+from tests.data.sources.published_files import read, texts
 
 ROWS = [{"image": f"{n}.png", "question": f"What, {n}?", "answer": f'a "{n}"\nä'} for n in range(5)]
 
@@ -329,7 +329,7 @@ FIELDS = {
 @pytest.mark.parametrize("kind", FIELDS)
 def test_adapters_never_raise_for_what_is_in_a_row(kind: str) -> None:
     from siqvl.data.preparation.checks import check_row
-    from siqvl.data.sources.published import Published, TableAdapter
+    from siqvl.data.sources.reading.published import Published, TableAdapter
 
     adapter = sources.SOURCES[kind]
     assert isinstance(adapter, TableAdapter)

@@ -5,16 +5,16 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from made_pictures import picture
 
 from siqvl.data import sources
 from siqvl.data.encode import encode_preference, encode_sft
-from siqvl.data.prepare import prepare
+from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import REASONING_PROMPT, RowKind
-from siqvl.data.sources.published import Published
+from siqvl.data.sources.reading.published import Published
 from siqvl.data.sources.table import fields_row
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
+from tests.data.made_pictures import picture
 
 RED, BLUE = picture("red"), picture("blue", format="JPEG")
 IMAGE = {"bytes": RED, "path": None}

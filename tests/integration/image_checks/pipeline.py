@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from siqvl.compute import Kind
+from siqvl.recipe.compute import Kind
 from tests.integration.image_checks.engine import Engine
 from tests.integration.image_checks.facts import Fact
 from tests.loopback.cluster import Cluster

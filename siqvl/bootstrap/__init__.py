@@ -1,4 +1,0 @@
-"""Make the tiny base parts that `recipes/tiny.yaml` starts from, from nothing but this repository.
-
-python -m siqvl.bootstrap --out recipes/tiny_base
-"""

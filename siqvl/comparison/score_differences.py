@@ -1,0 +1,95 @@
+"""The scores of two runs, benchmark by benchmark and stage by stage, with paired intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from siqvl.comparison.side import Side, title
+from siqvl.errors import UserError
+from siqvl.evaluation.gates.verdict import points, span
+from siqvl.evaluation.paired import compare
+from siqvl.evaluation.scoring.scores import Score, Scores, percent
+from siqvl.text_table import text_table
+
+HEAD = ("stage", "benchmark", "n", "A", "B", "B − A, points", "95 % interval", "")
+
+Report = tuple[Scores, Path]
+
+
+def score_table(a: Side, b: Side) -> str:
+    """What B scores more than A; a sentence for what cannot be compared."""
+    rows: list[tuple[str, ...]] = [HEAD]
+    pairs, remarks = _pairs(a, b)
+    for name, one, other in pairs:
+        for benchmark, reason in _benchmarks(one[0], other[0]):
+            if reason is None:
+                row, reason = _row(name, benchmark, one, other)
+                rows += [row] if row else []
+            remarks += [f"{name}, {benchmark}: {reason}"] if reason else []
+    table = text_table(rows, left=(0, 1, 7)) if len(rows) > 1 else []
+    return "\n".join([*table, *remarks]) or "Neither run has any scores."
+
+
+def _pairs(a: Side, b: Side) -> tuple[list[tuple[str, Report, Report]], list[str]]:
+    """The evaluations that belong together, and what is to be said of those that stand alone."""
+    if len(a.reports) == len(b.reports) == 1:
+        # two single runs, whatever stages they are of
+        (one_key, one), (other_key, other) = *a.reports.items(), *b.reports.items()
+        names = [title(*key) for key in dict.fromkeys((one_key, other_key))]
+        return [(" → ".join(names), one, other)], []
+    both = [key for key in a.reports if key in b.reports]
+    pairs = [(title(*key), a.reports[key], b.reports[key]) for key in both]
+    alone = [
+        f"{title(*key)}: only {name} was evaluated; the other has no such run, failed before it, "
+        "or took the result from Flyte's cache."
+        for name, own, others in (("A", a.reports, b.reports), ("B", b.reports, a.reports))
+        for key in own
+        if key not in others
+    ]
+    return pairs, alone
+
+
+def _benchmarks(a: Scores, b: Scores) -> list[tuple[str, str | None]]:
+    """Names in the order of B's table, each with why it cannot be compared."""
+    one = {score.benchmark: score for score in a.scores}
+    other = {score.benchmark: score for score in b.scores}
+    found: list[tuple[str, str | None]] = []
+    for name in [*other, *(name for name in one if name not in other)]:
+        if name not in one or name not in other:
+            found.append((name, f"only {'A' if name in one else 'B'} answered it."))
+        else:
+            found.append((name, _why_not(one[name], other[name])))
+    return found
+
+
+def _why_not(a: Score, b: Score) -> str | None:
+    if a.data_fingerprint == b.data_fingerprint:
+        return None
+    # Equal ids do not make equal questions: generated ones are numbered whatever their seed.
+    return (
+        "the two answered different questions (their prepared data differs), which cannot be "
+        "compared one by one; evaluate both checkpoints on the same prepared benchmarks."
+    )
+
+
+def _row(
+    name: str, benchmark: str, a: Report, b: Report
+) -> tuple[tuple[str, ...] | None, str | None]:
+    """A line of the table, or why there is none."""
+    try:
+        found = compare(b[1], a[1], benchmark)
+    except UserError:
+        return None, "the two answered different questions, which cannot be compared one by one."
+    low, high = found.interval
+    outcome = "better" if low > 0 else "worse" if high < 0 else ""
+    row = (
+        name,
+        benchmark,
+        f"{found.n:,}",
+        percent(found.mean_b),
+        percent(found.mean_a),
+        points(found.difference),
+        span(found.interval),
+        outcome,
+    )
+    return row, None

@@ -1,0 +1,206 @@
+"""Features of the frozen vision tower: computed once a picture, for all stages and runs.
+
+Runs with the same tower, image processor and precision share one folder, `<features_dir>/<key>/`.
+Features are stored in bf16. Training under bf16 autocast learns from them exactly what it would
+learn from pixels, because autocast rounds the tower's output to bf16 for the projector's Linear
+anyway; in fp32 and fp16 the rounding (relative error at most 2^-9) is new.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siqvl.data.features.feature_cache import FeatureCache, open_cache
+from siqvl.data.features.feature_shards import PARTIAL, row_bytes, write_shard
+from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
+from siqvl.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+__all__ = ["FeatureCache", "cached_features"]
+
+logger = logging.getLogger(__name__)
+
+SHARD_BYTES = 512 * 2**20
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def cached_features(
+    folder: Path,
+    dataset: Dataset,
+    *,
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    precision: Precision,
+    batch_size: int,
+    workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    barrier: Callable[[], object] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> FeatureCache:
+    """The features of all pictures of `dataset`; what the folder lacks is computed and added.
+
+    The tower runs where it is: move it to the GPU before. Each shard appears when it is complete,
+    so a run that is killed keeps the others, and several processes may fill a folder at once.
+
+    Args:
+        folder: the recipe's `features_dir`.
+        dataset: prepared rows, with `images` and `image_hashes`.
+        precision: the stage's: the tower runs under its autocast, and it is part of the key.
+        batch_size: pictures in one pass of the tower.
+        workers: loader processes that decode and resize pictures.
+        rank: which of `world` processes this is; each computes its share of the pictures.
+        barrier: waits for all processes; required when there are several.
+
+    Raises:
+        UserError: the tower is trainable or gives values that are not finite, or the disk is too
+            small or may not be written to.
+    """
+    if world > 1 and barrier is None:
+        raise ValueError("several processes fill one cache: pass the barrier that they wait at")
+    tower = Tower.frozen(model, processor, precision)
+    place = Path(folder) / tower.key
+    pictures = _pictures(dataset)
+    share = sorted(pictures)[rank::world]
+    cache = open_cache(place, tower.key, tower.shape, pictures.keys())
+    if any(image not in cache for image in share):
+        _check_disk(place, len(pictures.keys() - cache.keys()), row_bytes(tower.shape))
+        with _building(place, f"{rank}-of-{world}") as owner:
+            # another run may have computed them while this one waited for its turn
+            cache = open_cache(place, tower.key, tower.shape, pictures.keys(), cache.shards)
+            images = [image for image in share if image not in cache]
+            pixels = PixelBatches(dataset, [pictures[i] for i in images], processor, batch_size)
+            loader = pixels.loader(workers)
+            _build(place, owner, tower, images, loader, batch_size, shard_bytes, show=rank == 0)
+    if barrier is not None:
+        barrier()
+    cache = open_cache(place, tower.key, tower.shape, pictures.keys(), cache.shards)
+    if lost := len(pictures.keys() - cache.keys()):
+        raise UserError(
+            f"{place} lacks {lost} of {len(pictures)} pictures whose features were just written; "
+            "check the disk"
+        )
+    return cache
+
+
+def _pictures(dataset: Dataset) -> dict[str, Place]:
+    """Hash of each distinct picture -> a row that has it, and its number among the row's images."""
+    if "image_hashes" not in dataset.column_names:
+        raise UserError("the prepared data has no column `image_hashes`; prepare the data again")
+    pictures: dict[str, Place] = {}
+    row = 0
+    for batch in dataset.select_columns(["image_hashes"]).iter(batch_size=10_000):
+        for hashes in batch["image_hashes"]:
+            for number, image in enumerate(hashes):
+                pictures.setdefault(image, (row, number))
+            row += 1
+    return pictures
+
+
+def _build(
+    place: Path,
+    owner: str,
+    tower: Tower,
+    images: list[str],
+    pixels: Iterable[torch.Tensor],
+    batch_size: int,
+    shard_bytes: int,
+    *,
+    show: bool,
+) -> None:
+    """Write the features of `images`, whose pixels come in batches, shard after shard."""
+    from tqdm import tqdm
+
+    bar = tqdm(
+        total=len(images),
+        desc="tower features",
+        unit=" pictures",
+        mininterval=1.0,
+        disable=not show,
+    )
+
+    def features() -> Iterator[torch.Tensor]:
+        for number, batch in enumerate(pixels):
+            start = number * batch_size
+            yield tower.features(batch, images[start : start + batch_size])
+            bar.update(len(batch))
+
+    # Whole batches in every shard: a rerun then computes the very same batches, bit for bit.
+    shard_batches = max(shard_bytes // (row_bytes(tower.shape) * batch_size), 1)
+    batches = features()
+    with bar:
+        for start in range(0, len(images), shard_batches * batch_size):
+            names = images[start : start + shard_batches * batch_size]
+            rows = islice(batches, -(-len(names) // batch_size))
+            try:
+                write_shard(place, owner, tower.key, tower.shape, names, rows)
+            except OSError as error:
+                if error.errno not in DISK_FULL:
+                    raise
+                raise UserError(
+                    f"{place} is on a full disk: {start} of {len(images)} missing pictures are "
+                    "kept; free some space and start again, or move `features_dir`"
+                ) from error
+
+
+def _check_disk(place: Path, pictures: int, row: int) -> None:
+    """Refuse before any work what will not fit."""
+    disk = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
+    needed, free = pictures * row, shutil.disk_usage(disk).free
+    if needed > free:
+        raise UserError(
+            f"cached features of {pictures} pictures take {needed / 1e9:.1f} GB, but {disk} has "
+            f"{free / 1e9:.1f} GB free; move `features_dir`, or set cached_features: false"
+        )
+
+
+@contextmanager
+def _building(place: Path, share: str) -> Iterator[str]:
+    """Lets one process at a time build a share, and clears away what killed ones left half done.
+
+    Yields the name under which partial files are written.
+    """
+    from filelock import FileLock, Timeout
+
+    def lock(name: str) -> FileLock:
+        return FileLock(place / f".{name}.lock")
+
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        held = lock(share)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            logger.warning("%s: another run computes these features; waiting for it", place)
+            held.acquire()
+    except OSError as error:
+        raise UserError(
+            f"{place} may not be written to ({error.strerror}); choose another `features_dir`"
+        ) from None
+    try:
+        for partial in place.glob(f".*{PARTIAL}"):
+            other = partial.name.split(".")[1]
+            try:
+                if other == share:
+                    partial.unlink(missing_ok=True)
+                else:
+                    with lock(other).acquire(timeout=0):  # whoever wrote it is dead
+                        partial.unlink(missing_ok=True)
+            except Timeout:
+                pass
+        yield share
+    finally:
+        held.release()

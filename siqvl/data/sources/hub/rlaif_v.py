@@ -1,0 +1,31 @@
+"""RLAIF-V (Yu et al. 2024, arXiv:2405.17220): answers of models ranked by models.
+
+`path` is the hub id (openbmb/RLAIF-V-Dataset) or its parquet files. Columns, from its card:
+`image`, `question`, `chosen`, `rejected`, `ds_name`, `origin_dataset`, `origin_split`, `idx`,
+`image_path`.
+"""
+
+from __future__ import annotations
+
+from siqvl.data.schema import Row, RowKind, preference_row
+from siqvl.data.sources.reading.published import Published, TableAdapter
+
+
+class RLAIFV(TableAdapter):
+    """Adapter `rlaif_v`."""
+
+    name = "rlaif_v"
+    kinds = frozenset({RowKind.PREFERENCE})
+    needs = ("image", "question", "chosen", "rejected")
+
+    def row(self, kind: RowKind, one: Published) -> Row:
+        return preference_row(
+            one.id(),
+            [one.picture()],
+            one.text("question"),
+            one.text("chosen"),
+            one.text("rejected"),
+            source=one.source,
+            idx=one["idx"],
+            origin=one["origin_dataset"],
+        )

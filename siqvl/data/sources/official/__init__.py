@@ -1,0 +1,1 @@
+"""Data sets as their authors' own files hold them: one adapter a file."""

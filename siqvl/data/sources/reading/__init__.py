@@ -1,0 +1,1 @@
+"""What adapters share: files, tables, pictures and turns as they are published."""

@@ -1,0 +1,85 @@
+"""Method `likelihood`: the option whose letter the model finds likeliest as its answer.
+
+Robinson et al. 2023 (arXiv:2210.12353) call it multiple choice prompting: options stand in the
+prompt, and one letter is compared with the other, so that neither the length nor the commonness of
+an option's words counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from siqvl.data.encode import encode_prompt
+from siqvl.data.encoded import IGNORED, Encoded
+from siqvl.data.schema import Row
+from siqvl.evaluation.asking.greedy_answers import question_of
+from siqvl.evaluation.asking.log_probability import last_hidden_states, log_probabilities
+from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
+from siqvl.evaluation.letters import letters
+from siqvl.recipe import Benchmark
+
+if TYPE_CHECKING:
+    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """The likeliest letter; the first of several that are equally likely."""
+
+    model: SiQVLForConditionalGeneration
+    processor: SiQVLProcessor
+    benchmark: Benchmark
+
+    def text(self, row: Row) -> Hashable:
+        return question_of(row, self.benchmark), len(row["choices"])
+
+    def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
+        asked = {**row, "question": question_of(row, self.benchmark), "images": [None] * images}
+        return (encode_prompt(asked, self.processor, suffix=self.benchmark.prompt_suffix),)
+
+    def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
+        return [
+            Output(letters(len(found))[found.index(max(found))])
+            for found in self.log_probabilities(prompts, pictures)
+        ]
+
+    def log_probabilities(
+        self, prompts: Sequence[Prompt], pictures: EncodedPictures
+    ) -> list[list[float]]:
+        """log p of every letter a prompt offers, in nats."""
+        most = letters(max(prompt.options for prompt in prompts))
+        tokens = [self._tokens(letter) for letter in most]
+        if any(len(ids) > 1 for ids in tokens):
+            return [self._one_by_one(prompt, tokens, pictures) for prompt in prompts]
+        import torch
+
+        ids = [prompt.words[0].input_ids for prompt in prompts]
+        hidden = last_hidden_states(self.model, ids, **image_inputs(prompts, pictures))
+        ends = torch.tensor([len(row) - 1 for row in ids], device=hidden.device)
+        with torch.inference_mode():
+            at_end = hidden[torch.arange(len(ids), device=hidden.device), ends]
+            found = self.model.lm_head(at_end).float().log_softmax(-1)
+            of_letters = found[:, [token for (token,) in tokens]].tolist()
+        return [row[: prompt.options] for row, prompt in zip(of_letters, prompts, strict=True)]
+
+    def _one_by_one(
+        self, prompt: Prompt, tokens: list[list[int]], pictures: EncodedPictures
+    ) -> list[float]:
+        """Where a letter takes several tokens: every letter as a completion of its own."""
+        asked = prompt.words[0].input_ids
+        sequences = [
+            Encoded([*asked, *ids], [IGNORED] * len(asked) + ids, len(prompt.pictures))
+            for ids in tokens[: prompt.options]
+        ]
+        images = image_inputs([prompt], pictures, repeats=len(sequences))
+        return log_probabilities(self.model, sequences, **images)
+
+    @cache  # noqa: B019  # lives as long as one benchmark's evaluation
+    def _tokens(self, letter: str) -> list[int]:
+        """Ids of an answer that begins with the letter: tokenised where generation begins."""
+        return self.processor.tokenizer(letter, add_special_tokens=False)["input_ids"]

@@ -1,0 +1,102 @@
+"""What a model answered so far, kept on disk: files of some batches that are whole or not there.
+
+A killed evaluation goes on from the files it left; shards hand theirs to the one that merges them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siqvl.errors import UserError
+from siqvl.evaluation.asking.prompts import Output
+from siqvl.evaluation.asking.question_plan import Ask
+from siqvl.files import sync
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Raise it whenever what is written or how answers come about changes.
+VERSION = 1
+DESCRIPTION = "about.json"
+
+
+def describe(folder: Path, key: str, prompt: str) -> None:
+    """Make the folder, and say what is answered there.
+
+    Args:
+        key: digest of all that decides the answers.
+        prompt: the first question as the model reads it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = folder / f".{DESCRIPTION}"
+    unfinished.write_text(json.dumps({"key": key, "prompt": prompt}), encoding="utf-8")
+    unfinished.rename(folder / DESCRIPTION)
+
+
+def first_prompt(folder: Path, key: str) -> str:
+    """The prompt that `describe` was told.
+
+    Raises:
+        UserError: the folder is not there, or its answers are to other questions or another
+            model's.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UserError(f"{folder} holds no answers; run the shards of this evaluation first")
+    about = json.loads(path.read_text(encoding="utf-8"))
+    if about["key"] != key:
+        raise UserError(
+            f"{folder} holds the answers of another checkpoint, recipe or data; evaluate all "
+            "shards with the same ones"
+        )
+    return about["prompt"]
+
+
+def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
+    """Write some answers; the file is there whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    lines = [
+        {
+            "player": player,
+            "row": row,
+            "generation": output.generation,
+            "margin": output.margin,
+        }
+        for (player, row), output in outputs
+    ]
+    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
+    pq.write_table(pa.Table.from_pylist(lines, _schema()), unfinished)
+    sync(unfinished)
+    unfinished.rename(path)
+
+
+def read_outputs(folders: Iterable[Path]) -> dict[Ask, Output]:
+    """All answers in some folders."""
+    import pyarrow.parquet as pq
+
+    found: dict[Ask, Output] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.parquet")):
+            for line in pq.read_table(path, schema=_schema()).to_pylist():
+                output = Output(line["generation"], line["margin"])
+                found[line["player"], line["row"]] = output
+    return found
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        {
+            "player": pa.string(),
+            "row": pa.int64(),
+            "generation": pa.string(),
+            "margin": pa.float64(),
+        }
+    )

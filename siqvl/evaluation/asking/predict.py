@@ -1,0 +1,102 @@
+"""Ask a model everything that a plan holds, batch by batch, in a way that can go on later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from siqvl.evaluation.asking.greedy_answers import Generation
+from siqvl.evaluation.asking.likelihood import Likelihood
+from siqvl.evaluation.asking.outputs import write_outputs
+from siqvl.evaluation.asking.preferred import Preference
+from siqvl.evaluation.asking.prompts import Method
+from siqvl.evaluation.asking.question_plan import Plan
+from siqvl.evaluation.benchmarks.benchmark_rows import Questions
+from siqvl.recipe import Benchmark
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+
+#: Batches whose answers are written together: what a killed run loses at most.
+BATCHES = 16
+
+
+def method_of(benchmark: Benchmark, model: Any, processor: Any) -> Method:
+    """How a benchmark asks."""
+    if benchmark.method == "preference":
+        return Preference(model, processor)
+    if benchmark.method == "likelihood":
+        return Likelihood(model, processor, benchmark)
+    return Generation(model, processor, benchmark)
+
+
+class Share:
+    """A shard's part of a plan, and the folder its answers go to.
+
+    Args:
+        shard: takes every `shards`-th batch, from number `shard` on.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, shard: int = 0, shards: int = 1) -> None:
+        self.plan = plan
+        self._folder = folder
+        self._name = f"{shard:03d}-of-{shards:03d}"
+        mine = plan.batches[shard::shards]
+        self._chunks = [mine[start : start + BATCHES] for start in range(0, len(mine), BATCHES)]
+
+    def answers(self, *, left: bool = False) -> int:
+        """How many answers it takes, all or those that are not there yet."""
+        return sum(
+            self.plan.answers(batch)
+            for number, chunk in enumerate(self._chunks)
+            for batch in chunk
+            if not (left and self._path(number).exists())
+        )
+
+    def predict(
+        self, questions: Questions, method: Method, pictures: EncodedPictures, bar: tqdm
+    ) -> None:
+        """Answer what is left."""
+        places = questions.places
+        bar.set_description(questions.benchmark.name)
+        for number, chunk in enumerate(self._chunks):
+            if self._path(number).exists():
+                continue
+            shown = (self.plan.prompts[one].pictures for one in chain.from_iterable(chunk))
+            pictures.load(chain.from_iterable(shown), questions.dataset, places)
+            answered = []
+            for batch in chunk:
+                prompts = [self.plan.prompts[one] for one in batch]
+                for one, output in zip(batch, method.answer(prompts, pictures), strict=True):
+                    answered += [(ask, output) for ask in self.plan.asks[one]]
+                bar.update(self.plan.answers(batch))
+            write_outputs(self._path(number), answered)
+
+    def _path(self, chunk: int) -> Path:
+        return self._folder / f"{self._name}-{chunk:06d}.parquet"
+
+
+def first_prompt_text(plan: Plan, processor: Any) -> str:
+    """The first row's prompt as text, one placeholder a picture instead of its many tokens."""
+    first = next(
+        prompt
+        for prompt, asks in zip(plan.prompts, plan.asks, strict=True)
+        if ("picture", 0) in asks
+    )
+    words = first.words[0]
+    asked = [
+        token
+        for token, label in zip(words.input_ids, _labels(words.labels, len(words)), strict=True)
+        if label < 0
+    ]
+    text = processor.tokenizer.decode(asked)
+    return text.replace(processor.image_token * processor.num_image_tokens, processor.image_token)
+
+
+def _labels(labels: Sequence[int], length: int) -> Sequence[int]:
+    """Those of a bare prompt are left out."""
+    return labels or [-1] * length

@@ -1,0 +1,47 @@
+"""Method `preference`: whether the chosen completion is likelier than the rejected one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siqvl.data.encode import encode_preference
+from siqvl.data.encoded import Encoded
+from siqvl.data.schema import Row
+from siqvl.evaluation.asking.log_probability import log_probabilities
+from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
+
+if TYPE_CHECKING:
+    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+
+@dataclass(frozen=True)
+class Preference:
+    """The margin log p(chosen) - log p(rejected), in nats, over a completion's tokens and the end
+    token after it: what DPO (Rafailov et al. 2023, arXiv:2305.18290) moves, without its reference.
+    """
+
+    model: SiQVLForConditionalGeneration
+    processor: SiQVLProcessor
+
+    def text(self, row: Row) -> Hashable:
+        return json.dumps([row["prompt"], row["chosen"], row["rejected"]])
+
+    def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
+        return encode_preference({**row, "images": [None] * images}, self.processor)
+
+    def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
+        sequences = [prompt.words[side] for side in (0, 1) for prompt in prompts]
+        images = image_inputs(prompts, pictures, repeats=2)
+        found = log_probabilities(self.model, sequences, **images)
+        chosen, rejected = found[: len(prompts)], found[len(prompts) :]
+        return [Output("", one - other) for one, other in zip(chosen, rejected, strict=True)]
+
+
+def preference_score(margin: float) -> float:
+    """1 if the chosen completion is likelier, 0 if the rejected one is, 0.5 if neither."""
+    return 0.5 if margin == 0 else float(margin > 0)

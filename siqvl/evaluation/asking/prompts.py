@@ -1,0 +1,66 @@
+"""What is put to the model, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from siqvl.data.encoded import Encoded
+from siqvl.data.schema import Row
+
+if TYPE_CHECKING:
+    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Encoded words and the pictures they speak of.
+
+    Attributes:
+        words: one sequence; of a preference pair two.
+        pictures: hashes, in the order in which the words speak of them.
+        options: how many letters there are to choose from.
+    """
+
+    words: tuple[Encoded, ...]
+    pictures: tuple[str, ...]
+    options: int = 0
+
+    def __len__(self) -> int:
+        """Tokens."""
+        return max(map(len, self.words))
+
+
+class Output(NamedTuple):
+    """What the model made of a prompt."""
+
+    generation: str
+    margin: float | None = None  # of a preference
+
+
+class Method(Protocol):
+    """A way to ask: `siqvl.evaluation.asking.greedy_answers`, `likelihood` and `preference`."""
+
+    def text(self, row: Row) -> Hashable:
+        """All that a row's words are made of: rows for which it is equal have equal words."""
+
+    def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
+        """A row's words, when they come with so many pictures."""
+
+    def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
+        """Put a batch to the model."""
+
+
+def image_inputs(
+    prompts: Sequence[Prompt], pictures: EncodedPictures, repeats: int = 1
+) -> dict[str, Any]:
+    """The model's argument for the pictures of a batch, all of them `repeats` times; empty if there
+    are none."""
+    hashes = [image for prompt in prompts for image in prompt.pictures]
+    if not hashes:
+        return {}
+    from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+    tokens = pictures.tokens(hashes).repeat(repeats, 1, 1)
+    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tokens)}}

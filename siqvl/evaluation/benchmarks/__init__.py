@@ -1,0 +1,1 @@
+"""A recipe's benchmarks: how they are prepared, read, and guessed at without a picture."""

@@ -1,0 +1,192 @@
+"""Prepare a recipe's benchmarks: one directory of rows each, with the guessers' answers beside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siqvl.data import sources
+from siqvl.data.preparation.prepare import prepare
+from siqvl.data.schema import Row, RowKind
+from siqvl.data.shards import load_prepared
+from siqvl.errors import UserError
+from siqvl.evaluation.benchmarks.floors import floor_answers
+from siqvl.evaluation.letters import letters
+from siqvl.evaluation.scoring.scorers import Scorer, scorer
+from siqvl.recipe import Benchmark, Recipe, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FLOORS = "floors.parquet"
+#: Metadata of the file: what the floors depend on beside the rows.
+_LEARNT = b"siqvl.floors"
+
+
+def row_kind(benchmark: Benchmark) -> RowKind:
+    """Preference pairs are compared, everything else is asked and answered."""
+    pairs = benchmark.method == "preference" and not benchmark.sampled
+    return RowKind.PREFERENCE if pairs else RowKind.EVALUATION
+
+
+def check_benchmarks(recipe: Recipe) -> None:
+    """Judge every benchmark's sources before any work; raises UserError."""
+    for benchmark in recipe.evaluation.benchmarks:
+        written = benchmark.letters and benchmark.method == "generation"
+        if written and benchmark.scorer != "choice":
+            raise UserError(
+                f"benchmark `{benchmark.name}`: with `letters: true` the model writes a letter, "
+                f"which scorer `{benchmark.scorer}` cannot read; take `choice`"
+            )
+        sources.check(benchmark.source, row_kind(benchmark))
+        if benchmark.training is not None:
+            sources.check(benchmark.training, RowKind.EVALUATION)
+
+
+def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
+    """Write `out/<benchmark>/` for every benchmark of the recipe but those sampled from a model.
+
+    Raises:
+        UserError: a source is not as described, or has not what its benchmark is scored by.
+    """
+    check_benchmarks(recipe)
+    ready = [benchmark for benchmark in recipe.evaluation.benchmarks if not benchmark.sampled]
+    for benchmark in ready:
+        if row_kind(benchmark) is RowKind.EVALUATION and _is_demanding(benchmark):
+            # the first question tells most mistakes, before hours of preparation
+            first = next(_questions(benchmark.source, recipe), None)
+            check_offer(benchmark, [first] if first else [])
+    for benchmark in ready:
+        kind, directory = row_kind(benchmark), out / benchmark.name
+        prepare([benchmark.source], kind, directory, data=recipe.data, seed=recipe.seed)
+        if kind is RowKind.EVALUATION:
+            _write_floors(benchmark, recipe, directory)
+
+
+def _is_demanding(benchmark: Benchmark) -> bool:
+    """Whether `check_offer` has anything to look at."""
+    return benchmark.letters or benchmark.scorer in ("choice", "vqav2")
+
+
+def check_offer(benchmark: Benchmark, rows: Iterable[Row]) -> None:
+    """Whether evaluation rows have what the benchmark's scorer and prompt need.
+
+    Raises:
+        UserError: a question without options, or with too many of them, where a letter is to be
+            chosen; one with a single answer where annotators are counted.
+    """
+    by_letter = "`letters: true`" if benchmark.letters else "scorer `choice`"
+    for row in rows:
+        where = f"benchmark `{benchmark.name}`: question {row['id']}"
+        if benchmark.letters or benchmark.scorer == "choice":
+            if not row["choices"]:
+                raise UserError(
+                    f"{where} has no choices, which {by_letter} needs; choose another scorer, or "
+                    "a source with options"
+                )
+            try:
+                letters(len(row["choices"]))
+            except ValueError as error:
+                raise UserError(f"{where}: {error}; {by_letter} cannot be used") from None
+        if benchmark.scorer == "vqav2" and len(row["answers"]) == 1:
+            raise UserError(
+                f"{where} has one answer, but scorer `vqav2` counts annotators who agree; take "
+                "`exact_match`"
+            )
+
+
+def _write_floors(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None:
+    """`floors.parquet`: what the guessers answer to each prepared question."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dataset, _ = load_prepared(directory, RowKind.EVALUATION)
+    rows = dataset.select_columns(["id", "question", "answers", "choices"]).to_list()
+    check_offer(benchmark, rows)
+    training = _training_questions(benchmark, recipe)
+    found = floor_answers(rows, training, _guesses_scorer(benchmark))
+    columns = ("id", "player", "answer", "score")
+    lines = [
+        dict(zip(columns, (row["id"], player, answer, score), strict=True))
+        for player, answered in found.items()
+        for row, (answer, score) in zip(rows, answered, strict=True)
+    ]
+    table = pa.Table.from_pylist(lines, schema=_schema())
+    unfinished = directory / f".{FLOORS}"
+    pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), unfinished)
+    unfinished.rename(directory / FLOORS)  # a killed run leaves no half of it
+
+
+def _guesses_scorer(benchmark: Benchmark) -> Scorer:
+    """Where letters are compared guessers may say one too, which `choice` scores all the same."""
+    by_letter = benchmark.letters and benchmark.scorer == "exact_match"
+    return scorer("choice" if by_letter else benchmark.scorer)
+
+
+def _training_questions(benchmark: Benchmark, recipe: Recipe) -> Iterator[Row] | None:
+    """The questions that guessers learn from; None where the recipe names none."""
+    from tqdm import tqdm
+
+    if benchmark.training is None:
+        return None
+    return iter(
+        tqdm(
+            _questions(benchmark.training, recipe),
+            desc=f"{benchmark.name}: floors",
+            total=sources.size(benchmark.training, RowKind.EVALUATION, recipe.seed),
+            unit=" questions",
+            mininterval=1.0,
+        )
+    )
+
+
+def _questions(source: Source, recipe: Recipe) -> Iterator[Row]:
+    """Questions with an answer; a published row that is not whole teaches a guesser nothing."""
+    for row in sources.questions(source, recipe.seed):
+        answers, choices = row.get("answers"), row.get("choices")
+        texts = [row.get("question"), *(answers or [None]), *(choices or [])]
+        if all(isinstance(text, str) and text for text in texts):
+            yield row
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    texts = {name: pa.string() for name in ("id", "player", "answer")}
+    return pa.schema({**texts, "score": pa.float64()})
+
+
+def _depends_on(benchmark: Benchmark) -> bytes:
+    training = benchmark.training.model_dump(mode="json") if benchmark.training else None
+    content = {"scorer": _guesses_scorer(benchmark).label, "training": training}
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def read_floors(data: Path, benchmark: Benchmark) -> pa.Table:
+    """What the guessers answered, as `prepare_benchmarks` wrote it.
+
+    Returns:
+        One line a question and guesser: `id`, `player` (`siqvl.recipe.Player`), `answer` and
+        `score`, a share; the lines of a player are in the benchmark's order. No lines where pairs
+        are compared: nobody can guess those.
+
+    Raises:
+        UserError: the benchmark was not prepared there, or for another scorer or training source.
+    """
+    import pyarrow.parquet as pq
+
+    if benchmark.method == "preference":
+        return _schema().empty_table()
+    path = data / benchmark.name / FLOORS
+    again = "prepare it with data_prep --stage evaluation and the same recipe"
+    if not path.is_file():
+        raise UserError(f"{data} holds no benchmark `{benchmark.name}`: {again}")
+    table = pq.read_table(path)
+    if (table.schema.metadata or {}).get(_LEARNT) != _depends_on(benchmark):
+        raise UserError(
+            f"{path} was made for another scorer or `training` than benchmark `{benchmark.name}` "
+            f"has now: {again}"
+        )
+    return table.replace_schema_metadata(None)

@@ -1,0 +1,1 @@
+"""What a recipe claims about its stages, and what became of it."""

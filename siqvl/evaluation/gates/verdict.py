@@ -1,0 +1,146 @@
+"""Verdicts: what became of a recipe's gates, as stored in `gates.json` and as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from siqvl.errors import UserError
+from siqvl.evaluation.scoring.scores import percent
+from siqvl.recipe import Player, Stage, explain
+from siqvl.stages import STAGES
+from siqvl.text_table import text_table
+
+VERDICTS = "gates.json"
+
+#: How a player is told apart in words; the model with its picture needs none.
+PLAYERS: dict[Player, str] = {
+    "picture": "",
+    "no_picture": "without the picture",
+    "other_picture": "with another picture",
+    "majority": "always the most frequent answer",
+    "question_only": "the most frequent answer to the question",
+    "random_choice": "an option at random",
+}
+
+
+class Side(BaseModel):
+    """One of the two that a gate compares."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Stage
+    random_tower: bool
+    benchmark: str
+    player: Player
+
+    @property
+    def label(self) -> str:
+        """`VQA SFT, vqa, without the picture`."""
+        tower = "random tower" if self.random_tower else ""
+        parts = [STAGES[self.stage].title, tower, self.benchmark, PLAYERS[self.player]]
+        return ", ".join(part for part in parts if part)
+
+
+class Verdict(BaseModel):
+    """What became of one gate; shares in [0, 1], None where it could not be tested."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    claim: str
+    passed: bool
+    side: Side
+    rival: Side
+    above: float | None
+    below: float | None
+    n: int  # questions
+    mean: float | None
+    rival_mean: float | None
+    difference: float | None
+    interval: tuple[float, float] | None  # 95 %, paired bootstrap
+    sentence: str  # all of it, in words
+
+    @property
+    def outcome(self) -> str:
+        """In a word."""
+        return "passed" if self.passed else "failed"
+
+
+_VERDICTS = TypeAdapter(list[Verdict])
+
+
+def write_verdicts(verdicts: Sequence[Verdict], directory: Path) -> None:
+    """Write `gates.json`."""
+    (directory / VERDICTS).write_bytes(_VERDICTS.dump_json(list(verdicts), indent=2) + b"\n")
+
+
+def read_verdicts(directory: Path) -> list[Verdict]:
+    """Read `gates.json`.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = directory / VERDICTS
+    if not path.is_file():
+        raise UserError(
+            f"{directory} is no pipeline report: it has no {VERDICTS}; pass the directory that "
+            "pipeline_report printed"
+        )
+    try:
+        return _VERDICTS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged: {explain(error, Verdict)}") from None
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """The verdicts in one line."""
+    if not verdicts:
+        return "nothing was tested: the recipe has no gates"
+    failed = [verdict.claim for verdict in verdicts if not verdict.passed]
+    count = len(verdicts)
+    if not failed:
+        return f"all {count} gates passed" if count > 1 else "the gate passed"
+    return f"{len(failed)} of {count} gates failed: {'; '.join(failed)}"
+
+
+def gate_table(verdicts: Sequence[Verdict]) -> str:
+    """The table a pipeline ends with, a gate a line, and below it why any were not tested."""
+    head = ("gate", "claim", "n", "score", "against", "points", "95 % interval", "must lie")
+    lines = [head] + [
+        (
+            verdict.outcome,
+            verdict.claim,
+            f"{verdict.n:,}" if verdict.n else "–",
+            percent(verdict.mean),
+            percent(verdict.rival_mean),
+            "–" if verdict.difference is None else points(verdict.difference),
+            "–" if verdict.interval is None else span(verdict.interval),
+            required(verdict.above, verdict.below),
+        )
+        for verdict in verdicts
+    ]
+    table = text_table(lines, left=(0, 1, len(head) - 1))
+    return "\n".join(table + [v.sentence for v in verdicts if v.interval is None])
+
+
+def points(share: float, places: int = 1) -> str:
+    """A difference of shares as signed percentage points: `+47.1`, `−0.3`."""
+    return f"{round(100 * share, places) + 0.0:+.{places}f}".replace("-", "−")
+
+
+def span(interval: tuple[float, float]) -> str:
+    """`+44.8 … +49.3`."""
+    return f"{points(interval[0])} … {points(interval[1])}"
+
+
+def required(above: float | None, below: float | None) -> str:
+    """`above 0`, `below +2.5`, or both, in percentage points."""
+    bounds = (("above", above), ("below", below))
+    return " and ".join(f"{word} {bound_points(at)}" for word, at in bounds if at is not None)
+
+
+def bound_points(share: float) -> str:
+    """A bound in percentage points, as few digits as it has: `0`, `−1`, `+2.5`."""
+    return f"{100 * share:+.4g}".replace("-", "−") if share else "0"

@@ -1,0 +1,1 @@
+"""Answers -> scores with their intervals."""

@@ -1,0 +1,41 @@
+"""ANLS, average normalised Levenshtein similarity (Biten et al. 2019, arXiv:1905.13648).
+
+Of one question, with NL the edit distance over the length of the longer string: the maximum over
+the answers of `1 - NL` where `NL < 0.5`, else 0 (equation 1 of the paper; also DocVQA's metric).
+Both sides are lower-cased and their spaces made single, as by DocVQA's script. That script departs
+from the equation in one point, which is not followed here: it keeps a similarity of exactly 0.5.
+"""
+
+from __future__ import annotations
+
+from siqvl.evaluation.scoring.scorers.base import Scorer
+
+THRESHOLD = 0.5
+
+
+def edit_distance(one: str, other: str) -> int:
+    """Fewest insertions, deletions and substitutions of a character (Levenshtein 1966)."""
+    row = list(range(len(other) + 1))  # distances of one's prefix to every prefix of the other
+    for i, left in enumerate(one, start=1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(other, start=1):
+            diagonal, row[j] = (
+                row[j],
+                min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right)),
+            )
+    return row[-1]
+
+
+def similarity(prediction: str, answer: str) -> float:
+    """`1 - NL` of two texts, or 0 where NL reaches the threshold."""
+    one, other = " ".join(prediction.lower().split()), " ".join(answer.lower().split())
+    longer = max(len(one), len(other))
+    distance = edit_distance(one, other) / longer if longer else 0.0
+    return 1 - distance if distance < THRESHOLD else 0.0
+
+
+def _judge(prediction: str, answers: list[str], choices: list[str]) -> float:
+    return max((similarity(prediction, answer) for answer in answers), default=0.0)
+
+
+SCORER = Scorer("anls", 1, _judge)

@@ -1,0 +1,22 @@
+"""Exact match after light normalisation, against any accepted answer."""
+
+from __future__ import annotations
+
+from siqvl.evaluation.scoring.scorers.base import Scorer
+
+
+def normalise(answer: str) -> str:
+    """Lower case, single spaces, no surrounding quotes or closing full stop."""
+    return " ".join(answer.lower().split()).strip("\"'`").rstrip(".").strip()
+
+
+def exact_match(prediction: str, answers: list[str]) -> bool:
+    """Whether the prediction is one of the accepted answers, after normalisation."""
+    return normalise(prediction) in {normalise(answer) for answer in answers}
+
+
+def _judge(prediction: str, answers: list[str], choices: list[str]) -> float:
+    return float(exact_match(prediction, answers))
+
+
+SCORER = Scorer("exact_match", 1, _judge)

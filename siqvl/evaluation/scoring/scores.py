@@ -1,0 +1,149 @@
+"""Scores of one checkpoint, as stored in `scores.json`, and the table over stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from siqvl.errors import UserError
+from siqvl.recipe import Player, Stage, explain
+from siqvl.text_table import text_table
+
+SCORES = "scores.json"
+
+
+class Result(BaseModel):
+    """A mean, a share in [0, 1], and its 95 % bootstrap interval."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mean: float
+    interval: tuple[float, float]
+
+
+class TypeScore(BaseModel):
+    """The questions of one type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    questions: int
+    players: dict[Player, Result]
+
+
+class Score(BaseModel):
+    """One benchmark."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    benchmark: str
+    questions: int
+    players: dict[Player, Result]  # who answered; `picture`, the model itself, is always there
+    lead: dict[Player, Result]  # paired difference of `picture` and each other player
+    types: dict[str, TypeScore]  # by type of question; empty where the source tells none
+    method: str
+    scorer: str  # `<name>/<version>`
+    prompt: str  # the first question exactly as the model read it
+    decoding: dict[str, str | int]
+    data_fingerprint: str
+    split: str = ""  # of the benchmark's source
+
+
+class Scores(BaseModel):
+    """All benchmarks of one checkpoint: `scores.json`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: Stage
+    random_tower: bool  # the control of stage 1
+    checkpoint_hash: str
+    scores: list[Score]
+
+    @classmethod
+    def read(cls, directory: Path) -> Scores:
+        """Read an EvalReport directory.
+
+        Raises:
+            UserError: it is none, or is damaged.
+        """
+        path = directory / SCORES
+        if not path.is_file():
+            raise UserError(
+                f"{directory} is no evaluation report: it has no {SCORES}; pass the directory "
+                "that an evaluation printed"
+            )
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except ValidationError as error:
+            raise UserError(f"{path} is damaged: {explain(error, cls)}") from None
+
+    def write(self, directory: Path) -> None:
+        """Write `scores.json`."""
+        (directory / SCORES).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def metrics(self) -> dict[str, float]:
+        """`<benchmark>/accuracy` and its company, for MLflow."""
+        found: dict[str, float] = {}
+        for score in self.scores:
+            own = score.players["picture"]
+            values = {
+                "accuracy": own.mean,
+                "accuracy_low": own.interval[0],
+                "accuracy_high": own.interval[1],
+            }
+            values |= {
+                player: result.mean
+                for player, result in score.players.items()
+                if player != "picture"
+            }
+            values |= {
+                f"type/{kind}": one.players["picture"].mean for kind, one in score.types.items()
+            }
+            found |= {f"{score.benchmark}/{name}": value for name, value in values.items()}
+        return found
+
+
+#: Players beside the model, in the order of every table, with the head of their column.
+OTHERS: dict[Player, str] = {
+    "no_picture": "no picture",
+    "other_picture": "other picture",
+    "majority": "majority",
+    "question_only": "q-only",
+    "random_choice": "random",
+}
+COLUMNS = ("stage", "benchmark", "n", "score", "95 % interval", *OTHERS.values())
+
+
+def stage_table(reports: list[Scores]) -> str:
+    """The table a pipeline ends with: every stage on every benchmark, other players beside it."""
+    rows = [COLUMNS]
+    for report in reports:
+        stage = report.stage.value + (", random tower" if report.random_tower else "")
+        for score in report.scores:
+            own = score.players["picture"]
+            rows.append(
+                (
+                    stage,
+                    score.benchmark,
+                    f"{score.questions:,}",
+                    percent(own.mean),
+                    between(own),
+                    *(mean_of(score.players.get(player)) for player in OTHERS),
+                )
+            )
+    return "\n".join(text_table(rows, left=(0, 1)))
+
+
+def between(result: Result) -> str:
+    """`41.0 % – 43.0 %`."""
+    return f"{percent(result.interval[0])} – {percent(result.interval[1])}"
+
+
+def mean_of(result: Result | None) -> str:
+    """The mean of a player; a dash for one that cannot play."""
+    return percent(None if result is None else result.mean)
+
+
+def percent(share: float | None) -> str:
+    """`42.0 %`, or a dash where there is none."""
+    return "–" if share is None else f"{100 * share:.1f} %"

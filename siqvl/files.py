@@ -1,0 +1,57 @@
+"""Folders that appear whole or not at all, and one hash for all that is in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `out` when the block succeeds."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
+    try:
+        yield folder
+        for file in sorted(folder.rglob("*")):
+            sync(file)
+        sync(folder)
+        folder.chmod(0o755)  # mkdtemp makes it private
+        old = out.parent / f".{out.name}.old-{folder.name.rpartition('-')[2]}"
+        if out.exists():
+            out.rename(old)
+        folder.rename(out)
+        sync(out.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def folder_hash(folder: Path, counts: Callable[[Path], bool] = lambda path: True) -> str:
+    """sha256 over relative names and bytes of the files in a folder, in the order of their names.
+
+    Args:
+        counts: whether a file does.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and counts(path):
+            digest.update(str(path.relative_to(folder)).encode() + b"\0")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""How a model writes: one loop over tokens, greedy or drawn at random."""

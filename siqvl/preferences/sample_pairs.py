@@ -1,0 +1,195 @@
+"""Sample preference pairs from the checkpoint DPO starts from, to train on and to score."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siqvl.checkpoint import read_card
+from siqvl.data.manifest import FILE_NAME, Manifest
+from siqvl.data.preparation.data_page import example
+from siqvl.data.preparation.merge import refuse_foreign
+from siqvl.data.schema import Row
+from siqvl.data.shards import load_prepared
+from siqvl.errors import UserError
+from siqvl.evaluation.scoring.scorers import scorer
+from siqvl.files import atomic_folder
+from siqvl.preferences.asker import Asker
+from siqvl.preferences.feasible import check_sampled
+from siqvl.preferences.pairs_page import EXAMPLES, PAGE, render_page
+from siqvl.preferences.prepared import KIND, PreparedRows, write_prepared
+from siqvl.preferences.statistics import STATISTICS, Counts, Sampling
+from siqvl.recipe import Benchmark, Recipe, SampledPairs, Stage
+from siqvl.stages import STAGES
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SampledFolders:
+    """Where the rows are now, and which folders hold sampled pairs, their statistics and page."""
+
+    data: Path
+    benchmarks: Path
+    sampled: list[Path]
+
+
+def add_sampled_pairs(
+    recipe: Recipe, *, checkpoint: Path, data: Path, benchmarks: Path, out: Path
+) -> SampledFolders:
+    """Sample what the recipe's `stages.dpo.sampled` and sampled benchmarks ask for.
+
+    `out/dpo` gets the rows of `data` and after them the sampled pairs, as one more source;
+    `out/evaluation` the folders of `benchmarks` and one more for each sampled benchmark. What
+    nothing is added to stays where it is.
+
+    Args:
+        checkpoint: the one that DPO continues from.
+        data: prepared `dpo` rows.
+        benchmarks: folder of prepared benchmarks, whose pictures are not trained on.
+
+    Raises:
+        UserError: the recipe, the checkpoint or the data is not what is needed; or a sampled
+            benchmark ends with no pair. Nothing that was there is changed then.
+    """
+    check_sampled(recipe)
+    settings = recipe.stages.dpo.sampled
+    if settings is None:
+        return SampledFolders(data, benchmarks, [])
+    card = read_card(checkpoint, expected=STAGES[Stage.DPO].parent)
+    given = PreparedRows(data)
+    _check_sources(given.manifest, recipe, data)
+    wanted = [benchmark for benchmark in recipe.evaluation.benchmarks if benchmark.sampled]
+    for folder in (out / Stage.DPO.value, out / "evaluation"):
+        _refuse(folder)
+
+    writer = _Writer(Asker.load(recipe, settings, checkpoint), recipe, settings, card.hash)
+    sampled: list[Path] = []
+    if wanted:
+        place = out / "evaluation"
+        with atomic_folder(place) as partial:
+            _copy_benchmarks(benchmarks, partial, leave_out={one.name for one in wanted})
+            for benchmark in wanted:
+                writer.benchmark(benchmark, partial / benchmark.name)
+        benchmarks = place
+        sampled += [place / benchmark.name for benchmark in wanted]
+    target = out / Stage.DPO.value
+    writer.training(given, benchmarks, target)
+    return SampledFolders(target, benchmarks, [*sampled, target])
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes folders of sampled pairs, with their statistics and page."""
+
+    asker: Asker
+    recipe: Recipe
+    settings: SampledPairs
+    checkpoint: str  # its hash
+
+    def benchmark(self, benchmark: Benchmark, out: Path) -> None:
+        """Pairs about the held-out questions of a benchmark, and nothing else."""
+        counts, data, seed = Counts(), self.recipe.data, self.recipe.seed
+        rows = self.asker.rows(benchmark.source, counts, title=f"sample {benchmark.name}")
+        try:
+            manifest = write_prepared([(benchmark.source, rows)], out, data=data, seed=seed)
+        except UserError as error:
+            if counts.questions_with_pairs or not counts.questions:
+                raise
+            raise UserError(_no_pairs(benchmark, counts)) from error
+        self._describe(out, manifest, counts)
+
+    def training(self, given: PreparedRows, benchmarks: Path, out: Path) -> None:
+        """The given rows, and pairs about the training questions after them."""
+        counts, data, seed = Counts(), self.recipe.data, self.recipe.seed
+        source = self.settings.source
+        rows = self.asker.rows(source, counts, title="sample preference pairs")
+        manifest = write_prepared(
+            [*given.of_sources(data, seed), (source, rows)],
+            out,
+            data=data,
+            seed=seed,
+            benchmarks=benchmarks,
+        )
+        if not manifest.rows_of_sources[-1]:
+            logger.warning(
+                "none of %d questions gave a pair to train on: %d had no right completion, %d no "
+                "wrong one",
+                counts.questions,
+                counts.questions_without_right,
+                counts.questions_without_wrong,
+            )
+        self._describe(out, manifest, counts)
+
+    def _describe(self, folder: Path, manifest: Manifest, counts: Counts) -> None:
+        sampling = Sampling.of(
+            counts,
+            checkpoint=self.checkpoint,
+            settings=self.settings,
+            scorer=scorer(self.settings.scorer).label,
+            seed=self.recipe.seed,
+            pairs=manifest.rows_of_sources[-1],
+        )
+        dataset, _ = load_prepared(folder, KIND, verify=False)
+        examples = _examples(dataset, sampling.pairs)
+        page = render_page(folder.name, sampling, examples)
+        (folder / PAGE).write_text(page, encoding="utf-8")
+        (folder / STATISTICS).write_text(sampling.model_dump_json(indent=2) + "\n", "utf-8")
+
+
+def _examples(dataset: Dataset, pairs: int) -> list[Row]:
+    """Some of the last `pairs` rows, spread over all of them."""
+    shown = min(EXAMPLES, pairs)
+    first = len(dataset) - pairs
+    places = [first + index * pairs // shown for index in range(shown)]
+    stored = dataset.with_format("arrow")
+    return [example(stored[place : place + 1].to_pylist()[0]) for place in places]
+
+
+def _check_sources(manifest: Manifest, recipe: Recipe, data: Path) -> None:
+    expected = len(recipe.stages.dpo.sources)
+    if len(manifest.sources) != expected:
+        raise UserError(
+            f"{data} has rows of {len(manifest.sources)} sources, but stage `dpo` of the recipe "
+            f"names {expected}; pass what data_prep --stage dpo made with this recipe"
+        )
+
+
+def _refuse(folder: Path) -> None:
+    """Raise UserError if something else than what is written here is in a place."""
+    if folder.name == Stage.DPO.value:
+        refuse_foreign(folder)
+    elif folder.exists() and not (folder.is_dir() and any(folder.glob(f"*/{FILE_NAME}"))):
+        raise UserError(f"{folder} exists and holds no benchmarks; choose another folder")
+
+
+def _copy_benchmarks(given: Path, out: Path, *, leave_out: set[str]) -> None:
+    """The benchmarks as hard links where the disk allows: they are never changed in place."""
+    for path in sorted(given.iterdir()):
+        if path.is_dir() and path.name not in leave_out:
+            shutil.copytree(path, out / path.name, copy_function=_link)
+        elif path.is_file():
+            _link(path, out / path.name)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copy2(source, target)
+
+
+def _no_pairs(benchmark: Benchmark, counts: Counts) -> str:
+    return (
+        f"benchmark `{benchmark.name}` ends with no pair: of {counts.questions} questions the "
+        f"checkpoint answered {counts.questions_without_right} never right and "
+        f"{counts.questions_without_wrong} always right; take more questions or `samples`, or "
+        "another temperature, in stages.dpo.sampled"
+    )

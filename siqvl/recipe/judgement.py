@@ -1,0 +1,147 @@
+"""What checkpoints are judged on: benchmarks, and gates over their scores."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from siqvl.recipe.section import PositiveInt, Section
+from siqvl.recipe.source import Source
+from siqvl.recipe.stage_figures import ScorerName, Stage
+
+#: Who answers a benchmark: the model; the model blind, its picture left out or swapped for that of
+#: another question; and three guessers that need no model.
+Player = Literal[
+    "picture", "no_picture", "other_picture", "majority", "question_only", "random_choice"
+]
+Blind = Literal["no_picture", "other_picture"]
+
+
+class Benchmark(Section):
+    """One evaluation set and how its questions are asked and scored."""
+
+    name: str = Field(pattern=r"^[a-z0-9_.-]+$")
+    source: Source
+    training: Source | None = Field(
+        None, description="the training questions, from which the question-only floors are learnt"
+    )
+    stages: list[Stage] = Field(list(Stage), description="scored after these stages")
+    method: Literal["generation", "likelihood", "preference"] = Field(
+        "generation",
+        description="generation: what the model writes; likelihood: the option whose letter is "
+        "likeliest; preference: whether the chosen completion is likelier than the rejected one",
+    )
+    scorer: ScorerName = "exact_match"
+    blind: list[Blind] = Field(
+        ["no_picture", "other_picture"],
+        description="asked again without the picture, with another",
+    )
+    letters: bool = Field(False, description="list the options as A, B, … below the question")
+    sampled: bool = Field(
+        False,
+        description="for preference: pairs that the checkpoint DPO starts from writes itself, as "
+        "stages.dpo.sampled says, about the questions of `source`",
+    )
+    prompt_suffix: str = Field("", description="appended to every question")
+    answer_marker: str | None = Field(
+        None, description="score the text after the last marker (chain of thought)"
+    )
+    max_new_tokens: PositiveInt = 16
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Benchmark:
+        if self.method == "likelihood" and not self.letters:
+            raise ValueError("method likelihood compares letters: set `letters: true`")
+        if self.sampled and self.method != "preference":
+            raise ValueError("`sampled` is for method preference")
+        return self
+
+
+class Rival(Section):
+    """Whom a gate compares with; what is left out is as on the gate's own side."""
+
+    player: Player = "picture"
+    stage: Stage | None = None
+    benchmark: str | None = Field(None, description="another benchmark about the same questions")
+    random_tower: bool = Field(False, description="the control model's score")
+
+
+class Gate(Section):
+    """A claim about a stage, tested on paired differences; one that fails stops promotion."""
+
+    claim: str = Field(description="the sentence people read")
+    stage: Stage
+    benchmark: str
+    random_tower: bool = Field(False, description="the claim is about the control model")
+    over: Rival
+    above: float | None = Field(
+        0.0, description="the whole 95 % interval of the difference lies above this share"
+    )
+    below: float | None = Field(None, description="… and below this one")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Gate:
+        if self.above is None and self.below is None:
+            raise ValueError(f"gate `{self.claim}` tests nothing: set `above`, `below` or both")
+        own = (self.random_tower, "picture", self.stage, self.benchmark)
+        over = self.over
+        stage, benchmark = over.stage or self.stage, over.benchmark or self.benchmark
+        if own == (over.random_tower, over.player, stage, benchmark):
+            raise ValueError(f"gate `{self.claim}` compares a score with itself")
+        controls = {own[2]} if self.random_tower else set()
+        controls |= {stage} if over.random_tower else set()
+        if controls - {Stage.PROJECTOR_ALIGNMENT}:
+            raise ValueError(
+                f"gate `{self.claim}`: the control with a random tower is trained in stage "
+                f"`{Stage.PROJECTOR_ALIGNMENT}` alone"
+            )
+        return self
+
+
+class Evaluation(Section):
+    """What every checkpoint is judged on."""
+
+    benchmarks: list[Benchmark] = Field(min_length=1)
+    batch_size: PositiveInt = 32
+    shards: PositiveInt = Field(1, description="Flyte tasks that answer side by side")
+    random_tower: bool = Field(
+        False, description="train and score a control: stage 1 behind a tower of random weights"
+    )
+    gates: list[Gate] = Field([], description="what must hold before a checkpoint is promoted")
+    champion_benchmark: str | None = Field(
+        None,
+        description="on which a new model has to beat the registry's champion, question by "
+        "question, to take its place; null: passed gates are enough",
+    )
+    report_pictures: PositiveInt = Field(24, description="sample pictures in the report")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Evaluation:
+        scored = {benchmark.name: benchmark.stages for benchmark in self.benchmarks}
+        if len(scored) < len(self.benchmarks):
+            names = [benchmark.name for benchmark in self.benchmarks]
+            raise ValueError(f"two benchmarks share a name: {names}")
+        for gate in self.gates:
+            for name, stage in (
+                (gate.benchmark, gate.stage),
+                (gate.over.benchmark or gate.benchmark, gate.over.stage or gate.stage),
+            ):
+                if stage not in scored.get(name, []):
+                    raise ValueError(f"gate `{gate.claim}`: no benchmark `{name}` after {stage}")
+            if (gate.random_tower or gate.over.random_tower) and not self.random_tower:
+                raise ValueError(f"gate `{gate.claim}` needs `random_tower: true`")
+        if self.champion_benchmark is not None:
+            self._check_champion_benchmark(self.champion_benchmark)
+        return self
+
+    def _check_champion_benchmark(self, name: str) -> None:
+        last = list(Stage)[-1]
+        found = {benchmark.name: benchmark for benchmark in self.benchmarks}.get(name)
+        if found is None or last not in found.stages:
+            raise ValueError(f"champion_benchmark: no benchmark `{name}` after {last}")
+        if found.method == "preference":
+            raise ValueError(
+                f"champion_benchmark: nobody can guess the pairs of `{name}`, so that a first "
+                "model had nothing to beat; name one whose questions are answered"
+            )

@@ -1,0 +1,106 @@
+"""What of a recipe each result of the pipeline depends on, as a hash.
+
+Two recipes that agree in it lead to the same result, so a cache may hand out the one it has. Where
+a run keeps its files, what a cluster is asked for, how gates judge, how often states are saved and
+how registered models answer are in none of these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from siqvl.files import folder_hash
+from siqvl.recipe import Recipe, Stage
+
+#: How a stage is run, not what comes out.
+RUNNING = {"saving_steps", "kept_states", "loader_workers", "prefetch"}
+#: Likewise of data preparation; rows come out equal for any number of either.
+SIDE_BY_SIDE = {"processes", "shards"}
+#: Of a model, each a hub id or a folder.
+PARTS = ("vision", "language")
+
+
+def benchmarks_key(recipe: Recipe) -> str:
+    """Of the prepared benchmarks."""
+    return _hash({"seed": recipe.seed, "data": _data(recipe), "benchmarks": _benchmarks(recipe)})
+
+
+def data_key(recipe: Recipe, stage: Stage) -> str:
+    """Of a stage's prepared rows, beside the benchmarks they are kept apart from."""
+    sources = [source.model_dump(mode="json") for source in recipe.stage(stage).sources]
+    return _hash({"seed": recipe.seed, "data": _data(recipe), "sources": sources})
+
+
+def training_key(recipe: Recipe, stage: Stage) -> str:
+    """Of a stage's checkpoint, beside its rows and the checkpoint it continues from."""
+    figures = recipe.stage(stage).model_dump(mode="json", exclude=RUNNING | {"sampled"})
+    return _hash(
+        {
+            "seed": recipe.seed,
+            "model": _model(recipe),
+            "figures": figures,
+            "features_batch_size": recipe.features_batch_size,
+            "distributed": recipe.distributed.model_dump(mode="json"),
+        }
+    )
+
+
+def pairs_key(recipe: Recipe) -> str:
+    """Of the sampled preference pairs, beside the checkpoint that writes them."""
+    sampled = recipe.stages.dpo.sampled
+    return _hash(
+        {
+            "seed": recipe.seed,
+            "data": _data(recipe),
+            "model": _model(recipe),
+            "sampled": sampled.model_dump(mode="json") if sampled else None,
+            "sources": len(recipe.stages.dpo.sources),
+            "benchmarks": _benchmarks(recipe),
+        }
+    )
+
+
+def evaluation_key(recipe: Recipe) -> str:
+    """Of a checkpoint's scores, beside the checkpoint and the benchmarks."""
+    return _hash(
+        {
+            "seed": recipe.seed,
+            "model": _model(recipe),
+            "features_batch_size": recipe.features_batch_size,
+            "benchmarks": _benchmarks(recipe),
+            "batch_size": recipe.evaluation.batch_size,
+            "pictures": recipe.evaluation.report_pictures,
+        }
+    )
+
+
+def _model(recipe: Recipe) -> dict[str, Any]:
+    """The parts by their names, and those in folders of this machine by what is in them as well."""
+    folders = {part: Path(getattr(recipe.model, part)).expanduser() for part in PARTS}
+    content = {
+        part: _content(folder, max(path.lstat().st_mtime_ns for path in folder.rglob("*")))
+        for part, folder in folders.items()
+        if (folder / "config.json").is_file()
+    }
+    return {**recipe.model.model_dump(mode="json"), "content": content}
+
+
+@lru_cache
+def _content(folder: Path, changed: int) -> str:
+    return folder_hash(folder)
+
+
+def _data(recipe: Recipe) -> dict[str, Any]:
+    return recipe.data.model_dump(mode="json", exclude=SIDE_BY_SIDE)
+
+
+def _benchmarks(recipe: Recipe) -> list[dict[str, Any]]:
+    return [benchmark.model_dump(mode="json") for benchmark in recipe.evaluation.benchmarks]
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,227 @@
+"""The recipe: every figure of a pipeline, typed, in one YAML file.
+
+A key that is not declared is an error naming the key, before any work starts. A recipe may name
+another one as its `base` and hold only what differs from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
+
+from siqvl.errors import UserError
+from siqvl.recipe.compute import Compute
+from siqvl.recipe.judgement import Evaluation
+from siqvl.recipe.load import explain, read_yaml, with_base
+from siqvl.recipe.section import PositiveInt, Rate, Section
+from siqvl.recipe.source import DataPrep
+from siqvl.recipe.stage_figures import SFTStage, Stage, Stages
+
+
+class Model(Section):
+    """The parts the model is assembled from."""
+
+    vision: str = Field(description="SigLIP or SigLIP2: hub id or local folder")
+    language: str = Field(description="Qwen2.5: hub id or local folder")
+    vision_revision: str | None = None
+    language_revision: str | None = None
+    init: Literal["pretrained", "config"] = Field(
+        "pretrained", description="`config` starts from random weights"
+    )
+    random_tower: bool = Field(
+        False, description="random weights in the tower alone: the control of stage 1"
+    )
+    pixel_shuffle_factor: PositiveInt | None = Field(
+        None, description="patches merged along each side; null derives it from max_image_tokens"
+    )
+    max_image_tokens: PositiveInt = Field(256, description="token budget of one image")
+    attention: Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"] = Field(
+        "sdpa", description="auto: flash_attention_2 where it is installed for a GPU, else sdpa"
+    )
+    system_prompt: str | None = Field(
+        None, description="null keeps Qwen's own; an empty string leaves the system turn out"
+    )
+    trust_remote_code: bool = Field(False, description="run code that ships with hub weights")
+
+
+def has_password(uri: str) -> bool:
+    """Whether an address is `scheme://user:password@host`, or `https://token@host`."""
+    return re.search(r"://[^/@]*:[^/@]*@|^https?://[^/@]+@", uri) is not None
+
+
+class Tracking(Section):
+    """MLflow."""
+
+    experiment: str = "siqvl"
+    uri: str | None = Field(
+        None, description="null: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db when that is unset"
+    )
+    spool: str | None = Field(
+        None,
+        description="folder of what the store does not have yet; null: SIQVL_SPOOL, or `spool` in "
+        "output_dir when that is unset",
+    )
+    patience_seconds: NonNegativeFloat = Field(
+        30.0, description="how long the end of a task waits for a store that is away"
+    )
+    system_metrics_seconds: Rate | None = Field(
+        10.0, description="between samples of the machine's load and memory; null: none"
+    )
+    model_name: str = Field(
+        "siqvl",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="registered model whose versions are the stages' checkpoints",
+    )
+    samples: int = Field(
+        8, ge=0, description="rows that a model in training answers, to look at in MLflow; 0: none"
+    )
+    samples_every: PositiveInt | None = Field(
+        None, description="optimizer steps between their answers; null: when a stage ends alone"
+    )
+    sample_tokens: PositiveInt = Field(64, description="of such an answer at most")
+
+    @model_validator(mode="after")
+    def _no_password(self) -> Tracking:
+        if self.uri and has_password(self.uri):
+            raise UserError(
+                "recipe: `tracking.uri` has a password in it, and recipes are logged: leave it out "
+                "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
+
+
+class Serving(Section):
+    """How registered models answer; kept with each of them when it is registered."""
+
+    max_new_tokens: PositiveInt = Field(
+        256, description="tokens of an answer; a request may ask for fewer"
+    )
+    batch_size: PositiveInt = Field(16, description="rows of a request answered side by side")
+    max_rows: PositiveInt = Field(256, description="a request with more rows is refused")
+
+
+class Distributed(Section):
+    """Several devices, by torch elastic."""
+
+    enabled: bool = False
+    processes: PositiveInt = Field(
+        1, description="of each machine: one a GPU, or a few on CPU (gloo)"
+    )
+    nodes: PositiveInt = Field(
+        1, description="machines; several need Kubeflow's training operator on the cluster"
+    )
+    shared_dir: str | None = Field(
+        None, description="for several machines: a folder on a volume that all of them mount"
+    )
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="fsdp: weights, gradients and optimizer states are shared out to the GPUs",
+    )
+
+    @property
+    def several(self) -> bool:
+        """Whether a stage is trained by more than one process."""
+        return self.enabled and self.processes * self.nodes > 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Distributed:
+        if self.nodes > 1 and not self.enabled:
+            raise ValueError(f"nodes is {self.nodes}, but enabled is false")
+        if self.nodes > 1 and not self.shared_dir:
+            raise ValueError(
+                f"nodes is {self.nodes}: set shared_dir to a folder that every machine mounts; "
+                "resumable states have a part of every process"
+            )
+        return self
+
+
+class Hardware(Section):
+    """The machine that trains, where it cannot be told by looking."""
+
+    threads: PositiveInt | None = Field(
+        None, description="CPU threads of a training process; null: OMP_NUM_THREADS, or its cores"
+    )
+    peak_tflops: float | None = Field(
+        None, gt=0, description="of one device, for MFU; null: what is published of a known GPU"
+    )
+
+
+class Recipe(Section):
+    """A whole pipeline."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    output_dir: str = "outputs"
+    features_dir: str | None = Field(
+        None, description="cached tower features of all runs; null: <output_dir>/features"
+    )
+    features_batch_size: PositiveInt = Field(
+        32, description="pictures in one pass of the tower while its features are cached"
+    )
+    seed: int = 0
+    model: Model
+    data: DataPrep = DataPrep()
+    stages: Stages
+    evaluation: Evaluation
+    tracking: Tracking = Tracking()
+    serving: Serving = Serving()
+    distributed: Distributed = Distributed()
+    hardware: Hardware = Hardware()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        gpus, processes = self.compute.training.gpus, self.distributed.processes
+        if gpus > 1 and not self.distributed.enabled:
+            raise ValueError(
+                f"compute.training.gpus is {gpus}: set distributed.enabled: true and "
+                f"distributed.processes: {gpus}"
+            )
+        if gpus and self.distributed.enabled and gpus != processes:
+            raise ValueError(
+                f"distributed.processes is {processes}, but compute.training.gpus is {gpus}: "
+                "training has one process a GPU"
+            )
+        if self.distributed.enabled and self.distributed.strategy == "fsdp":
+            for stage in Stage:
+                if self.stage(stage).ema is not None:
+                    raise ValueError(
+                        f"stages.{stage}.ema: a running mean needs whole weights on every process; "
+                        "set distributed.strategy: ddp"
+                    )
+        return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, value: Any, handler: Any) -> Recipe:
+        try:
+            return handler(with_base(value) if isinstance(value, dict) else value)
+        except ValidationError as error:
+            raise UserError(f"recipe: {explain(error, cls)}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a YAML recipe.
+
+        Raises:
+            UserError: the file is missing, is no YAML mapping, or a key is wrong.
+        """
+        path = Path(path)
+        content = read_yaml(path)
+        try:
+            return cls.model_validate(content)
+        except UserError as error:
+            raise UserError(f"{path}: {error.message}") from None
+
+    def stage(self, stage: Stage) -> SFTStage:
+        """The figures of one training stage."""
+        return getattr(self.stages, stage.value)
+
+    def hash(self) -> str:
+        """sha256 of the recipe's content, stable over key order and comments."""
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()

@@ -1,0 +1,73 @@
+"""Where rows come from, and how they are prepared."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from siqvl.recipe.section import PositiveInt, Section
+
+Rating = Annotated[int, Field(ge=1, le=5)]
+LeaveOut = Literal["none", "exact", "near"]
+
+
+class MinRatings(Section):
+    """FineVision's ratings, 1 to 5, which its authors gave to every turn with a language model."""
+
+    relevance: Rating | None = Field(None, description="does the answer answer the question?")
+    formatting: Rating | None = Field(None, description="is the text well formed?")
+    visual_dependency: Rating | None = Field(None, description="does one have to look?")
+    image_correspondence: Rating | None = Field(None, description="does it fit the picture?")
+
+
+class Source(Section):
+    """Where rows come from."""
+
+    kind: str = Field(description="adapter in siqvl/data/sources: shapes, easy_vqa, finevision, …")
+    path: str | None = Field(
+        None, description="hub id, folder or archive; ${VARIABLES} are taken from the environment"
+    )
+    subsets: list[str] = Field([], description="subsets of the data set; empty means all of them")
+    split: str = Field("train", description="split of the data set")
+    revision: str | None = Field(None, description="git revision of a hub data set")
+    columns: dict[str, str] = Field(
+        {}, description="for kind `table`: canonical field -> column of the published file"
+    )
+    skip: int = Field(
+        0, ge=0, description="rows to pass over first, such as those another stage trains on"
+    )
+    max_samples: PositiveInt | None = Field(None, description="rows to take at most")
+    min_ratings: MinRatings = Field(
+        MinRatings(), description="for kind `finevision`: turns rated lower are left out"
+    )
+    weight: float = Field(
+        1.0, gt=0, description="times its rows count in one epoch: 2 twice, 0.5 every other one"
+    )
+
+
+class DataPrep(Section):
+    """How rows are prepared, for every stage alike."""
+
+    processes: PositiveInt = Field(1, description="worker processes that check and encode rows")
+    rows_per_shard: PositiveInt = Field(5_000, description="rows in one parquet shard")
+    max_image_pixels: PositiveInt = Field(
+        50_000_000, description="larger images are quarantined as decompression bombs"
+    )
+    max_images: PositiveInt = Field(64, description="a row with more images is quarantined")
+    max_characters: PositiveInt = Field(
+        200_000, description="a row whose texts are longer together is quarantined"
+    )
+    max_quarantined: float = Field(
+        0.02, ge=0, le=1, description="share of bad rows above which preparation fails"
+    )
+    duplicates: LeaveOut = Field(
+        "exact", description="rows to leave out: same texts, and same or nearly the same pictures"
+    )
+    leaks: LeaveOut = Field(
+        "exact", description="training rows to leave out: their picture is in a benchmark"
+    )
+    near: float = Field(
+        3.0, gt=0, description="largest mean difference (0-255) of 8x8 thumbnails that look alike"
+    )
+    shards: PositiveInt = Field(1, description="Flyte tasks that prepare a stage side by side")

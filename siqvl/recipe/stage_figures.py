@@ -1,0 +1,155 @@
+"""The figures of the four training stages."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from siqvl.recipe.section import PositiveInt, Rate, Section
+from siqvl.recipe.source import Source
+
+Part = Literal["vision_tower", "projector", "language_model"]
+#: Losses over a pair, and `sft`, the negative log-likelihood of its chosen completion.
+PreferenceLoss = Literal["sigmoid", "ipo", "hinge", "bco_pair", "sft"]
+ScorerName = Literal["exact_match", "vqav2", "gqa", "anls", "chartqa", "choice"]
+
+
+class Stage(StrEnum):
+    """The training stages, in order; each continues from the checkpoint of the one before."""
+
+    PROJECTOR_ALIGNMENT = "projector_alignment"
+    VQA_SFT = "vqa_sft"
+    COT_SFT = "cot_sft"
+    DPO = "dpo"
+
+
+class SFTStage(Section):
+    """One supervised stage."""
+
+    sources: list[Source] = Field(min_length=1)
+    trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
+    learning_rate: float = Field(gt=0)
+    learning_rates: dict[Part, Rate] = Field(
+        {}, description="of parts that learn at another rate than `learning_rate`"
+    )
+    max_steps: PositiveInt | None = Field(None, description="optimizer steps; or give `epochs`")
+    epochs: float | None = Field(None, gt=0, description="passes over the mixture of sources")
+    temperature: float = Field(
+        1.0, gt=0, description="1 mixes sources by their rows; larger evens their shares out"
+    )
+    batching: Literal["packed", "grouped", "padded"] = Field(
+        "packed",
+        description="packed: rows share sequences; grouped: rows of like length share a batch; "
+        "padded: rows as they come",
+    )
+    batch_size: PositiveInt = Field(8, description="sequences a device and batch")
+    pack_length: PositiveInt | None = Field(
+        None, description="tokens of a packed sequence; null: max_length, for pairs twice that"
+    )
+    pack_images: PositiveInt | None = Field(None, description="images a packed sequence may hold")
+    accumulation: PositiveInt = Field(4, description="batches summed before an optimizer step")
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    lr_schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    adam_beta2: float = Field(
+        0.999, gt=0, lt=1, description="memory of squared gradients; 0.95 suits short stages"
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a running mean of the weights, which is then saved"
+    )
+    max_length: PositiveInt = Field(
+        2048, description="tokens; longer rows are left out and counted, never cut"
+    )
+    max_images: PositiveInt | None = Field(
+        None, description="rows with more images are left out and counted"
+    )
+    learn_turns: Literal["last", "all"] = Field(
+        "last", description="which assistant turns of a conversation carry loss"
+    )
+    cached_features: bool = Field(
+        False, description="compute the frozen tower's features once a picture, and keep them"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "bf16", description="auto: bf16 where the hardware computes in it, else fp32"
+    )
+    allow_fp16: bool = Field(
+        False, description="fp16 in spite of Qwen's activations, which overflow"
+    )
+    gradient_checkpointing: bool = False
+    compile: bool = Field(False, description="torch.compile of the language model's layers")
+    head_chunk: PositiveInt = Field(
+        1024,
+        description="answer tokens whose logits are in memory at once; none of other tokens are",
+    )
+    loader_workers: int = Field(2, ge=0)
+    prefetch: PositiveInt = Field(2, description="batches that each loader worker prepares ahead")
+    logging_steps: PositiveInt = 10
+    saving_steps: PositiveInt = Field(500, description="steps between resumable checkpoints")
+    kept_states: PositiveInt = Field(2, description="resumable checkpoints that are kept")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SFTStage:
+        if (self.max_steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of `max_steps` and `epochs`")
+        if self.pack_length is not None and self.pack_length < self.max_length:
+            raise ValueError(
+                f"pack_length {self.pack_length} is below max_length {self.max_length}: the "
+                "longest rows would fit into no pack"
+            )
+        if self.pack_images and self.pack_images < (self.max_images or self.pack_images + 1):
+            raise ValueError("pack_images needs a `max_images` that is no larger")
+        if strangers := self.learning_rates.keys() - set(self.trainable):
+            raise ValueError(f"learning_rates has {sorted(strangers)}, which `trainable` has not")
+        if self.cached_features and "vision_tower" in self.trainable:
+            raise ValueError("cached_features needs a frozen vision_tower, but it is trainable")
+        return self
+
+
+class SampledPairs(Section):
+    """Preference pairs that the checkpoint DPO starts from writes itself: right against wrong."""
+
+    source: Source = Field(description="the questions, with their answers")
+    prompt_suffix: str = Field("", description="appended to every question")
+    answer_marker: str | None = Field(
+        None, description="judge the text after the last marker (chain of thought)"
+    )
+    scorer: ScorerName = "exact_match"
+    samples: PositiveInt = Field(4, ge=2, description="completions sampled for every question")
+    temperature: float = Field(1.0, gt=0)
+    max_new_tokens: PositiveInt = 256
+    max_pairs: PositiveInt = Field(1, description="pairs kept of one question, at most")
+    batch_size: PositiveInt = Field(64, description="completions sampled at a time")
+    weight: float = Field(1.0, gt=0, description="2 takes every pair twice an epoch")
+
+
+class DPOStage(SFTStage):
+    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
+
+    batching: Literal["packed", "grouped", "padded"] = "packed"
+    beta: float = Field(0.1, gt=0)
+    loss: dict[PreferenceLoss, Rate] = Field(
+        {"sigmoid": 1.0},
+        min_length=1,
+        description="losses and their weights; MPO is {sigmoid: 0.8, bco_pair: 0.2, sft: 1.0}",
+    )
+    shared_prompt: bool = Field(
+        True, description="a pair's prompt and pictures stand once, before both of its completions"
+    )
+    reference_batch_size: PositiveInt = Field(
+        16, description="sequences in one pass of the reference, which is run once before training"
+    )
+    sampled: SampledPairs | None = Field(
+        None, description="pairs that the starting checkpoint writes, beside those of `sources`"
+    )
+
+
+class Stages(Section):
+    """The four training stages."""
+
+    projector_alignment: SFTStage
+    vqa_sft: SFTStage
+    cot_sft: SFTStage
+    dpo: DPOStage

@@ -1,0 +1,84 @@
+"""Whether a new model takes the champion's place, by what both answered to the same questions.
+
+It has to be better: the whole 95 % interval of the paired difference lies above 0, so that a tie
+leaves the champion where it is. A first model is compared with the best of those that do not look
+at the picture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from siqvl.errors import UserError
+from siqvl.evaluation.gates.verdict import PLAYERS, points, span
+from siqvl.evaluation.paired import Comparison, compare
+from siqvl.evaluation.scoring.scores import Score, Scores, percent
+from siqvl.recipe import Player
+
+
+class Decision(NamedTuple):
+    """Who is champion from now on."""
+
+    takes: bool  # the new model takes the alias
+    sentence: str  # why, or why not
+
+
+def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> Decision:
+    """A new model's EvalReport against that of the champion.
+
+    Args:
+        holder: what the champion is called in the sentence.
+
+    Raises:
+        UserError: one of them lacks the benchmark, or they are not about the same questions, judged
+            in the same way; nothing can be said then.
+    """
+    new, old = _score(report, benchmark), _score(champion, benchmark)
+    for what in ("method", "scorer", "data_fingerprint"):
+        if getattr(new, what) != getattr(old, what):
+            raise UserError(
+                f"the two cannot be compared on benchmark `{benchmark}`: its {what} is "
+                f"{getattr(new, what)} for the new model, {getattr(old, what)} for {holder}"
+            )
+    try:
+        comparison = compare(report, champion, benchmark)
+    except UserError as error:  # the champion's report lies in a folder that will be gone
+        said = error.message.replace(str(champion), holder).replace(str(report), "the new model")
+        raise UserError(said) from None
+    return _decided(comparison, benchmark, holder)
+
+
+def over_floors(report: Path, benchmark: str) -> Decision:
+    """A first model's EvalReport against the highest score in it that takes no look.
+
+    Raises:
+        UserError: it lacks the benchmark, or nobody else answered it.
+    """
+    others: dict[Player, float] = {
+        player: result.mean
+        for player, result in _score(report, benchmark).players.items()
+        if player != "picture"
+    }
+    if not others:
+        raise UserError(f"nobody but the model answered benchmark `{benchmark}`: no floor to beat")
+    strongest = max(others, key=lambda player: others[player])
+    comparison = compare(report, report, benchmark, other_player=strongest)
+    return _decided(comparison, benchmark, f"the highest floor ({PLAYERS[strongest]})")
+
+
+def _score(report: Path, benchmark: str) -> Score:
+    for score in Scores.read(report).scores:
+        if score.benchmark == benchmark:
+            return score
+    raise UserError(f"{report} has no scores of benchmark `{benchmark}`")
+
+
+def _decided(comparison: Comparison, benchmark: str, rival: str) -> Decision:
+    takes = comparison.interval[0] > 0
+    figures = (
+        f"{percent(comparison.mean_a)} of {comparison.n:,} questions of `{benchmark}` right, "
+        f"{rival} {percent(comparison.mean_b)}: {points(comparison.difference)} points (95 % "
+        f"interval {span(comparison.interval)}, must lie above 0)"
+    )
+    return Decision(takes, figures)

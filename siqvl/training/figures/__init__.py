@@ -1,0 +1,1 @@
+"""What training gives for its time: telemetry, operations, progress."""

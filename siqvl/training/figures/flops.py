@@ -1,0 +1,117 @@
+"""Floating-point operations of training, counted for what learns and what does not.
+
+A multiplication with the addition that follows it is two operations. Matrix products are counted,
+and nothing else: norms, activations, softmax and rotary embedding are below 1 % of a real model.
+
+A product of an activation and a weight is done once forward, once more backward if a gradient has
+to reach the activation, and once more if the weight learns. Both factors of the attention's two
+products are activations: three times, wherever there is a graph. So a part that learns costs three
+times its forward pass, a frozen one that gradients flow through (the language model while the
+projector is aligned) about twice, and the frozen tower once, or nothing where its features are
+cached. The 6 operations a parameter and token of Kaplan et al. 2020 (arXiv:2001.08361) are the
+first of these, without attention.
+
+What a model needs is counted, not what is computed on the way (padding, the causal upper half, what
+checkpointing computes again): PaLM's model FLOPs (Chowdhery et al. 2022, arXiv:2204.02311, appendix
+B). `hardware=True` adds what checkpointing of layers computes again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from siqvl.recipe import Part
+from siqvl.training.figures.work import Size, Work
+
+if TYPE_CHECKING:
+    from siqvl.model.configuration import SiQVLConfig
+
+
+@dataclass(frozen=True)
+class ForwardFlops:
+    """One forward pass of each part of the model."""
+
+    patches: int  # the tower's embedding of an image, whose pixels need no gradient
+    tower: int  # the tower's layers, an image
+    tower_scores: int  # their attention, an image
+    projector: int  # an image
+    layers: int  # the language model's layers, a token
+    scores: int  # their attention, a pair of tokens
+    head: int  # a token whose probability is computed
+
+    @classmethod
+    def of(cls, config: SiQVLConfig) -> ForwardFlops:
+        vision, text = config.vision_config, config.text_config
+        patches = config.patch_grid**2
+        hidden, inner = vision.hidden_size, vision.intermediate_size
+        head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        queries = text.num_attention_heads * head_size
+        keys = text.num_key_value_heads * head_size
+        # q and o; k and v; gate, up and down
+        layer = 2 * queries + 2 * keys + 3 * text.intermediate_size
+        return cls(
+            patches=2 * patches * vision.num_channels * vision.patch_size**2 * hidden,
+            tower=2 * patches * vision.num_hidden_layers * (4 * hidden**2 + 2 * hidden * inner),
+            tower_scores=4 * vision.num_hidden_layers * hidden * patches**2,
+            projector=2 * config.tokens_per_image * config.projector_input_size * text.hidden_size,
+            layers=2 * text.num_hidden_layers * text.hidden_size * layer,
+            scores=4 * text.num_hidden_layers * queries,
+            head=2 * text.hidden_size * text.vocab_size,
+        )
+
+
+class TrainingFlops:
+    """What training of some parts of a model costs.
+
+    Args:
+        config: of the model.
+        trainable: the parts that learn.
+        cached_features: the tower does not run.
+        gradient_checkpointing: layers that have a graph run forward once more; counted only on
+            request.
+    """
+
+    def __init__(
+        self,
+        config: SiQVLConfig,
+        trainable: Collection[Part],
+        *,
+        cached_features: bool = False,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        self.forward = forward = ForwardFlops.of(config)
+        tower, projector, language = (
+            part in trainable for part in ("vision_tower", "projector", "language_model")
+        )
+        runs = 0 if cached_features else 1
+        if tower:
+            self.image = 2 * forward.patches + 3 * (forward.tower + forward.tower_scores)
+        else:
+            self.image = runs * (forward.patches + forward.tower + forward.tower_scores)
+        self.image += (1 + projector + tower) * forward.projector
+        graph = tower or projector or language  # embeddings learn with the language model
+        self.token = (1 + graph + language) * forward.layers
+        self.pair = (1 + 2 * graph) * forward.scores
+        self.learned = (1 + graph + language) * forward.head
+        self._again = graph and gradient_checkpointing
+        self._tower_again = tower and gradient_checkpointing
+
+    def of(self, work: Work[Size], *, hardware: bool = False) -> Size:
+        """Operations of training on some work, forward and backward.
+
+        Args:
+            hardware: count what gradient checkpointing computes again, too.
+        """
+        total = (
+            self.image * work.images
+            + self.token * work.tokens
+            + self.pair * work.pairs
+            + self.learned * work.learned
+        )
+        if hardware and self._again:
+            total += self.forward.layers * work.tokens + self.forward.scores * work.pairs
+        if hardware and self._tower_again:
+            total += (self.forward.tower + self.forward.tower_scores) * work.images
+        return total

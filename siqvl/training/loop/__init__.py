@@ -1,0 +1,1 @@
+"""What both trainers share on top of Hugging Face's: planned batches, states, finite steps."""

@@ -1,0 +1,1 @@
+"""What a batch takes in memory, before anything is trained."""

@@ -1,0 +1,53 @@
+"""How large the batches of a run are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from siqvl.data.batching import BatchPlan
+    from siqvl.training.figures.work import ItemWork
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """A batch of one device.
+
+    Attributes:
+        rows: sequences.
+        width: tokens of each, filling included.
+        images: of all rows.
+        learned: tokens of all rows whose probability is computed.
+    """
+
+    rows: int
+    width: int
+    images: int
+    learned: int
+
+    @classmethod
+    def largest(cls, plan: BatchPlan, items: ItemWork, steps: int = 200) -> BatchShape:
+        """The largest of each size among the batches of the first steps."""
+        import numpy as np
+
+        width = images = learned = 0
+        for step in range(min(steps, plan.steps)):
+            for micro in range(plan.accumulation):
+                for rank in range(plan.world):
+                    rows = [
+                        items.total(np.array([key] if isinstance(key, int) else key))
+                        for key in plan.batch(step, micro, rank)
+                    ]
+                    width = max(width, *(row.tokens for row in rows))
+                    images = max(images, sum(row.images for row in rows))
+                    learned = max(learned, sum(row.learned for row in rows))
+        return cls(plan.batch_size, width, images, max(1, learned))
+
+    def of_rows(self, rows: int) -> BatchShape:
+        """A batch of more or fewer rows of this kind; images and learned tokens are rounded up."""
+        share = rows / self.rows
+        return BatchShape(
+            rows, self.width, math.ceil(self.images * share), math.ceil(self.learned * share)
+        )

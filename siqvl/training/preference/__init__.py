@@ -1,0 +1,1 @@
+"""Preference optimisation: its trainer, its losses, and the reference they compare with."""

@@ -1,0 +1,242 @@
+"""Preference optimisation on Hugging Face's Trainer: DPO and the losses akin to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from siqvl.data.collate import Batch, Features
+from siqvl.data.encoded import EncodedDataset
+from siqvl.data.loader import TrainingLoader
+from siqvl.data.pairs import PreferenceCollator
+from siqvl.device import resolve_precision
+from siqvl.errors import UserError
+from siqvl.recipe import DPOStage, Recipe
+from siqvl.training.loop.arguments import trainer_arguments
+from siqvl.training.loop.finite import FiniteSteps
+from siqvl.training.loop.planned import PlannedBatches, training_loader
+from siqvl.training.loop.resumable import ResumableStates
+from siqvl.training.preference.losses import Pairs, preference_loss
+from siqvl.training.preference.pair_log_probs import TAKE_ANY_MASK, completion_log_probs, sums
+from siqvl.training.preference.reference_pass import Reference, reference_log_probs
+from siqvl.training.rows import features_folder, on_device
+
+if TYPE_CHECKING:
+    from siqvl.model.modeling import SiQVLForConditionalGeneration
+    from siqvl.model.processing import SiQVLProcessor
+
+logger = logging.getLogger(__name__)
+
+#: Logged as TRL's DPOTrainer logs them: means over pairs; rewards are beta times log-ratios.
+METRICS = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+)
+
+
+class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
+    """Hugging Face's Trainer over planned batches of pairs, which carry the reference's log-probs.
+
+    The loss of an optimizer step is a mean over all of its pairs, however they are divided into
+    batches and processes; see `siqvl.training.preference.losses`.
+    """
+
+    stage: DPOStage
+    loss_is_scaled_for_ga = True
+    _sums: torch.Tensor | None = None  # of METRICS since the last log, and the number of pairs
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """What a batch of `PreferenceCollator` adds to the loss of its step.
+
+        Args:
+            return_outputs: return `Pairs` as well.
+            num_items_in_batch: pairs of the step, and tokens of their chosen completions; None
+                takes the batch for a whole step.
+        """
+        core = self.accelerator.unwrap_model(model)
+        with self.accelerator.autocast():  # for the tower; `model` brings its own
+            each = completion_log_probs(model, inputs, core=core, head_chunk=self.stage.head_chunk)
+        self.count_losses(-torch.cat(each[::2]))
+        pairs = Pairs.of(
+            sums(each),
+            inputs["ref_chosen_logps"],
+            inputs["ref_rejected_logps"],
+            inputs["completion_tokens"],
+        )
+        self._count(pairs)
+        stage = self.stage
+        if num_items_in_batch is None:
+            loss = preference_loss(pairs, stage.loss, stage.beta)
+        else:
+            count, tokens = num_items_in_batch  # type: ignore[misc]  # ours, see below
+            loss = preference_loss(
+                pairs, stage.loss, stage.beta, pairs_in_step=count, tokens_in_step=tokens
+            )
+            loss = loss * self.accelerator.num_processes  # DDP takes the mean over processes
+        return (loss, pairs) if return_outputs else loss
+
+    def _get_num_items_in_batch(
+        self, batch_samples: list[Batch], device: torch.device
+    ) -> torch.Tensor | None:
+        """[2]: pairs, and tokens of chosen completions, of a step's batches on all processes."""
+        if not batch_samples:
+            return None
+        tokens = [batch["completion_tokens"] for batch in batch_samples]
+        pairs = sum(len(counts) // 2 for counts in tokens)
+        chosen = sum(sum(counts[::2]) for counts in tokens)
+        return self.accelerator.gather(torch.tensor([[pairs, chosen]], device=device)).sum(0)
+
+    def _count(self, pairs: Pairs) -> None:
+        """Add to the sums of METRICS; on the device, so that nothing waits for it."""
+        with torch.no_grad():
+            figures = [
+                self.stage.beta * pairs.chosen_ratios,
+                self.stage.beta * pairs.rejected_ratios,
+                (pairs.margins > 0).float(),
+                self.stage.beta * pairs.margins,
+                pairs.chosen,
+                pairs.rejected,
+                torch.ones_like(pairs.chosen),
+            ]
+            found = sums(figures)
+            self._sums = found if self._sums is None else self._sums + found
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """With METRICS, over the pairs of all processes since the last log."""
+        if "loss" in logs and self._sums is not None:
+            *found, pairs = self.accelerator.gather(self._sums[None]).sum(0).tolist()
+            logs |= {name: value / pairs for name, value in zip(METRICS, found, strict=True)}
+            self._sums = None
+        super().log(logs, *args, **kwargs)
+
+    def write_extra_state(self, folder: Path) -> None:
+        super().write_extra_state(folder)
+        content = None if self._sums is None else self._sums.tolist()
+        self._kept_sums(folder).write_text(json.dumps(content), encoding="utf-8")
+
+    def read_extra_state(self, folder: Path) -> None:
+        super().read_extra_state(folder)
+        content = json.loads(self._kept_sums(folder).read_text(encoding="utf-8"))
+        # a float32 is the same after JSON and back
+        self._sums = None if content is None else torch.tensor(content, device=self.args.device)
+
+    def _kept_sums(self, folder: Path) -> Path:
+        return folder / f"pairs-{self.args.process_index}.json"
+
+
+def dpo_trainer(
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    dataset: EncodedDataset,
+    *,
+    stage: DPOStage,
+    recipe: Recipe,
+    rows_of_sources: Sequence[int],
+    work_dir: Path,
+    callbacks: list[TrainerCallback],
+    features: Features | None = None,
+) -> PreferenceTrainer:
+    """A trainer over pairs, encoded as rows of SFT are: the same prompts, pictures and end tokens.
+
+    `model` as it is now is the reference: its log-probabilities of all pairs of the run are
+    computed here, or read from `features_dir`, see `siqvl.training.preference`. So the first step's
+    loss is ln 2 for `sigmoid` alone. `model` is on its device afterwards.
+
+    Args:
+        features: the frozen tower's features by picture, in place of pictures.
+
+    Raises:
+        UserError: a pair is too long for `pack_length`, or as `training_loader` and
+            `reference_log_probs`.
+    """
+    collate = _collator(model, processor, stage, features)
+    rows = dataset.as_pairs(shared_prompt=collate.shared_prompt)
+    if features is not None:
+        rows = rows.with_hashes()
+    loader = training_loader(
+        rows,
+        collate,
+        stage=stage.model_copy(update={"pack_length": _pack_length(rows, stage)}),
+        recipe=recipe,
+        rows_of_sources=rows_of_sources,
+    )
+    loader.dataset = _with_reference(rows, loader, model, collate, stage, recipe)
+    return PreferenceTrainer(
+        model=model,
+        args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
+        train_dataset=loader.dataset,
+        data_collator=collate,
+        callbacks=callbacks,
+    ).follow(loader, stage, recipe)
+
+
+def _collator(
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    stage: DPOStage,
+    features: Features | None,
+) -> PreferenceCollator:
+    attention = model.config.text_config._attn_implementation
+    shared = stage.shared_prompt and attention in TAKE_ANY_MASK
+    if stage.shared_prompt and not shared:
+        logger.warning("shared_prompt is left out: %s takes no mask of its own", attention)
+    one_row = attention == "flash_attention_2"  # all that it recognises separate samples in
+    return PreferenceCollator(processor, features, shared_prompt=shared, one_row=one_row)
+
+
+def _pack_length(rows: EncodedDataset, stage: DPOStage) -> int:
+    """Tokens of a pack. `max_length` limits a single side, so it is twice that if not given."""
+    longest = max(rows.lengths)
+    if stage.batching == "packed" and stage.pack_length and longest > stage.pack_length:
+        raise UserError(
+            f"pack_length {stage.pack_length} is below the {longest} tokens of the longest pair; "
+            "raise it, or lower `max_length`"
+        )
+    return stage.pack_length or 2 * stage.max_length
+
+
+def _with_reference(
+    rows: EncodedDataset,
+    loader: TrainingLoader,
+    model: SiQVLForConditionalGeneration,
+    collate: PreferenceCollator,
+    stage: DPOStage,
+    recipe: Recipe,
+) -> EncodedDataset:
+    """The rows with the log-probabilities of those pairs that the plan visits."""
+    state = on_device(model)
+    reference = Reference(
+        model,
+        collate,
+        resolve_precision(stage.precision, allow_fp16=stage.allow_fp16),
+        batch_size=stage.reference_batch_size,
+        head_chunk=stage.head_chunk,
+        workers=stage.loader_workers,
+    )
+    items = (item for part in loader.plan.items() for item in part.tolist())
+    values = reference_log_probs(
+        features_folder(recipe),
+        reference,
+        rows,
+        items,
+        rank=state.process_index,
+        world=state.num_processes,
+        barrier=state.wait_for_everyone,
+    )
+    return rows.with_reference(values)

@@ -1,1 +1,0 @@
-"""Log-probabilities of pairs under the checkpoint that DPO starts from: computed once, and kept."""

@@ -1,0 +1,126 @@
+"""Greedy answers against `generate` of transformers, alone and in company."""
+
+import pytest
+import torch
+
+from siqvl.data.collate import padded
+from siqvl.evaluation.asking.greedy_answers import greedy
+
+
+def reference(put, player: str, row: int, new: int) -> list[int]:
+    """What `generate` writes for one row, from pixels, its picture processed by transformers."""
+    prompt = put.prompts(player)[row]
+    ids = torch.tensor([prompt.words[0].input_ids])
+    images = {}
+    if prompt.pictures:
+        at, number = put.questions.places[prompt.pictures[0]]
+        picture = put.questions.dataset[at]["images"][number]
+        images = put.processor.image_processor(images=[picture], return_tensors="pt")
+    written = put.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=new,
+        **images,
+    )
+    return written[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("player", ["picture", "no_picture"])
+def test_a_batch_writes_what_generate_writes_for_each_row(put, player: str) -> None:
+    one = put("reasoned")
+    prompts = one.prompts(player)
+    expected = [
+        one.processor.tokenizer.decode(reference(one, player, row, 24), skip_special_tokens=True)
+        for row in range(len(prompts))
+    ]
+    assert [out.generation for out in one.method.answer(prompts, one.pictures)] == [
+        text.strip() for text in expected
+    ]
+    lengths = {len(prompt) for prompt in prompts}
+    assert len(lengths) > 1, "all rows are of one length: nothing was padded"
+
+
+def test_rows_that_end_leave_the_batch_and_change_no_other(put, monkeypatch) -> None:
+    """Ends come at different steps when a token that some rows write early is made an end token."""
+    one = put("reasoned")
+    prompts = one.prompts("picture")
+    ids = [prompt.words[0].input_ids for prompt in prompts]
+    free = [reference(one, "picture", row, 24) for row in range(len(ids))]
+    written_at = {
+        token: {row.index(token) for row in free if token in row}
+        for token in {token for row in free for token in row}
+    }
+    end = max(written_at, key=lambda token: len(written_at[token]))
+    ends = [*one.model.generation_config.eos_token_id, end]
+    monkeypatch.setattr(one.model.generation_config, "eos_token_id", ends)
+    expected = [row[: row.index(end) + 1] if end in row else row for row in free]
+    assert len({len(row) for row in expected}) > 2
+    sizes = []
+    forward = one.model.model.language_model.forward
+
+    def counted(*args, **kwargs):
+        sizes.append(len(kwargs["inputs_embeds"]))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(one.model.model.language_model, "forward", counted)
+    written = greedy(
+        one.model,
+        padded(ids, one.processor.tokenizer.pad_token_id, left=True),
+        padded([[1] * len(row) for row in ids], 0, left=True),
+        max_new_tokens=24,
+        **image_inputs_of(one, prompts),
+    )
+    assert written == expected
+    assert min(sizes) < sizes[0]
+
+
+def image_inputs_of(one, prompts):
+    pixels = []
+    for prompt in prompts:
+        at, number = one.questions.places[prompt.pictures[0]]
+        pixels.append(one.questions.dataset[at]["images"][number])
+    return dict(one.processor.image_processor(images=pixels, return_tensors="pt"))
+
+
+def test_suppressed_tokens_are_not_written(put, monkeypatch) -> None:
+    one = put("asked")
+    first = reference(one, "picture", 0, 1)[0]
+    suppressed = [*one.model.generation_config.suppress_tokens, first]
+    monkeypatch.setattr(one.model.generation_config, "suppress_tokens", suppressed)
+    prompts = one.prompts("picture")[:1]
+    ids = torch.tensor([prompts[0].words[0].input_ids])
+    (written,) = greedy(
+        one.model,
+        ids,
+        torch.ones_like(ids),
+        max_new_tokens=5,
+        **image_inputs_of(one, prompts),
+    )
+    assert first not in written
+    assert written == reference(one, "picture", 0, 5)
+
+
+@pytest.mark.parametrize("size", [1, 4, 12])
+def test_the_batch_size_changes_no_answer(put, size: int) -> None:
+    one = put("reasoned")
+    prompts = one.prompts("picture")
+    together = one.method.answer(prompts, one.pictures)
+    apart = [
+        output
+        for start in range(0, len(prompts), size)
+        for output in one.method.answer(prompts[start : start + size], one.pictures)
+    ]
+    assert apart == together
+
+
+def test_options_stand_in_the_prompt_by_letter(put) -> None:
+    one = put("asked", letters=True)
+    row = one.questions.rows[0]
+    text = one.processor.tokenizer.decode(one.prompts("picture")[0].words[0].input_ids)
+    listed = "\n".join(
+        f"{letter}. {o}" for letter, o in zip("ABCDEFGHIJKLM", row["choices"], strict=False)
+    )
+    assert f"{row['question']}\n{listed}\n" in text
+    plain = one.processor.tokenizer.decode(put("asked").prompts("picture")[0].words[0].input_ids)
+    assert "A. " not in plain

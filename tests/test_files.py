@@ -1,0 +1,58 @@
+"""One hash for what is in a folder: written down here as its definition says."""
+
+import hashlib
+import os
+from pathlib import Path
+
+from siqvl.files import folder_hash
+
+FILES = {"a.txt": b"first", "b/a.txt": b"second", "b/c.txt": b""}
+
+
+def fill(folder: Path, files: dict[str, bytes] = FILES) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def by_hand(files: dict[str, bytes]) -> str:
+    whole = hashlib.sha256()
+    for name in sorted(files):
+        whole.update(name.encode() + b"\0" + hashlib.sha256(files[name]).digest())
+    return whole.hexdigest()
+
+
+def test_it_is_over_names_and_bytes_in_order(tmp_path: Path) -> None:
+    assert folder_hash(fill(tmp_path)) == by_hand(FILES)
+
+
+def test_neither_place_nor_time_nor_an_empty_folder_counts(tmp_path: Path) -> None:
+    one = fill(tmp_path / "one")
+    other = fill(tmp_path / "deep" / "down", dict(reversed(FILES.items())))
+    (other / "empty").mkdir()
+    os.utime(other / "a.txt", (0, 0))
+    assert folder_hash(one) == folder_hash(other)
+    linked = tmp_path / "linked"
+    linked.symlink_to(one)
+    assert folder_hash(linked) == folder_hash(one)
+
+
+def test_every_change_counts(tmp_path: Path) -> None:
+    changes = [
+        FILES | {"a.txt": b"First"},  # a byte
+        FILES | {"d.txt": b""},  # a file
+        {name: content for name, content in FILES.items() if name != "b/c.txt"},
+        {"a2.txt" if name == "a.txt" else name: content for name, content in FILES.items()},
+        FILES | {"a.txt": FILES["b/a.txt"], "b/a.txt": FILES["a.txt"]},  # swapped
+        {"a.txtfirst": b"", "b/a.txt": b"second", "b/c.txt": b""},  # name and content run together
+    ]
+    found = [folder_hash(fill(tmp_path / str(n), files)) for n, files in enumerate(changes)]
+    assert len({folder_hash(fill(tmp_path / "as it was")), *found}) == 1 + len(changes)
+
+
+def test_what_is_asked_for_counts_and_compiled_python_never(tmp_path: Path) -> None:
+    wanted = {name: content for name, content in FILES.items() if name.endswith("a.txt")}
+    fill(tmp_path, FILES | {"b/__pycache__/a.pyc": b"x"})
+    assert folder_hash(tmp_path, lambda path: path.name == "a.txt") == by_hand(wanted)
+    assert folder_hash(tmp_path) == by_hand(FILES)

@@ -1,0 +1,153 @@
+"""The house by its imports: floors import only downwards, and no two rooms import each other.
+
+A room is what lies directly in a folder: its packages, and its modules. A package's `__init__` is a
+room of its own, the door through which others see it, since it may import all that lies behind it.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FLOORS = ["siqvl", "tasks", "workflows"]  # each imports those before it alone
+MOST_FILES = 14  # of a folder, `__init__.py` aside
+LONGEST_FUNCTION = 60  # lines
+#: Names that several folders may hold, as the folder says of what.
+SHARED_NAMES = {"__init__", "__main__", "base", "gqa", "vqav2", "runs", "schema"}
+
+
+def _modules() -> dict[str, Path]:
+    """Every module of the three floors; a package is named by its `__init__`."""
+    files = [path for floor in FLOORS for path in (ROOT / floor).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in files}
+
+
+MODULES = _modules()
+
+
+def _imports(name: str, tree: ast.AST) -> Iterator[tuple[str, int]]:
+    """Modules of ours that a module imports, at its top or inside of functions, with the line."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            package = name.split(".")[: -node.level] if node.level else []
+            module = ".".join([*package, *([node.module] if node.module else [])])
+            targets = [f"{module}.{alias.name}" for alias in node.names] + [module]
+            # `from package import module` takes the module, and nothing else from the package
+            if all(target in MODULES or _door(target) for target in targets[:-1]):
+                targets.pop()
+        else:
+            continue
+        for target in targets:
+            if found := target if target in MODULES else _door(target):
+                yield found, node.lineno
+
+
+def _door(package: str) -> str | None:
+    return f"{package}.__init__" if f"{package}.__init__" in MODULES else None
+
+
+def _edges() -> list[tuple[str, str, int]]:
+    """(importer, imported, line) for every import of one of our modules by another."""
+    return [
+        (name, target, line)
+        for name, path in MODULES.items()
+        for target, line in _imports(name, ast.parse(path.read_text(encoding="utf-8")))
+        if target != name
+    ]
+
+
+EDGES = _edges()
+
+
+def _rooms(importer: str, imported: str) -> tuple[str, str, str]:
+    """The folder that both lie in, and the two of its rooms that they lie in."""
+    one, other = importer.split("."), imported.split(".")
+    depth = next(i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    folder = ".".join(one[:depth])
+    return folder, one[depth], other[depth]
+
+
+def test_no_two_rooms_of_a_folder_import_each_other() -> None:
+    graphs: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    lines: dict[tuple[str, str, str], str] = {}
+    for importer, imported, line in EDGES:
+        folder, one, other = _rooms(importer, imported)
+        graphs[folder][one].add(other)
+        lines[folder, one, other] = f"{importer}:{line} imports {imported}"
+    for folder, graph in graphs.items():
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            circle = error.args[1][::-1]  # graphlib names each after the one it is imported by
+            steps = [lines[folder, a, b] for a, b in pairwise(circle)]
+            pytest.fail(f"{folder or 'the top level'}: a circle\n  " + "\n  ".join(steps))
+
+
+def test_floors_import_downwards_alone() -> None:
+    height = {floor: number for number, floor in enumerate(FLOORS)}
+    upward = [
+        f"{importer}:{line} imports {imported}"
+        for importer, imported, line in EDGES
+        if height[importer.split(".")[0]] < height[imported.split(".")[0]]
+    ]
+    assert upward == []
+
+
+def test_the_library_knows_nothing_of_flyte() -> None:
+    found = []
+    for name, path in MODULES.items():
+        if not name.startswith("siqvl."):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                imported = [node.module or ""]
+            else:
+                continue
+            found += [f"{name}: {one}" for one in imported if one.startswith("flyte")]
+    assert found == []
+
+
+def test_every_package_has_a_door() -> None:
+    folders = {path.parent for path in MODULES.values()}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def test_a_folder_holds_about_a_dozen_files() -> None:
+    counts = Counter(
+        name.rpartition(".")[0]
+        for name in MODULES
+        if name.startswith("siqvl.") and not name.endswith("__init__")
+    )
+    assert {folder: count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+def test_no_two_files_share_a_name() -> None:
+    names = defaultdict(list)
+    for name in MODULES:
+        if name.startswith("siqvl."):
+            names[name.rpartition(".")[2]].append(name)
+    shared = {name: where for name, where in names.items() if len(where) > 1}
+    assert {name: where for name, where in shared.items() if name not in SHARED_NAMES} == {}
+
+
+def test_no_function_is_longer_than_a_page() -> None:
+    long = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                lines = node.end_lineno - node.lineno + 1
+                if lines > LONGEST_FUNCTION:
+                    long.append(f"{name}.{node.name}: {lines} lines")
+    assert long == []
