@@ -6,9 +6,9 @@ from pathlib import Path
 
 from siqvl.comparison.side import Side, title
 from siqvl.errors import UserError
-from siqvl.evaluation.gates.verdict import points, span
 from siqvl.evaluation.paired import compare
-from siqvl.evaluation.scoring.scores import Score, Scores, percent
+from siqvl.evaluation.scoring.scores import Score, Scores
+from siqvl.number_formats import percent, points, span
 from siqvl.text_table import text_table
 
 HEAD = ("stage", "benchmark", "n", "A", "B", "B − A, points", "95 % interval", "")

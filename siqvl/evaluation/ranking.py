@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from siqvl.evaluation.paired import compare
-from siqvl.evaluation.scoring.scores import Scores, between, percent
+from siqvl.evaluation.scoring.scores import Scores, between
+from siqvl.number_formats import percent
 from siqvl.text_table import text_table
 
 COLUMNS = ("benchmark", "point", "n", "score", "95 % interval", "behind the best", "95 % interval")

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from siqvl.errors import UserError
-from siqvl.evaluation.gates.verdict import PLAYERS, points, span
+from siqvl.evaluation.gates.verdict import PLAYERS
 from siqvl.evaluation.paired import Comparison, compare
-from siqvl.evaluation.scoring.scores import Score, Scores, percent
+from siqvl.evaluation.scoring.scores import Score, Scores
+from siqvl.number_formats import percent, points, span
 from siqvl.recipe import Player
 
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from siqvl.evaluation.gates.gate import judge
-from siqvl.evaluation.gates.verdict import Verdict, points
-from siqvl.evaluation.scoring.scores import Scores, percent
+from siqvl.evaluation.gates.verdict import Verdict
+from siqvl.evaluation.scoring.scores import Scores
+from siqvl.number_formats import percent, points
 from siqvl.recipe import Stage
 from siqvl.report.curves import moving_mean
 from siqvl.report.pipeline_page import PAGE, is_held_out, write_page

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from siqvl.errors import UserError
-from siqvl.evaluation.gates.verdict import Side, Verdict, points, required, span
+from siqvl.evaluation.gates.verdict import Side, Verdict, required
 from siqvl.evaluation.paired import Comparison, compare
-from siqvl.evaluation.scoring.scores import Scores, percent
+from siqvl.evaluation.scoring.scores import Scores
+from siqvl.number_formats import percent, points, span
 from siqvl.recipe import Gate, Stage
 from siqvl.stages import STAGES
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from siqvl.errors import UserError
-from siqvl.evaluation.scoring.scores import percent
+from siqvl.number_formats import bound_points, percent, points, span
 from siqvl.recipe import Player, Stage, explain
 from siqvl.stages import STAGES
 from siqvl.text_table import text_table
@@ -125,22 +125,7 @@ def gate_table(verdicts: Sequence[Verdict]) -> str:
     return "\n".join(table + [v.sentence for v in verdicts if v.interval is None])
 
 
-def points(share: float, places: int = 1) -> str:
-    """A difference of shares as signed percentage points: `+47.1`, `−0.3`."""
-    return f"{round(100 * share, places) + 0.0:+.{places}f}".replace("-", "−")
-
-
-def span(interval: tuple[float, float]) -> str:
-    """`+44.8 … +49.3`."""
-    return f"{points(interval[0])} … {points(interval[1])}"
-
-
 def required(above: float | None, below: float | None) -> str:
     """`above 0`, `below +2.5`, or both, in percentage points."""
     bounds = (("above", above), ("below", below))
     return " and ".join(f"{word} {bound_points(at)}" for word, at in bounds if at is not None)
-
-
-def bound_points(share: float) -> str:
-    """A bound in percentage points, as few digits as it has: `0`, `−1`, `+2.5`."""
-    return f"{100 * share:+.4g}".replace("-", "−") if share else "0"

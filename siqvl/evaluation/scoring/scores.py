@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from siqvl.errors import UserError
+from siqvl.number_formats import percent
 from siqvl.recipe import Player, Stage, explain
 from siqvl.text_table import text_table
 
@@ -142,8 +143,3 @@ def between(result: Result) -> str:
 def mean_of(result: Result | None) -> str:
     """The mean of a player; a dash for one that cannot play."""
     return percent(None if result is None else result.mean)
-
-
-def percent(share: float | None) -> str:
-    """`42.0 %`, or a dash where there is none."""
-    return "–" if share is None else f"{100 * share:.1f} %"
