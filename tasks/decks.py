@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 from flytekit import Deck
 
+from siqvl.page.render import render
+
 
 def show(title: str, page: Path) -> None:
     """Add an HTML page to the task's deck, in a frame of its own: its styles stay inside."""
-    content = html.escape(page.read_text(encoding="utf-8"))
-    style = "width: 100%; height: 90vh; border: 0"
-    Deck(
-        title, f'<iframe title="{html.escape(title)}" style="{style}" srcdoc="{content}"></iframe>'
-    )
+    content = page.read_text(encoding="utf-8")
+    Deck(title, render("page/frame.html.jinja", title=title, page=content))

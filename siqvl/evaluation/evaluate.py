@@ -21,10 +21,11 @@ from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
 from siqvl.evaluation.asking.question_plan import plan
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions, load_questions
 from siqvl.evaluation.benchmarks.prepare_benchmarks import read_floors
-from siqvl.evaluation.evaluation_page import pick_samples, write_report
+from siqvl.evaluation.evaluation_page import write_report
 from siqvl.evaluation.judge import predictions_of, score_of
 from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import Scores
+from siqvl.evaluation.shown_answers import answers_of_the_model
 from siqvl.files import atomic_folder
 from siqvl.recipe import Benchmark, Recipe
 
@@ -98,7 +99,7 @@ def merge_answers(
 
     card, asked = _asked(recipe, checkpoint, data)
     tables: list[pa.Table] = []
-    scores, samples = [], []
+    scores = []
     for questions, floors in asked:
         key = _key(card, questions, recipe)
         folders = [_folder(one, questions.benchmark, key) for one in answered]
@@ -114,8 +115,6 @@ def merge_answers(
             )
         )
         tables.append(table)
-        count = max(1, recipe.evaluation.report_pictures // len(asked))
-        samples += pick_samples(table, questions.dataset, count)
     report = Scores(
         stage=card.stage,
         random_tower=card.recipe.model.random_tower,
@@ -124,8 +123,10 @@ def merge_answers(
     )
     with atomic_folder(out) as partial:
         report.write(partial)
-        pq.write_table(pa.concat_tables(tables), partial / PREDICTIONS)
-        write_report(report, samples, partial / REPORT)
+        predictions = pa.concat_tables(tables)
+        pq.write_table(predictions, partial / PREDICTIONS)
+        count = max(len(asked), recipe.evaluation.report_pictures)
+        write_report(report, answers_of_the_model(predictions), data, count, partial / REPORT)
     return report
 
 

@@ -1,1 +1,1 @@
-"""What all HTML pages share: their frame, their style, axes and marks."""
+"""What all HTML pages share: how a template is rendered, head, style, charts, marks, pictures."""

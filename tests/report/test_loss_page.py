@@ -17,7 +17,7 @@ def test_the_page_needs_no_other_file_and_draws_what_was_logged(made) -> None:
     assert not re.search(r"(src|href)=|url\(|<script|\$\w", page)
     assert page.count("<polyline") == 2
     losses = [entry["loss"] for entry in read_history(checkpoint)]
-    raw = re.search(r'class=raw points="([^"]+)"', page)[1].split()
+    raw = re.search(r'class="raw" points="([^"]+)"', page)[1].split()
     # on its logarithmic axis the highest place is that of the largest loss that is drawn
     every = -(-len(losses) // 500)
     drawn = [*losses[:-1:every], losses[-1]]

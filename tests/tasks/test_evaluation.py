@@ -53,7 +53,7 @@ def test_scores_are_logged_and_the_page_is_the_deck(build) -> None:
         before = len(current_context().decks)
         out = evaluation.task_function(**inputs, run=PipelineRun(name="one"))
         (deck,) = current_context().decks[before:]
-    assert html.escape((Path(out.path) / "report.html").read_text()) in deck.html
+    assert (Path(out.path) / "report.html").read_text() in html.unescape(deck.html)
     assert not evaluation.disable_deck
     store = client(inputs["recipe"].tracking.uri)
     (experiment,) = [e for e in store.search_experiments() if e.name == "test"]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from siqvl.errors import UserError
 from siqvl.number_formats import percent
 from siqvl.recipe import Player, Stage, explain
+from siqvl.stages import STAGES
 from siqvl.text_table import text_table
 
 SCORES = "scores.json"
@@ -59,6 +60,12 @@ class Scores(BaseModel):
     random_tower: bool  # the control of stage 1
     checkpoint_hash: str
     scores: list[Score]
+
+    @property
+    def title(self) -> str:
+        """`projector alignment`, or the same behind a random tower."""
+        title = STAGES[self.stage].title
+        return f"{title}, random tower" if self.random_tower else title
 
     @classmethod
     def read(cls, directory: Path) -> Scores:

@@ -1,17 +1,19 @@
-"""Which questions the page shows."""
+"""Which questions a page shows."""
 
 from collections import Counter
 
 import pytest
 
 from siqvl.evaluation.scoring.scores import Scores
+from siqvl.evaluation.shown_answers import Sample, pick_samples, written_answers
 from siqvl.recipe import Stage
-from siqvl.report.page_questions import Sample, pick_samples
 from tests.made_pipeline import Made
 
 
 def pick(made: Made, count: int) -> list[Sample]:
-    return pick_samples([(Scores.read(report), report) for report in made.reports], count)
+    return pick_samples(
+        [(Scores.read(report), written_answers(report)) for report in made.reports], count
+    )
 
 
 def test_samples_are_spread_over_benchmarks_and_types(made: Made) -> None:

@@ -1,0 +1,81 @@
+"""Renders every HTML page: templates lie beside the Python that fills them.
+
+A page extends `page/base.html.jinja`, and needs no other file, no script and no network.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from siqvl.number_formats import bound_points, percent, points, span
+from siqvl.page.pictures import data_uri
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def render(template: str, /, **values: Any) -> str:
+    """The text of a page; every value is escaped, so that no text can become markup.
+
+    Args:
+        template: its path below `siqvl`, such as `report/pipeline_page.html.jinja`.
+
+    Raises:
+        jinja2.UndefinedError: the template asks for a value that is not given.
+    """
+    return environment().get_template(template).render(values)
+
+
+@cache
+def environment() -> Environment:
+    """Where all templates are found, and the filters that they write numbers and texts with."""
+    # Tasks import this module at their top, and must not wait for jinja2 to tell their parameters.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    found = Environment(
+        loader=PackageLoader("siqvl", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {
+        "bound_points": bound_points,
+        "capitalized": capitalized,
+        "data_uri": data_uri,
+        "interval": interval,
+        "percent": percent,
+        "points": points,
+        "shortened": shortened,
+        "span": span,
+        "thousands": thousands,
+        "width": width,
+    }
+    return found
+
+
+def capitalized(text: str) -> str:
+    """A text whose first letter is large and whose others stay as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def interval(shares: tuple[float, float]) -> str:
+    """`41.0 – 43.0`, in percent."""
+    return f"{100 * shares[0]:.1f}\u202f–\u202f{100 * shares[1]:.1f}"
+
+
+def shortened(text: str, characters: int) -> str:
+    """A text that is cut where it is longer than a page bears."""
+    return text if len(text) <= characters else text[:characters].rstrip() + " …"
+
+
+def thousands(number: float) -> str:
+    """`12,345`."""
+    return f"{number:,}"
+
+
+def width(share: float) -> str:
+    """`42.00%`, as SVG and CSS take a share."""
+    return f"{100 * share:.2f}%"
