@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,13 +62,17 @@ def pick_samples(models: Sequence[tuple[Scores, Sequence[Prediction]]], count: i
         models: scores and answers, in the order of the stages.
     """
     found = [(scores, {_place(row): row for row in answers}) for scores, answers in models]
+    groups: dict[tuple[str, str], dict[Place, Prediction]] = {}
+    for _, rows in found:
+        for place, row in rows.items():
+            groups.setdefault((row["benchmark"], row["type"]), {}).setdefault(place, row)
     samples: list[Sample] = []
-    for questions, share in _shares(_groups(models), count):
+    for group, share in _shares({name: len(rows) for name, rows in groups.items()}, count).items():
+        places = list(groups[group])
         for index in range(share):
-            question = questions[(2 * index + 1) * len(questions) // (2 * share)]
-            place = _place(question)
+            place = places[(2 * index + 1) * len(places) // (2 * share)]
             given = [(scores, rows[place]) for scores, rows in found if place in rows]
-            samples.append(Sample(question, given))
+            samples.append(Sample(groups[group][place], given))
     return samples
 
 
@@ -97,33 +101,19 @@ def _place(row: Prediction) -> Place:
     return row["benchmark"], row["id"]
 
 
-def _groups(
-    models: Iterable[tuple[Scores, Sequence[Prediction]]],
-) -> dict[tuple[str, str], list[Prediction]]:
-    """Questions by benchmark and type, in the benchmark's order."""
-    seen: dict[Place, Prediction] = {}
-    for _, answers in models:
-        for row in answers:
-            seen.setdefault(_place(row), row)
-    groups: dict[tuple[str, str], list[Prediction]] = {}
-    for row in seen.values():
-        groups.setdefault((row["benchmark"], row["type"]), []).append(row)
-    return groups
+def _shares(groups: dict[tuple[str, str], int], count: int) -> dict[tuple[str, str], int]:
+    """How many each group shows: benchmarks take turns, and within each its types do.
 
-
-def _shares(
-    groups: dict[tuple[str, str], list[Prediction]], count: int
-) -> list[tuple[list[Prediction], int]]:
-    """How many each group shows: benchmarks take turns, and within each its types do."""
+    Args:
+        groups: benchmark and type -> how many questions there are.
+    """
     taken = dict.fromkeys(groups, 0)
-    benchmarks: dict[str, list[tuple[str, str]]] = {}
-    for group in groups:
-        benchmarks.setdefault(group[0], []).append(group)
-    left = min(count, sum(len(questions) for questions in groups.values()))
+    benchmarks = dict.fromkeys(benchmark for benchmark, _ in groups)
+    left = min(count, sum(groups.values()))
     while left:
-        for own in benchmarks.values():
-            open_ = [group for group in own if taken[group] < len(groups[group])]
-            if open_ and left:
-                taken[min(open_, key=lambda group: taken[group])] += 1
+        for benchmark in benchmarks:
+            unfilled = [one for one in groups if one[0] == benchmark and taken[one] < groups[one]]
+            if unfilled and left:
+                taken[min(unfilled, key=lambda group: taken[group])] += 1
                 left -= 1
-    return [(questions, taken[group]) for group, questions in groups.items()]
+    return taken

@@ -22,17 +22,6 @@ def render_page(title: str, sampling: Sampling, examples: list[Row]) -> str:
         "preferences/pairs_page.html.jinja",
         title=title,
         sampling=sampling,
-        counts=[
-            ("questions asked", sampling.questions),
-            ("completions sampled", sampling.completions),
-            ("of these right, and brought to an end", sampling.right),
-            ("of these wrong", sampling.wrong),
-            ("of these cut off at the limit of tokens", sampling.never_ended),
-            ("questions with a pair", sampling.questions_with_pairs),
-            ("questions without a wrong completion", sampling.questions_without_wrong),
-            ("questions without a right completion", sampling.questions_without_right),
-            ("pairs kept", sampling.pairs),
-        ],
         examples=[(row, _texts(row)) for row in examples],
     )
 

@@ -1,4 +1,4 @@
-"""The verdict in one line, and for every gate what its card draws: `gate_cards.html.jinja`."""
+"""The verdict in one line, and what is drawn for every gate: `gate_cards.html.jinja`."""
 
 from __future__ import annotations
 
@@ -29,15 +29,6 @@ class GateChart(NamedTuple):
     required: str  # the same in words
 
 
-class GateCard(NamedTuple):
-    """A gate: its claim, its outcome, and by how much."""
-
-    verdict: Verdict
-    outcome: str  # good or bad
-    chart: GateChart | None  # None of a gate that was not tested
-    untested: str  # why it was not
-
-
 def banner(verdicts: Sequence[Verdict]) -> Banner:
     """What became of the pipeline."""
     outcome = "part" if not verdicts else "good" if all(v.passed for v in verdicts) else "bad"
@@ -46,19 +37,14 @@ def banner(verdicts: Sequence[Verdict]) -> Banner:
     return Banner(outcome, f"{head}: {promoted}", failed)
 
 
-def gate_card(verdict: Verdict) -> GateCard:
-    """The card of one gate."""
-    outcome = "good" if verdict.passed else "bad"
-    if verdict.interval is None or verdict.difference is None:
-        _, _, reason = verdict.sentence.rpartition(": not tested, ")
-        return GateCard(verdict, outcome, None, reason)
+def gate_chart(verdict: Verdict) -> GateChart | None:
+    """The chart of one gate; None where it was not tested."""
+    if verdict.interval is None:
+        return None
     bounds = [bound for bound in (verdict.above, verdict.below) if bound is not None]
     marks = [*verdict.interval, *bounds]
     width = max(max(marks) - min(marks), 0.01)
     axis = Axis(min(marks) - _MARGIN * width, max(marks) + _MARGIN * width)
-    zone = (
-        axis.low if verdict.above is None else verdict.above,
-        axis.high if verdict.below is None else verdict.below,
-    )
-    chart = GateChart(axis, bounds, zone, required(verdict.above, verdict.below))
-    return GateCard(verdict, outcome, chart, "")
+    start = axis.low if verdict.above is None else verdict.above
+    end = axis.high if verdict.below is None else verdict.below
+    return GateChart(axis, bounds, (start, end), required(verdict.above, verdict.below))

@@ -13,7 +13,7 @@ from siqvl.page.render import render
 from siqvl.recipe import Benchmark, Recipe
 from siqvl.report.benchmark_scores import by_benchmark
 from siqvl.report.curves import loss_curve
-from siqvl.report.gate_cards import banner, gate_card
+from siqvl.report.gate_cards import banner, gate_chart
 from siqvl.stages import STAGES
 
 PAGE = "report.html"
@@ -54,7 +54,7 @@ def write_page(
         recipe=recipe,
         run=run,
         banner=banner(verdicts),
-        gates=[gate_card(verdict) for verdict in verdicts],
+        gates=[(verdict, gate_chart(verdict)) for verdict in verdicts],
         usual=by_benchmark(scores, [name for name, held_out in names.items() if not held_out]),
         held_out=by_benchmark(scores, [name for name, held_out in names.items() if held_out]),
         players=list(OTHERS.values()),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from siqvl.data.manifest import Manifest
 from siqvl.data.schema import MESSAGE_COLUMNS, Row, RowKind
 from siqvl.page.pictures import data_uri
@@ -13,15 +11,7 @@ EXAMPLES = 12
 SHOWN_BYTES, SHOWN_PIXELS = 100_000, 640  # the page goes into a Flyte Deck, so it stays small
 
 
-class Reason(NamedTuple):
-    """Why rows are not among the prepared ones."""
-
-    reason: str
-    rows: int
-    id: str  # of the first of them
-    detail: str  # what is wrong with that one
-
-
+#: By reason, the first line of the quarantine list with it: `id` and `detail` of a row.
 Lines = dict[str, dict[str, str]]
 
 
@@ -31,21 +21,14 @@ def render_report(manifest: Manifest, examples: list[Row], refused: Lines) -> st
     Args:
         manifest: what is shown.
         examples: stored rows, as `example` gives them.
-        refused: reason -> the first line of the quarantine list with it.
+        refused: why rows are not among the prepared ones.
     """
-    spreads = {
-        "image width (pixels)": manifest.image_width,
-        "image height (pixels)": manifest.image_height,
-        "prompt (characters)": manifest.prompt_characters,
-        "answer (characters)": manifest.answer_characters,
-    }
     return render(
         "data/preparation/data_page.html.jinja",
         manifest=manifest,
         quarantined=_reasons(manifest.quarantined, refused),
         left_out=_reasons(manifest.left_out, refused),
         leaks=[(name, rows["exact"], rows["near"]) for name, rows in manifest.leaks.items()],
-        spreads=[(name, spread) for name, spread in spreads.items() if spread],
         examples=[(row, _texts(row, manifest.kind)) for row in examples],
     )
 
@@ -56,13 +39,11 @@ def example(row: Row) -> Row:
     return row | {"images": pictures}
 
 
-def _reasons(counts: dict[str, int], refused: Lines) -> list[Reason]:
-    """The most frequent reason first."""
-    found = []
-    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        line = refused.get(reason, {"id": "", "detail": ""})
-        found.append(Reason(reason, count, line["id"], line["detail"]))
-    return found
+def _reasons(counts: dict[str, int], refused: Lines) -> list[tuple[str, int, dict[str, str]]]:
+    """Reason, rows and the first line, the most frequent reason first."""
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    unknown = {"id": "", "detail": ""}
+    return [(reason, count, refused.get(reason, unknown)) for reason, count in frequent]
 
 
 def _texts(row: Row, kind: RowKind) -> list[tuple[str, str]]:
