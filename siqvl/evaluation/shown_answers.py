@@ -36,7 +36,8 @@ class Sample:
     @property
     def gold(self) -> str:
         """Different right answers, once each, the most frequent first."""
-        return " | ".join(answer for answer, _ in Counter(self.question["answers"]).most_common())
+        answers: list[str] = self.question["answers"]
+        return " | ".join(answer for answer, _ in Counter(answers).most_common())
 
 
 def written_answers(report: Path) -> list[Prediction]:
