@@ -97,7 +97,7 @@ def code() -> str:
 
 
 def _is_source(path: Path) -> bool:
-    return path.suffix in {".py", ".jinja", ".html"}
+    return path.suffix in {".py", ".jinja"}
 
 
 def registered_recipe() -> Recipe:

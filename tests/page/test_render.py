@@ -142,7 +142,7 @@ def test_texts_cannot_become_markup(page: Read) -> None:
 
 def test_pages_are_of_one_style_and_need_no_other_file(page: Read) -> None:
     assert page.tags.count("style") == 1
-    assert (ROOT / "page/style.css").read_text(encoding="utf-8").strip() in page.text
+    assert (ROOT / "page/style.css.jinja").read_text(encoding="utf-8").strip() in page.text
     targets = [value or "" for name, value in page.attributes if name in ("src", "href")]
     assert all(target.startswith(("data:image/", "#")) for target in targets)
     assert not {"link", "iframe"} & set(page.tags)

@@ -216,7 +216,8 @@ def version() -> str:
     [
         "siqvl/training/sft.py",
         "siqvl/model/chat_template.jinja",
-        "siqvl/report/pipeline_page.html",
+        "siqvl/page/style.css.jinja",
+        "siqvl/report/pipeline_page.html.jinja",
         "tasks/training.py",
         "workflows/evaluated.py",
     ],
