@@ -22,9 +22,7 @@ from siqvl.preferences.statistics import Sampling
 from siqvl.recipe import SampledPairs, Stage
 from tests.data.made_pictures import picture
 
-EVIL = (
-    "</p></td></title><script>alert(1)</script>\"' onload='x()' <img src=x onerror=alert(3)>"
-)
+EVIL = "</p></td></title><script>alert(1)</script>\"' onload='x()' <img src=x onerror=alert(3)>"
 ROOT = Path(siqvl.__file__).parent
 TEMPLATES = [
     path.relative_to(ROOT).as_posix()

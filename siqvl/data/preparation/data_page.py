@@ -10,7 +10,6 @@ from siqvl.page.render import render
 EXAMPLES = 12
 SHOWN_BYTES, SHOWN_PIXELS = 100_000, 640  # the page goes into a Flyte Deck, so it stays small
 
-
 #: By reason, the first line of the quarantine list with it: `id` and `detail` of a row.
 Lines = dict[str, dict[str, str]]
 
