@@ -186,3 +186,27 @@ def test_the_architecture_fits_one_screen() -> None:
     glossary = ARCHITECTURE.split("\n## Glossary\n")[1]
     words = re.findall(r"^\| (.+?) \|", glossary, flags=re.MULTILINE)[2:]
     assert 1 <= len(words) <= 12
+
+
+def test_the_changelog_knows_this_version() -> None:
+    (version,) = re.findall(
+        r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", version]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "findings").glob("*.sh")), ids=lambda path: path.stem
+)
+def test_a_finding_has_the_form_that_its_readme_asks_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert os.access(path, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+    if path.stem == "run_all":
+        return
+    assert re.search(r"pip install .*\w==\d", text)
+    assert "mktemp -d" in text
+    assert "siqvl" not in text.lower()
+    head = text.split("\nset -e")[0]
+    assert re.search(r"^# Seen on \d{4}-\d\d-\d\d", head, flags=re.MULTILINE)
