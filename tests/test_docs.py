@@ -1,10 +1,12 @@
-"""What docs/data.md tells a reader to do, done."""
+"""What the docs tell a reader to do, done; and what they name and show, there."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,20 @@ from PIL import Image
 from siqvl.data import sources
 from siqvl.data.manifest import Manifest
 from siqvl.recipe import DataPrep, SFTStage, Source
+from tests.test_imports import EDGES, FLOORS
 
 ROOT = Path(__file__).parent.parent
 DATA = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+#: Every page, by its path in the repository.
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / folder / "README.md" for folder in (".", "findings", "recipes/tiny_base")),
+    )
+}
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def section(title: str) -> str:
@@ -82,19 +95,118 @@ def test_its_example_of_a_source_is_one() -> None:
     assert Source.model_validate(source).kind in sources.SOURCES
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#]+)\)", DATA))
-def test_links_are_there(target: str) -> None:
-    assert target.startswith("http") or (ROOT / "docs" / target).resolve().exists()
+def _links() -> list[tuple[str, str]]:
+    return [(page, to) for page, text in PAGES.items() for to in re.findall(r"\]\(([^)]+)\)", text)]
+
+
+def _anchor(heading: str) -> str:
+    """What a heading is linked by."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize(("page", "target"), _links())
+def test_links_are_there(page: str, target: str) -> None:
+    if target.startswith("http"):
+        return
+    name, _, anchor = target.partition("#")
+    path = (ROOT / page).parent / name if name else ROOT / page
+    assert path.exists()
+    if anchor:
+        headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert anchor in map(_anchor, headings)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_modules_it_names_are_there(page: str) -> None:
+    tops = "siqvl|tasks|workflows|tests|benchmarks|recipes|docker|docs|findings"
+    named = re.findall(rf"(?<![\w./:-])((?:{tops})/[\w./-]*\w/?)", PAGES[page])
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    modules = re.findall(r"python -m ([\w.]+)", PAGES[page])
+    assert [name for name in modules if find_spec(name) is None] == []
 
 
 def test_pictures_it_shows_are_there_and_small() -> None:
     shown = [
-        page.parent / name
-        for page in (ROOT / "docs").glob("*.md")
-        for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+        (ROOT / page).parent / name
+        for page, text in PAGES.items()
+        for name in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     ]
     assert set(shown) == set((ROOT / "docs" / "images").glob("*"))
     for path in shown:
         assert path.stat().st_size <= 200_000, path
+        if path.suffix == ".svg":
+            continue
         with Image.open(path) as picture:
             assert picture.width == 1400
+
+
+@pytest.mark.parametrize(
+    "path", [*(ROOT / "docs" / "images").glob("*.svg")], ids=lambda path: path.name
+)
+def test_a_drawing_is_readable_anywhere(path: Path) -> None:
+    """It lies on a ground of its own, so that its dark letters show on a dark page too."""
+    drawing = ElementTree.parse(path).getroot()
+    assert drawing.find(f"{SVG}title") is not None
+    ground = drawing.find(f"{SVG}rect")
+    assert ground is not None
+    assert ground.get("class") == "panel"
+    assert "fill: #ffffff" in path.read_text(encoding="utf-8")
+    tags = {element.tag.removeprefix(SVG) for element in drawing.iter()}
+    assert tags.isdisjoint({"script", "foreignObject", "image", "a", "use"})
+    assert "@import" not in path.read_text(encoding="utf-8")
+
+
+def test_rooms_are_drawn_in_the_order_of_their_imports() -> None:
+    drawing = ElementTree.parse(ROOT / "docs" / "images" / "rooms.svg")
+    height = {
+        "".join(text.itertext()): float(text.get("y", 0))
+        for text in drawing.iter(f"{SVG}text")
+        if text.get("class") == "room"
+    }
+    library = [path for path in (ROOT / "siqvl").iterdir() if not path.name.startswith("__")]
+    packages = {path.name for path in library if (path / "__init__.py").is_file()}
+    modules = {path.stem for path in library if path.suffix == ".py"}
+    assert packages <= set(height) <= {*FLOORS[1:], *packages, *modules}
+    upward = [
+        f"{importer}:{line} imports {imported}"
+        for importer, imported, line in EDGES
+        if {_room(importer), _room(imported)} <= set(height)
+        and height[_room(importer)] > height[_room(imported)]
+    ]
+    assert upward == []
+
+
+def _room(module: str) -> str:
+    floor, room, *_ = module.split(".")
+    return room if floor == "siqvl" else floor
+
+
+def test_the_architecture_fits_one_screen() -> None:
+    assert len(ARCHITECTURE.splitlines()) <= 60
+    glossary = ARCHITECTURE.split("\n## Glossary\n")[1]
+    words = re.findall(r"^\| (.+?) \|", glossary, flags=re.MULTILINE)[2:]
+    assert 1 <= len(words) <= 12
+
+
+def test_the_changelog_knows_this_version() -> None:
+    (version,) = re.findall(
+        r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", version]
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "findings").glob("*.sh")), ids=lambda path: path.stem
+)
+def test_a_finding_has_the_form_that_its_readme_asks_for(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert os.access(path, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+    if path.stem == "run_all":
+        return
+    assert re.search(r"pip install .*\w==\d", text)
+    assert "mktemp -d" in text
+    assert "siqvl" not in text.lower()
+    head = text.split("\nset -e")[0]
+    assert re.search(r"^# Seen on \d{4}-\d\d-\d\d", head, flags=re.MULTILINE)

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -34,6 +35,32 @@ def test_commands_name_tasks_and_options_that_exist(words: list[str]) -> None:
 def test_every_recipe_is_listed() -> None:
     listed = set(re.findall(r"^\| `([\w.-]+\.yaml)` \|", README, flags=re.MULTILINE))
     assert listed == {path.name for path in (ROOT / "recipes").glob("*.yaml")}
+
+
+def test_every_recipe_says_what_it_takes_or_that_nobody_measured() -> None:
+    (head,) = re.findall(r"^\| recipe \|.*$", README, flags=re.MULTILINE)
+    assert head.endswith("| hours | GB of memory |")
+    for row in re.findall(r"^\| `[\w.-]+\.yaml` \|.*$", README, flags=re.MULTILINE):
+        for measured in [cell.strip() for cell in row.split("|")][-3:-1]:
+            assert re.match(r"not measured$|\d+(\.\d+)?\b", measured), row
+
+
+def test_scores_it_shows_are_those_of_the_whole_table() -> None:
+    """A stage's line has `vqa` with and without the picture, `multistep-reasoned` with another."""
+    printed = {}
+    for line in TRAINING.split("## What it prints")[1].split("```")[1].splitlines():
+        cells = re.split(r" {2,}", line.strip())
+        if len(cells) == 10:
+            printed[cells[0], cells[1]] = cells
+    rows = re.findall(r"^\| \d `(\w+)` \| (.*) \|$", README, flags=re.MULTILINE)
+    assert [stage for stage, _ in rows] == ["projector_alignment", "vqa_sft", "cot_sft", "dpo"]
+    for stage, figures in rows:
+        shown = [cell.strip() for cell in figures.split("|")]
+        one_look = printed[stage, "vqa"]
+        expected = [one_look[3], one_look[5]]
+        steps = printed.get((stage, "multistep-reasoned"))
+        expected += [steps[3], steps[6]] if steps else ["", ""]
+        assert shown == expected
 
 
 def test_the_tree_it_draws_is_there() -> None:
