@@ -21,6 +21,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -48,6 +49,7 @@ class Journal:
         self._writing = threading.Lock()
         self.header: dict[str, Any] = self._read_header()
         self.online_id: str | None = None  # of a run that began offline, once it is known
+        self._closing = False
 
     @classmethod
     def create(cls, spool: Path, *, uri: str, run_id: str) -> Journal:
@@ -118,13 +120,17 @@ class Journal:
         return target.name
 
     def pending(self, most: int = 1000) -> list[Entry]:
-        """The next entries that were not delivered, at most so many."""
-        found: list[Entry] = []
-        for entry in self._entries():
-            found.append(entry)
-            if len(found) == most:
-                break
-        return found
+        """The next entries that were not delivered, at most so many.
+
+        A closed journal has none: whoever waited for its last entry may close it while the thread
+        that delivered that entry looks for more.
+        """
+        try:
+            return list(islice(self._entries(), most))
+        except FileNotFoundError:
+            if self._closing:
+                return []
+            raise
 
     def delivered(self, entry: Entry) -> None:
         """All up to this entry is in the store."""
@@ -159,6 +165,7 @@ class Journal:
     def close(self) -> None:
         """Let go of it; a journal with nothing left in it goes away, but for what was refused."""
         with self._writing:
+            self._closing = True
             if self.is_delivered:
                 self.path.unlink(missing_ok=True)
                 self.path.with_suffix(".at").unlink(missing_ok=True)
@@ -182,8 +189,10 @@ class Journal:
             self.append("end", status="KILLED", time=last)
 
     def _entries(self, start: int | None = None) -> Iterator[Entry]:
+        # The position is read first: `close` removes it last, so one that is gone is never read
+        # as 0 with the journal still there, which would send all of it again.
+        end = self.position if start is None else start
         with self.path.open("rb") as file:
-            end = self.position if start is None else start
             file.seek(end)
             if end == 0:
                 end = len(file.readline())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking import courier as courier_module
 from siqvl.tracking import runs
-from siqvl.tracking.journal import journals
+from siqvl.tracking.journal import Entry, Journal, journals
 from siqvl.tracking.offline import TAG, is_offline
 from siqvl.tracking.runs import RunLog, client, end_open, end_run, stage_run, start_run
 from siqvl.tracking.spool import spool_of, sync
@@ -130,6 +131,30 @@ def test_an_outage_in_a_run_loses_nothing(store: Store, recipe: Recipe, caplog) 
     said = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert sum("does not answer" in line for line in said) == 1
     assert sum("answers again" in line for line in said) == 1
+
+
+def test_a_run_that_ends_while_the_courier_looks_for_more_is_no_outage(
+    store: Store, recipe: Recipe, monkeypatch, caplog
+) -> None:
+    """`end_run` closes a journal as soon as its last entry is noted as delivered."""
+    noted, closed = Journal.delivered, threading.Event()
+
+    def noted_and_closed(journal: Journal, entry: Entry) -> None:
+        noted(journal, entry)
+        if entry.kind == "end":
+            assert closed.wait(20)
+
+    monkeypatch.setattr(Journal, "delivered", noted_and_closed)
+    log = start_run(recipe, "ended")
+    log_points(log, range(10))
+    end_run(log, "FINISHED")
+    closed.set()
+    after = start_run(recipe, "after")
+    log_points(after, range(3))
+    assert after.flush()  # by the same thread, which is through with the first run then
+    assert "does not answer" not in caplog.text
+    assert curve(recipe, log.run_id) == wanted(range(10))
+    assert store.requests["set_terminated"] == 1
 
 
 def test_an_answer_that_was_lost_doubles_nothing(store: Store, recipe: Recipe) -> None:
