@@ -41,12 +41,20 @@ class _Away:
     tries: int = 0
     next: float = 0.0  # when to try again, by the monotonic clock
     waited: float = 0.0  # seconds that ends of tasks have waited for it
-    untried: bool = False  # since there was reason to think that it is back
+    asked: bool = False  # somebody waits for the outcome of a try that has yet to begin
+    trying: bool = False  # that try is under way
+
+    def ask(self) -> None:
+        self.next, self.asked = 0.0, True
+
+    def begin(self) -> None:
+        self.asked, self.trying = False, self.asked
 
     def missed(self) -> None:
-        self.next = time.monotonic() + min(FIRST_WAIT * 2**self.tries, LONGEST_WAIT)
+        wait = 0.0 if self.asked else min(FIRST_WAIT * 2**self.tries, LONGEST_WAIT)
+        self.next = time.monotonic() + wait
         self.tries += 1
-        self.untried = False
+        self.trying = False
 
 
 @dataclass
@@ -91,7 +99,8 @@ class Courier:
         """Wait until all that this process logged (or what it logged of a run) is delivered.
 
         It gives up when a store has been away for `patience` seconds of waiting, those of earlier
-        calls counted in, and never while one answers, however long that takes.
+        calls counted in, and never while one answers, however long that takes. Whether it answers
+        is told by a try that begins after the call, so one that is slow is not taken for away.
 
         Returns:
             Whether nothing is left.
@@ -100,7 +109,7 @@ class Courier:
             self._hurry += 1
             for one in self._away.values():
                 if one.waited < patience:
-                    one.next = 0.0
+                    one.ask()
             self._changed.notify_all()
         try:
             while waiting := self._waiting(run_id):
@@ -108,7 +117,7 @@ class Courier:
                 with self._changed:
                     away = [self._away[uri] for uri in waiting if uri in self._away]
                     if len(away) == len(waiting) and all(
-                        one.waited >= patience and not one.untried for one in away
+                        one.waited >= patience and not (one.asked or one.trying) for one in away
                     ):
                         return False
                     self._changed.wait(0.1)
@@ -124,7 +133,7 @@ class Courier:
         with self._changed:
             for of, away in self._away.items():
                 if uri in (None, of):
-                    away.next, away.untried = 0.0, True
+                    away.ask()
             self._changed.notify_all()
 
     def close(self, uri: str, run_id: str) -> None:
@@ -162,6 +171,8 @@ class Courier:
                 self._changed.wait_for(lambda: self._hurry, GATHER)
                 ready = self._ready()
                 self._wanted -= ready
+                for uri in ready & self._away.keys():
+                    self._away[uri].begin()
                 own = list(self._journals.items())
             try:
                 self._gather_left({journal.path for _, journal in own})

@@ -16,6 +16,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking import courier as courier_module
 from siqvl.tracking import runs
+from siqvl.tracking.courier import courier
 from siqvl.tracking.journal import Entry, Journal, journals
 from siqvl.tracking.offline import TAG, is_offline
 from siqvl.tracking.runs import RunLog, client, end_open, end_run, stage_run, start_run
@@ -30,6 +31,7 @@ class Store:
     def __init__(self, real: Callable[[str], object]) -> None:
         self.real = real
         self.away = False
+        self.slow = 0.0  # seconds before it answers
         self.deaf = 0  # requests whose answer is lost
         self.requests: Counter = Counter()
 
@@ -45,6 +47,7 @@ class _Client:
         def call(*arguments, **options):
             if self._store.away:
                 raise MlflowException("nobody there", error_code=TEMPORARILY_UNAVAILABLE)
+            time.sleep(self._store.slow)
             self._store.requests[name] += 1
             answer = getattr(self._client, name)(*arguments, **options)
             if self._store.deaf and name == "log_batch":
@@ -219,6 +222,19 @@ def test_the_patience_of_an_outage_is_spent_once(store: Store, recipe: Recipe) -
     while not log.flush():  # it is tried again now and then, whoever waits
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_store_that_is_back_and_slow_is_waited_for(store: Store, recipe: Recipe) -> None:
+    log = start_run(recipe, "slow")
+    store.away = True
+    log.metrics({"loss": 1.0})
+    deadline = time.monotonic() + 20
+    while not courier(log.spool)._away:  # the courier has yet to find out
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    store.away, store.slow = False, 2 * log.spool.patience
+    assert log.flush()
+    assert curve(recipe, log.run_id) == [(0, 1.0)]
 
 
 def test_what_a_store_refuses_is_kept_and_holds_nothing_up(store: Store, recipe: Recipe) -> None:
