@@ -36,6 +36,11 @@ def local(directory: FlyteDirectory) -> Path:
     return Path(directory.download())
 
 
+def local_if_given(directory: FlyteDirectory | None) -> Path | None:
+    """The same for an input that may be left out."""
+    return None if directory is None else local(directory)
+
+
 def _hash_of(content: Callable[[Path], str], directory: FlyteDirectory) -> str | None:
     """What Flyte's cache goes by; what is no artifact of the kind is for the task to judge.
 
@@ -111,13 +116,3 @@ def workspace(recipe: Recipe, run: PipelineRun) -> Path:
         return Path(recipe.output_dir) / recipe.name / run.name
     shared = recipe.distributed.shared_dir if recipe.distributed.nodes > 1 else None
     return Path(shared or tempfile.gettempdir()) / "siqvl" / recipe.name / run.name
-
-
-def local_if_given(directory: FlyteDirectory | None) -> Path | None:
-    """The same for an input that may be left out."""
-    return None if directory is None else local(directory)
-
-
-def stage_of(checkpoint: Path) -> Stage:
-    """The stage a checkpoint directory is of."""
-    return read_card(checkpoint).stage

@@ -9,6 +9,8 @@ equal either way.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,6 @@ from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
 from siqvl.recipe import Recipe, Source, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.stages import STAGES
-from siqvl.tracking.runs import RunLog
 from tasks.contracts import (
     ALONE,
     TINY,
@@ -48,18 +49,12 @@ def data_prep(
     With `benchmarks` (what `evaluation` prepared) training rows whose picture is in one of them are
     left out, as `data.leaks` says.
     """
-    out = _place(stage, recipe, run)
-    with tracked(recipe, f"{stage.value} data", run, {"siqvl.stage": stage.value}) as log:
+    with _preparing(stage, recipe, run) as out:
         if stage is Preparation.EVALUATION:
             prepare_benchmarks(recipe, out)
         else:
-            prepare(
-                *_rows(stage, recipe),
-                out,
-                **_options(recipe),
-                benchmarks=local_if_given(benchmarks),
-            )
-        _keep_reports(out, log)
+            scored = local_if_given(benchmarks)
+            prepare(*_rows(stage, recipe), out, **_options(recipe), benchmarks=scored)
     return PreparedData(str(out))
 
 
@@ -83,14 +78,9 @@ def merge_shards(
     benchmarks: PreparedData | None = None,
 ) -> PreparedData:
     """Bring the shards together: what only all rows can tell is decided here."""
-    out = _place(stage, recipe, run)
-    with tracked(recipe, f"{stage.value} data", run, {"siqvl.stage": stage.value}) as log:
-        pieces = [local(shard) for shard in shards]
-        options = _options(recipe)
-        merge_pieces(
-            pieces, *_rows(stage, recipe), out, **options, benchmarks=local_if_given(benchmarks)
-        )
-        _keep_reports(out, log)
+    with _preparing(stage, recipe, run) as out:
+        pieces, scored = [local(shard) for shard in shards], local_if_given(benchmarks)
+        merge_pieces(pieces, *_rows(stage, recipe), out, **_options(recipe), benchmarks=scored)
     return PreparedData(str(out))
 
 
@@ -107,10 +97,14 @@ def _options(recipe: Recipe) -> dict[str, Any]:
     return {"data": recipe.data, "seed": recipe.seed}
 
 
-def _keep_reports(out: Path, log: RunLog) -> None:
-    """The small files of a prepared folder, as artifacts of its run and as a deck."""
-    for manifest in sorted(out.rglob("manifest.json")):
-        folder = manifest.parent
-        for name in ("manifest.json", "quarantine.jsonl", "report.html"):
-            log.artifact(folder / name, str(folder.relative_to(out.parent)))
-        show(folder.name, folder / "report.html")
+@contextmanager
+def _preparing(stage: Preparation, recipe: Recipe, run: PipelineRun) -> Iterator[Path]:
+    """The folder to prepare rows in; its small files are kept in an MLflow run and as a deck."""
+    out = _place(stage, recipe, run)
+    with tracked(recipe, f"{stage.value} data", run, {"siqvl.stage": stage.value}) as log:
+        yield out
+        for manifest in sorted(out.rglob("manifest.json")):
+            folder = manifest.parent
+            for name in ("manifest.json", "quarantine.jsonl", "report.html"):
+                log.artifact(folder / name, str(folder.relative_to(out.parent)))
+            show(folder.name, folder / "report.html")

@@ -9,7 +9,7 @@ come out equal either way.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from pathlib import Path
 
 from flytekit import task
@@ -21,7 +21,6 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from siqvl.report.answer_table import keep_answers
 from siqvl.tracking.inputs import log_inputs
-from siqvl.tracking.runs import RunLog
 from tasks.contracts import (
     ALONE,
     TINY,
@@ -35,6 +34,7 @@ from tasks.contracts import (
 from tasks.decks import show
 from tasks.resources import cached, policy
 from tasks.tracked import tracked
+from tasks.training import run_name
 
 
 @task(**policy(Kind.EVALUATION), cache=cached(), enable_deck=True, deck_fields=())
@@ -42,12 +42,7 @@ def evaluation(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:
     """Score a checkpoint with and without the pictures; predictions are kept."""
-    model, benchmarks = local(checkpoint), local(data)
-    out = _place(model, recipe, run)
-    with _run(model, recipe, run) as log:
-        scores = evaluate(recipe, checkpoint=model, data=benchmarks, out=out)
-        _keep(scores, out, log, benchmarks, recipe)
-    return EvalReport(str(out))
+    return _scored(evaluate, checkpoint, data, recipe, run)
 
 
 @task(**policy(Kind.EVALUATION))
@@ -76,37 +71,39 @@ def merge_evaluation(
     run: PipelineRun = ALONE,
 ) -> EvalReport:
     """Bring the answers together and score them."""
-    model = local(checkpoint)
-    out = _place(model, recipe, run)
-    with _run(model, recipe, run) as log:
-        answered = [local(shard) for shard in shards]
-        scores = merge_answers(answered, recipe, checkpoint=model, data=local(data), out=out)
-        _keep(scores, out, log, local(data), recipe)
-    return EvalReport(str(out))
 
+    def merge(recipe: Recipe, **places: Path) -> Scores:
+        return merge_answers([local(shard) for shard in shards], recipe, **places)
 
-def _name(checkpoint: Path) -> str:
-    """The stage; the control of stage 1 apart from stage 1 itself."""
-    card = read_card(checkpoint)
-    control = "-random_tower" if card.recipe.model.random_tower else ""
-    return f"{card.stage.value}{control}"
+    return _scored(merge, checkpoint, data, recipe, run)
 
 
 def _place(checkpoint: Path, recipe: Recipe, run: PipelineRun) -> Path:
-    return workspace(recipe, run) / "evaluation" / _name(checkpoint)
+    card = read_card(checkpoint)
+    return workspace(recipe, run) / "evaluation" / run_name(card.stage, card.recipe)
 
 
-def _run(checkpoint: Path, recipe: Recipe, run: PipelineRun) -> AbstractContextManager[RunLog]:
-    tags = {"siqvl.stage": read_card(checkpoint).stage.value}
-    return tracked(recipe, f"{_name(checkpoint)} evaluation", run, tags)
+def _scored(
+    score: Callable[..., Scores],
+    checkpoint: Checkpoint,
+    data: PreparedData,
+    recipe: Recipe,
+    run: PipelineRun,
+) -> EvalReport:
+    """Score a checkpoint in an MLflow run, which keeps the scores as metrics and the report.
 
-
-def _keep(scores: Scores, out: Path, log: RunLog, data: Path, recipe: Recipe) -> None:
-    """The scores as metrics, the report as artifact and as a deck; the table for who looks on."""
-    for score in scores.scores:
-        log_inputs(log, data / score.benchmark, "evaluation")
-    log.metrics(scores.metrics())
-    log.artifact(out, "evaluation")
-    keep_answers(log, out, data, recipe.evaluation.report_pictures)
-    show(f"{out.name} evaluation", out / "report.html")
-    print(stage_table([scores]))
+    The report is a deck as well, and its table is printed for who looks on.
+    """
+    model, benchmarks = local(checkpoint), local(data)
+    out = _place(model, recipe, run)
+    tags = {"siqvl.stage": read_card(model).stage.value}
+    with tracked(recipe, f"{out.name} evaluation", run, tags) as log:
+        scores = score(recipe, checkpoint=model, data=benchmarks, out=out)
+        for one in scores.scores:
+            log_inputs(log, benchmarks / one.benchmark, "evaluation")
+        log.metrics(scores.metrics())
+        log.artifact(out, "evaluation")
+        keep_answers(log, out, benchmarks, recipe.evaluation.report_pictures)
+        show(f"{out.name} evaluation", out / "report.html")
+        print(stage_table([scores]))
+    return EvalReport(str(out))

@@ -55,7 +55,8 @@ def pipeline_report(
         scored = [local(report) for report in [*reports, *control]]
         verdicts = judge(recipe.evaluation.gates, scored)
         write_verdicts(verdicts, out)
-        tables = _tables([Scores.read(report) for report in scored], verdicts)
+        scores = [Scores.read(report) for report in scored]
+        tables = _tables(scores, verdicts)
         (out / STAGES_TABLE).write_text(tables + "\n", encoding="utf-8")
         write_page(
             recipe,
@@ -66,7 +67,7 @@ def pipeline_report(
             benchmarks=local(benchmarks),
             verdicts=verdicts,
         )
-        _log(log, [Scores.read(local(report)) for report in reports], verdicts, out)
+        _log(log, scores[: len(reports)], verdicts, out)
     show("pipeline", out / PAGE)
     print(f"\n{tables}\n\nreport: {out / PAGE}\n")
     return PipelineReport(str(out))

@@ -8,10 +8,15 @@ long. A recipe is judged by `siqvl.recipe` as it is read, not by Flyte.
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgpack
+from flytekit import FlyteContext
 from flytekit.core.constants import CACHE_KEY_METADATA, MESSAGEPACK, SERIALIZATION_FORMAT
 from flytekit.core.type_engine import TypeEngine, TypeTransformer
 from flytekit.extras.pydantic_transformer.transformer import PydanticTransformer
 from flytekit.models.annotation import TypeAnnotation
+from flytekit.models.literals import Binary, Literal, Scalar
 from flytekit.models.types import LiteralType, SimpleType
 
 from siqvl.recipe import Recipe
@@ -20,7 +25,7 @@ NAME = {"title": "Recipe", "type": "object", "description": "a YAML or JSON file
 
 
 class RecipeTransformer(PydanticTransformer):
-    """flytekit's own for pydantic models, but for the literal type."""
+    """flytekit's own for pydantic models, but for the literal type and the default recipe."""
 
     def __init__(self) -> None:
         TypeTransformer.__init__(self, "recipe", Recipe, enable_type_assertions=False)
@@ -31,6 +36,12 @@ class RecipeTransformer(PydanticTransformer):
             metadata=NAME,
             annotation=TypeAnnotation({CACHE_KEY_METADATA: {SERIALIZATION_FORMAT: MESSAGEPACK}}),
         )
+
+    def to_literal(
+        self, ctx: FlyteContext, python_val: Recipe, python_type: Any, expected: LiteralType
+    ) -> Literal:
+        content = msgpack.dumps(python_val.model_dump(mode="json"))
+        return Literal(scalar=Scalar(binary=Binary(value=content, tag=MESSAGEPACK)))
 
     def guess_python_type(self, literal_type: LiteralType) -> type[Recipe]:
         """Of a task fetched from a cluster."""

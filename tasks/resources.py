@@ -29,7 +29,7 @@ from flytekit.extras.accelerators import GPUAccelerator
 from siqvl.errors import UserError
 from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, has_password
-from siqvl.recipe.compute import Kind, Request
+from siqvl.recipe.compute import Kind
 from siqvl.version import git_sha
 from tasks.default_recipe import ROOT, TINY
 
@@ -82,10 +82,21 @@ def cached() -> Cache:
 def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
     """What a recipe asks for: of `@task`, and of `with_overrides` in a pipeline that runs it."""
     request = recipe.compute.of(kind)
+    wanted = Resources(
+        cpu=str(request.cpus),
+        mem=request.memory,
+        gpu=str(request.gpus) if request.gpus else None,
+        ephemeral_storage=request.disk,
+    )
     return {
-        **_resources(request),
-        **_attempts(request),
-        "accelerator": _accelerator(request),
+        "requests": wanted,
+        "limits": wanted,
+        # Loader workers hand batches over in shared memory, of which a pod has 64 MiB.
+        "shared_memory": request.shared_memory or (True if request.gpus else None),
+        "retries": request.retries,
+        "interruptible": request.interruptible,
+        "timeout": timedelta(minutes=request.timeout_minutes or 0),  # zero is Flyte's for none
+        "accelerator": GPUAccelerator(request.gpu_type) if request.gpu_type else None,
     }
 
 
@@ -115,31 +126,6 @@ def registered_recipe() -> Recipe:
             return Recipe.load(value)
     named = os.environ.get("SIQVL_RECIPE")
     return Recipe.load(named) if named else TINY
-
-
-def _resources(request: Request) -> dict[str, Any]:
-    wanted = Resources(
-        cpu=str(request.cpus),
-        mem=request.memory,
-        gpu=str(request.gpus) if request.gpus else None,
-        ephemeral_storage=request.disk,
-    )
-    # Loader workers hand batches over in shared memory, of which a pod has 64 MiB.
-    shared = request.shared_memory or (True if request.gpus else None)
-    return {"requests": wanted, "limits": wanted, "shared_memory": shared}
-
-
-def _attempts(request: Request) -> dict[str, Any]:
-    minutes = request.timeout_minutes
-    return {
-        "retries": request.retries,
-        "interruptible": request.interruptible,
-        "timeout": timedelta(minutes=minutes or 0),  # zero is Flyte's for none
-    }
-
-
-def _accelerator(request: Request) -> GPUAccelerator | None:
-    return GPUAccelerator(request.gpu_type) if request.gpu_type else None
 
 
 def _environment() -> dict[str, str]:

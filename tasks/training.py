@@ -1,12 +1,17 @@
-"""What the training tasks share: a tracked child run around `siqvl.training.stage`."""
+"""What the training tasks share: how they are declared, and a run around `siqvl.training.stage`."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+from flytekit import task
 
 from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import Registry, keep_model
 from siqvl.tracking.runs import RunLog
 from siqvl.training.stage import train_stage
@@ -19,7 +24,13 @@ from tasks.contracts import (
     workspace,
 )
 from tasks.preemption import states_kept
+from tasks.resources import cached, policy
 from tasks.tracked import tracked
+
+
+def training_task(function: Callable[..., Checkpoint]) -> Any:
+    """Declare a function as the Flyte task of a training stage."""
+    return task(**policy(Kind.TRAINING), cache=cached())(function)
 
 
 def train(
@@ -60,5 +71,5 @@ def _keep(checkpoint: Path, recipe: Recipe, log: RunLog) -> None:
 
 
 def run_name(stage: Stage, recipe: Recipe) -> str:
-    """Of a stage's run and folder; the control of stage 1 goes beside stage 1 itself."""
+    """The name of a stage's run and folder; the control of stage 1 lies beside stage 1 itself."""
     return stage.value + ("-random_tower" if recipe.model.random_tower else "")

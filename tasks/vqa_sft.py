@@ -5,16 +5,12 @@ pyflyte run tasks/vqa_sft.py vqa_sft --checkpoint DIR --data DIR
 
 from __future__ import annotations
 
-from flytekit import task
-
 from siqvl.recipe import Recipe, Stage
-from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
-from tasks.resources import cached, policy
-from tasks.training import train
+from tasks.training import train, training_task
 
 
-@task(**policy(Kind.TRAINING), cache=cached())
+@training_task
 def vqa_sft(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> Checkpoint:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siqvl.errors import UserError
-from siqvl.tracking.store import client, without_password
+from siqvl.tracking.store import is_missing_file, opened, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,20 +28,13 @@ def open_store(uri: str) -> Iterator[MlflowClient]:
     Raises:
         UserError: there is none, or it does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
-    shown = without_password(uri)
-    file = uri.removeprefix("sqlite:///").partition("?")[0]
-    if uri.startswith("sqlite:") and not Path(file).is_file():  # MLflow would make one
+    if is_missing_file(uri):
         raise UserError(
-            f"there is no MLflow store {shown}: name that of the recipe with --tracking-uri or "
-            "MLFLOW_TRACKING_URI"
+            f"there is no MLflow store {without_password(uri)}: name that of the recipe with "
+            "--tracking-uri or MLFLOW_TRACKING_URI"
         )
-    try:
-        yield client(uri)
-    except (MlflowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"MLflow store {shown} cannot be read: {reason}") from None
+    with opened(uri, "read") as store:
+        yield store
 
 
 def find_run(store: MlflowClient, experiment: str, wanted: str) -> Run:

@@ -21,11 +21,12 @@ def score_table(a: Side, b: Side) -> str:
     rows: list[tuple[str, ...]] = [HEAD]
     pairs, remarks = _pairs(a, b)
     for name, one, other in pairs:
-        for benchmark, reason in _benchmarks(one[0], other[0]):
-            if reason is None:
-                row, reason = _row(name, benchmark, one, other)
-                rows += [row] if row else []
-            remarks += [f"{name}, {benchmark}: {reason}"] if reason else []
+        in_order = (score.benchmark for report in (other, one) for score in report[0].scores)
+        for benchmark in dict.fromkeys(in_order):
+            try:
+                rows.append(_row(name, benchmark, one, other))
+            except UserError as error:
+                remarks.append(f"{name}, {benchmark}: {error.message}")
     table = text_table(rows, left=(0, 1, 7)) if len(rows) > 1 else []
     return "\n".join([*table, *remarks]) or "Neither run has any scores."
 
@@ -49,40 +50,29 @@ def _pairs(a: Side, b: Side) -> tuple[list[tuple[str, Report, Report]], list[str
     return pairs, alone
 
 
-def _benchmarks(a: Scores, b: Scores) -> list[tuple[str, str | None]]:
-    """Names in the order of B's table, each with why it cannot be compared."""
-    one = {score.benchmark: score for score in a.scores}
-    other = {score.benchmark: score for score in b.scores}
-    found: list[tuple[str, str | None]] = []
-    for name in [*other, *(name for name in one if name not in other)]:
-        if name not in one or name not in other:
-            found.append((name, f"only {'A' if name in one else 'B'} answered it."))
-        else:
-            found.append((name, _why_not(one[name], other[name])))
-    return found
+def _row(name: str, benchmark: str, a: Report, b: Report) -> tuple[str, ...]:
+    """A line of the table.
 
-
-def _why_not(a: Score, b: Score) -> str | None:
-    if a.data_fingerprint == b.data_fingerprint:
-        return None
-    # Equal ids do not make equal questions: generated ones are numbered whatever their seed.
-    return (
-        "the two answered different questions (their prepared data differs), which cannot be "
-        "compared one by one; evaluate both checkpoints on the same prepared benchmarks."
-    )
-
-
-def _row(
-    name: str, benchmark: str, a: Report, b: Report
-) -> tuple[tuple[str, ...] | None, str | None]:
-    """A line of the table, or why there is none."""
+    Raises:
+        UserError: the two cannot be compared on the benchmark, and why.
+    """
+    one, other = (_score(report[0], benchmark) for report in (a, b))
+    if one is None or other is None:
+        raise UserError(f"only {'B' if one is None else 'A'} answered it.")
+    if one.data_fingerprint != other.data_fingerprint:
+        # Equal ids do not make equal questions: generated ones are numbered whatever their seed.
+        raise UserError(
+            "the two answered different questions (their prepared data differs), which cannot be "
+            "compared one by one; evaluate both checkpoints on the same prepared benchmarks."
+        )
     try:
         found = compare(b[1], a[1], benchmark)
     except UserError:
-        return None, "the two answered different questions, which cannot be compared one by one."
+        raise UserError(
+            "the two answered different questions, which cannot be compared one by one."
+        ) from None
     low, high = found.interval
-    outcome = "better" if low > 0 else "worse" if high < 0 else ""
-    row = (
+    return (
         name,
         benchmark,
         f"{found.n:,}",
@@ -90,6 +80,9 @@ def _row(
         percent(found.mean_a),
         points(found.difference),
         span(found.interval),
-        outcome,
+        "better" if low > 0 else "worse" if high < 0 else "",
     )
-    return row, None
+
+
+def _score(scores: Scores, benchmark: str) -> Score | None:
+    return next((score for score in scores.scores if score.benchmark == benchmark), None)

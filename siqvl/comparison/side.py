@@ -49,7 +49,7 @@ class Side:
         family = _family(store, run)
         reports: dict[Trained, tuple[Scores, Path]] = {}
         for one in family:
-            place = _report(store, one, folder / one.info.run_id)
+            place = _report(store, one, folder)
             if place is not None:
                 scores = Scores.read(place)
                 reports.setdefault((scores.stage, scores.random_tower), (scores, place))
@@ -99,20 +99,22 @@ def _report(store: MlflowClient, run: Run, folder: Path) -> Path | None:
     wanted = [f"{EVALUATION}/{name}" for name in (SCORES, PREDICTIONS)]
     if not there.issuperset(wanted):
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    # local stores and servers put a file at different places below the folder
-    fetched = [store.download_artifacts(run.info.run_id, path, str(folder)) for path in wanted]
-    return Path(fetched[0]).parent
+    fetched = [_fetched(store, run, path, folder) for path in wanted]
+    return fetched[-1].parent
 
 
 def _artifact(store: MlflowClient, run: Run, name: str, folder: Path) -> str | None:
     """The text of a file that was logged with a run."""
     if name not in {file.path for file in store.list_artifacts(run.info.run_id)}:
         return None
+    return _fetched(store, run, name, folder).read_text(encoding="utf-8")
+
+
+def _fetched(store: MlflowClient, run: Run, path: str, folder: Path) -> Path:
+    """An artifact as a file; local stores and servers put it at different places in the folder."""
     place = folder / run.info.run_id
     place.mkdir(parents=True, exist_ok=True)
-    path = store.download_artifacts(run.info.run_id, name, str(place))
-    return Path(path).read_text(encoding="utf-8")
+    return Path(store.download_artifacts(run.info.run_id, path, str(place)))
 
 
 def _recipe(store: MlflowClient, origin: list[Run], folder: Path) -> dict[str, str]:

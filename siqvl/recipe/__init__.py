@@ -1,6 +1,6 @@
 """The recipe: every figure of a pipeline, typed. `schema.py` holds the whole."""
 
-from siqvl.recipe.judgement import Benchmark, Blind, Evaluation, Gate, Player, Rival
+from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival
 from siqvl.recipe.load import explain
 from siqvl.recipe.schema import (
     Distributed,
@@ -12,7 +12,7 @@ from siqvl.recipe.schema import (
     has_password,
 )
 from siqvl.recipe.source import DataPrep, LeaveOut, MinRatings, Source
-from siqvl.recipe.stage_figures import (
+from siqvl.recipe.training_stages import (
     DPOStage,
     Part,
     PreferenceLoss,

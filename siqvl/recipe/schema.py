@@ -16,11 +16,11 @@ from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 
 from siqvl.errors import UserError
 from siqvl.recipe.compute import Compute
-from siqvl.recipe.judgement import Evaluation
+from siqvl.recipe.evaluation import Evaluation
 from siqvl.recipe.load import explain, read_yaml, with_base
 from siqvl.recipe.section import PositiveInt, Rate, Section
 from siqvl.recipe.source import DataPrep
-from siqvl.recipe.stage_figures import SFTStage, Stage, Stages
+from siqvl.recipe.training_stages import SFTStage, Stage, Stages
 
 
 class Model(Section):

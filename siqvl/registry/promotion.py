@@ -9,7 +9,7 @@ from typing import NamedTuple
 from siqvl.errors import UserError, one_line
 from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import SCORES, Scores
-from siqvl.registry.champion import Decision, over_champion, over_floors
+from siqvl.registry.champion import over_champion, over_floors
 from siqvl.registry.versions import CHECKPOINT, Registry, RegistryAway, Version
 from siqvl.tracking.runs import RunLog, client
 
@@ -63,7 +63,11 @@ def promote(registry: Registry, number: int, report: Path, benchmark: str | None
         if (now and now.number) == (holder and holder.number):
             registry.give(CHAMPION, number)
             return outcome
-    return Outcome(False, f"{_stays(registry, number)}: other pipelines keep changing the champion")
+    return Outcome(
+        False,
+        f"version {number} of `{registry.name}` does not become the champion: other pipelines keep "
+        "changing the champion",
+    )
 
 
 def _judge(
@@ -75,24 +79,16 @@ def _judge(
     if benchmark is None:
         return Outcome(True, f"{own} is the champion: the recipe names no champion_benchmark")
     try:
-        decision = _decide(registry, report, benchmark, holder)
+        if holder is None:
+            moved, reason = over_floors(report, benchmark)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                kept = _fetched(registry, holder, Path(folder))
+                name = f"version {holder.number}"
+                moved, reason = over_champion(report, kept, benchmark, name)
     except UserError as error:
-        return Outcome(False, f"{_stays(registry, number)}: {error.message}")
-    if decision.takes:
-        return Outcome(True, f"{own} is the champion: {decision.sentence}")
-    return Outcome(False, f"{_stays(registry, number)}: {decision.sentence}")
-
-
-def _stays(registry: Registry, number: int) -> str:
-    return f"version {number} of `{registry.name}` does not become the champion"
-
-
-def _decide(registry: Registry, report: Path, benchmark: str, holder: Version | None) -> Decision:
-    if holder is None:
-        return over_floors(report, benchmark)
-    with tempfile.TemporaryDirectory() as folder:
-        kept = _fetched(registry, holder, Path(folder))
-        return over_champion(report, kept, benchmark, f"version {holder.number}")
+        moved, reason = False, error.message
+    return Outcome(moved, f"{own} {'is' if moved else 'does not become'} the champion: {reason}")
 
 
 def _fetched(registry: Registry, version: Version, folder: Path) -> Path:

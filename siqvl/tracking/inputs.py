@@ -21,15 +21,11 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 def log_inputs(log: RunLog, folder: Path, context: Context) -> None:
     """Say in a run that it read the prepared data of a folder; once more changes nothing."""
-    datasets: list[dict[str, Any]] = []
-    for one in dataset_inputs(folder, context):
-        tags = {CONTEXT_TAG: one.pop("context")}
-        datasets.append({**one, "tags": tags})
-    log.inputs(datasets)
+    log.inputs(dataset_inputs(folder, context))
 
 
-def dataset_inputs(folder: Path, context: Context) -> list[dict[str, str]]:
-    """The fields of MLflow's data sets, one for each manifest in a folder; all fit MLflow's limits.
+def dataset_inputs(folder: Path, context: Context) -> list[dict[str, Any]]:
+    """One data set for each manifest in a folder, as `RunLog.inputs` takes it; all fit its limits.
 
     Raises:
         UserError: a manifest is damaged.
@@ -38,7 +34,7 @@ def dataset_inputs(folder: Path, context: Context) -> list[dict[str, str]]:
     return [_input(Manifest.read(file.parent), context) for file in manifests]
 
 
-def _input(manifest: Manifest, context: Context) -> dict[str, str]:
+def _input(manifest: Manifest, context: Context) -> dict[str, Any]:
     kinds = {_source_type(source) for source in manifest.sources}
     return {
         "name": " + ".join(dict.fromkeys(map(_name, manifest.sources)))[:MAX_NAME],
@@ -47,7 +43,7 @@ def _input(manifest: Manifest, context: Context) -> dict[str, str]:
         "source": _source(manifest.sources),
         "schema": json.dumps({"mlflow_colspec": _columns(manifest.kind)}),
         "profile": json.dumps(_profile(manifest)),
-        "context": context,
+        "tags": {CONTEXT_TAG: context},
     }
 
 

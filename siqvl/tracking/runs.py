@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from siqvl.errors import UserError, one_line
 from siqvl.recipe import Recipe
@@ -25,13 +25,10 @@ from siqvl.tracking.offline import experiment_id, new_id
 from siqvl.tracking.spool import spool_of
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
 from siqvl.tracking.store import client as client
+from siqvl.tracking.store import is_missing_file, opened, without_password
 from siqvl.tracking.store import tracking_uri as tracking_uri
-from siqvl.tracking.store import without_password
 from siqvl.tracking.system_metrics import sampled
 from siqvl.version import code_version
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +67,13 @@ class RunLog:
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Add a file, or the content of a directory, to the run's artifacts."""
-        place = self._journal.keep(Path(path))
+        place = courier(self.spool).journal(self.uri, self.run_id).keep(Path(path))
         self._entry("artifact", place=place, folder=folder)
 
     def text(self, content: str, name: str) -> None:
         """Keep a text as an artifact file."""
         folder, _, file = name.rpartition("/")
-        place = self._journal.write(content, file)
+        place = courier(self.spool).journal(self.uri, self.run_id).write(content, file)
         self._entry("artifact", place=place, folder=folder or None)
 
     def inputs(self, datasets: list[dict[str, Any]]) -> None:
@@ -97,10 +94,6 @@ class RunLog:
 
     def _entry(self, kind: str, **content: Any) -> None:
         courier(self.spool).append(self.uri, self.run_id, kind, **content)
-
-    @property
-    def _journal(self) -> Any:
-        return courier(self.spool).journal(self.uri, self.run_id)
 
 
 def run_log(recipe: Recipe, run_id: str) -> RunLog:
@@ -132,7 +125,7 @@ def start_run(
     if parent:
         all_tags[MLFLOW_PARENT_RUN_ID] = parent
     try:
-        with _store(tracking_uri(recipe)) as store:
+        with opened(tracking_uri(recipe), "used") as store:
             experiment = experiment_id(store, recipe.tracking.experiment)
             run = store.create_run(experiment, start_time=begin, tags=all_tags)
         log = run_log(recipe, run.info.run_id)
@@ -155,19 +148,6 @@ def _code_tags() -> dict[str, str]:
     commit = version.partition("+")[2]
     tags = {"siqvl.code_version": version, "siqvl.git_dirty": str("dirty" in commit).lower()}
     return tags | ({MLFLOW_GIT_COMMIT: commit.partition(".")[0]} if commit else {})
-
-
-@contextmanager
-def _store(uri: str) -> Iterator[MlflowClient]:
-    """A client for a first use of a store, whose failure is one line."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield client(uri)
-    except (MlflowException, OSError) as error:
-        raise UserError(
-            f"MLflow store {without_password(uri)} cannot be used: {str(error).splitlines()[0]}"
-        ) from None
 
 
 def end_run(log: RunLog, status: str) -> None:
@@ -199,13 +179,12 @@ def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None
         UserError: the store cannot be reached.
     """
     uri = tracking_uri(recipe)
-    file = Path(uri.removeprefix("sqlite:///").partition("?")[0])
-    if uri.startswith("sqlite:///") and not file.exists():
+    if is_missing_file(uri):
         return []
     # MLflow has no way to write a quote in a filter
     wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if "'" not in value]
     wanted += [f"attributes.status = '{status}'"] if status else []
-    with _store(uri) as store:
+    with opened(uri, "used") as store:
         experiment = store.get_experiment_by_name(recipe.tracking.experiment)
         if experiment is None:
             return []

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -38,6 +42,33 @@ def client(uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
+
+
+@contextmanager
+def opened(uri: str, purpose: str) -> Iterator[MlflowClient]:
+    """A client of one store, whose failure is one line.
+
+    Args:
+        purpose: what cannot be done with the store then, such as "read".
+
+    Raises:
+        UserError: the store does not answer, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield client(uri)
+    except (MlflowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"MLflow store {without_password(uri)} cannot be {purpose}: {reason}"
+        ) from None
+
+
+def is_missing_file(uri: str) -> bool:
+    """Whether a store would be a sqlite file that is not there; MLflow makes one at first use."""
+    file = uri.removeprefix("sqlite:///").partition("?")[0]
+    return uri.startswith("sqlite:///") and not Path(file).is_file()
 
 
 def is_refusal(error: Exception) -> bool:

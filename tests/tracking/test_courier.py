@@ -15,7 +15,7 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking import courier as courier_module
-from siqvl.tracking import runs
+from siqvl.tracking import store as store_module
 from siqvl.tracking.courier import courier
 from siqvl.tracking.journal import Entry, Journal, journals
 from siqvl.tracking.offline import TAG, is_offline
@@ -63,7 +63,7 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     made = Store(client)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(courier_module, "client", made)
-    monkeypatch.setattr(runs, "client", made)
+    monkeypatch.setattr(store_module, "client", made)
     monkeypatch.setattr(courier_module, "FIRST_WAIT", 0.05)
     monkeypatch.setattr(courier_module, "GATHER", 0.05)
     return made

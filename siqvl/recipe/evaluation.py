@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from siqvl.recipe.section import PositiveInt, Section
 from siqvl.recipe.source import Source
-from siqvl.recipe.stage_figures import ScorerName, Stage
+from siqvl.recipe.training_stages import ScorerName, Stage
 
 #: Who answers a benchmark: the model; the model blind, its picture left out or swapped for that of
 #: another question; and three guessers that need no model.
