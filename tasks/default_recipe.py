@@ -1,4 +1,4 @@
-"""The recipe of a task that is given none."""
+"""The recipe of a task that is called without one: `recipes/tiny.yaml`."""
 
 from __future__ import annotations
 

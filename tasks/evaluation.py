@@ -1,4 +1,4 @@
-"""Evaluation: a checkpoint on the benchmarks of its stage, beside those that cannot see.
+"""Evaluation: a checkpoint on the benchmarks of its stage, beside baselines that cannot see.
 
 pyflyte run tasks/evaluation.py evaluation --checkpoint DIR --data DIR --recipe recipes/tiny.yaml
 

@@ -1,4 +1,4 @@
-"""What an MLflow run says about the Flyte task that opened it, and how to get back there."""
+"""Tags of an MLflow run that name the Flyte execution and task it was opened by."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ VARIABLES = {
 
 
 def flyte_tags() -> dict[str, str]:
-    """Which execution this process belongs to, and which attempt at a task it is."""
+    """Return the tags that say which execution this process belongs to, and which attempt."""
     tags = {EXECUTION: execution(), "flyte.attempt": os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
     if not on_cluster():
         return tags
@@ -40,7 +40,7 @@ def flyte_tags() -> dict[str, str]:
 
 
 def execution() -> str:
-    """`project/domain/name` on a cluster; else a name of this process."""
+    """Return `project/domain/name` on a cluster; elsewhere a name that this process has alone."""
     if not on_cluster():
         return os.environ.get(STARTED_BY, LOCAL)
     names = ("PROJECT", "DOMAIN", "ID")

@@ -25,22 +25,18 @@ def close_run(recipe: Recipe, err: FlyteError | None = None) -> None:
     """Close the parent run of this execution, and every stage run that a lost pod left open."""
     if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
         return  # no run was opened
+    of_execution = {EXECUTION: execution()}
     try:
-        _close(recipe, err)
+        for log in find_runs(recipe, {**of_execution, "siqvl.kind": "pipeline"})[:1]:
+            if err is not None:
+                log.tags({REASON: reason(err.message)})
+            end_run(log, "FAILED")
+        end_open(recipe, of_execution, "FAILED")
     except Exception as error:  # what people must read is why the pipeline failed
         logger.warning("the MLflow run could not be closed: %s", one_line(error))
 
 
-def _close(recipe: Recipe, err: FlyteError | None) -> None:
-    of_execution = {EXECUTION: execution()}
-    for log in find_runs(recipe, {**of_execution, "siqvl.kind": "pipeline"})[:1]:
-        if err is not None:
-            log.tags({REASON: reason(err.message)})
-        end_run(log, "FAILED")
-    end_open(recipe, of_execution, "FAILED")
-
-
 def reason(message: str) -> str:
-    """The one line that matters in flytekit's account of an exception, which is its last."""
+    """Return the line that matters in flytekit's account of an exception, which is its last."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     return lines[-1] if lines else "unknown"

@@ -18,13 +18,7 @@ from siqvl.check import check_recipe
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
-from siqvl.recipe.keys import (
-    benchmarks_key,
-    data_key,
-    evaluation_key,
-    pairs_key,
-    training_key,
-)
+from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.runs import start_run
 from tasks.contracts import PipelineRun

@@ -49,7 +49,7 @@ HANDED_ON = (
 
 
 def policy(kind: Kind) -> dict[str, Any]:
-    """Arguments of `@task` for one kind of task."""
+    """Return the arguments of `@task` for one kind of task."""
     return {
         "container_image": f"{{{{.image.{kind}.fqn}}}}:{{{{.image.{kind}.version}}}}",
         **asked(kind, registered_recipe()),
@@ -64,7 +64,7 @@ def policy(kind: Kind) -> dict[str, Any]:
 
 
 def planner() -> dict[str, Any]:
-    """Arguments of `@dynamic`, which plans tasks and does no work itself.
+    """Return the arguments of `@dynamic`, which plans tasks and does no work itself.
 
     It is not tried again when one of them fails for good: that would try all of them again.
     """
@@ -72,7 +72,9 @@ def planner() -> dict[str, Any]:
 
 
 def cached() -> Cache:
-    """Equal inputs and equal code have an equal result; where runs are logged does not count.
+    """Return the cache of a task: equal inputs and equal code have an equal result.
+
+    Where runs are logged does not count.
 
     Artifacts count by their content and recipes by the part that matters, see `tasks/contracts.py`.
     """
@@ -80,7 +82,7 @@ def cached() -> Cache:
 
 
 def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
-    """What a recipe asks for: of `@task`, and of `with_overrides` in a pipeline that runs it."""
+    """Return what a recipe asks for, as arguments of `@task` and of `with_overrides`."""
     request = recipe.compute.of(kind)
     wanted = Resources(
         cpu=str(request.cpus),
@@ -102,7 +104,7 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
 
 @cache
 def code() -> str:
-    """A hash of the sources that decide on results, as they lie on this machine."""
+    """Return a hash of the sources that decide on results, as they lie on this machine."""
     hashes = [folder_hash(ROOT / name, _is_source) for name in ("siqvl", "tasks", "workflows")]
     return "-".join(digest[:12] for digest in hashes)
 
@@ -112,7 +114,7 @@ def _is_source(path: Path) -> bool:
 
 
 def registered_recipe() -> Recipe:
-    """The recipe that tasks are registered for.
+    """Return the recipe that tasks are registered for.
 
     It is the one on the command line (`--recipe FILE`), else that of SIQVL_RECIPE, else tiny.
 

@@ -15,14 +15,7 @@ from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import Registry, keep_model
 from siqvl.tracking.runs import RunLog
 from siqvl.training.stage import train_stage
-from tasks.contracts import (
-    Checkpoint,
-    PipelineRun,
-    PreparedData,
-    local,
-    local_if_given,
-    workspace,
-)
+from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, local_if_given, workspace
 from tasks.preemption import states_kept
 from tasks.resources import cached, policy
 from tasks.tracked import tracked

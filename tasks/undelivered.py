@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def on_pods_disk() -> None:
-    """Have the spool of a pod where it can write."""
+    """Put the spool of a pod where it can write, unless SIQVL_SPOOL names a place."""
     os.environ.setdefault(FOLDER, str(Path(tempfile.gettempdir()) / "siqvl" / "spool"))
 
 
@@ -47,6 +47,5 @@ def _put(folder: Path) -> None:
         logger.warning("what MLflow does not have yet could not be kept: %s", error)
         return
     logger.warning(
-        "MLflow does not have all that this task logged: `siqvl track sync %s` delivers it",
-        address,
+        "MLflow does not have all that this task logged: `siqvl track sync %s` delivers it", address
     )

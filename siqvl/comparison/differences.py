@@ -15,7 +15,7 @@ _HASH = re.compile(r"[0-9a-f]{32,}")
 
 
 def recipe_table(a: Side, b: Side) -> str:
-    """The keys whose values differ, by their dotted names."""
+    """Return a table of the keys whose values differ, by their dotted names."""
     if not a.recipe or not b.recipe:
         missing = " and ".join(name for name, side in (("A", a), ("B", b)) if not side.recipe)
         return f"No recipe was logged with {missing}."
@@ -26,7 +26,7 @@ def recipe_table(a: Side, b: Side) -> str:
 
 
 def facts_table(a: Side, b: Side) -> str:
-    """Code, data and weights that differ; of benchmarks, those that both answered."""
+    """Return a table of code, data and weights that differ; of benchmarks, those of both."""
     alone = {key for key in a.facts.keys() ^ b.facts.keys() if key.startswith("benchmark ")}
     facts = ({k: v for k, v in side.facts.items() if k not in alone} for side in (a, b))
     rows = _changes(*facts)

@@ -38,7 +38,7 @@ def open_store(uri: str) -> Iterator[MlflowClient]:
 
 
 def find_run(store: MlflowClient, experiment: str, wanted: str) -> Run:
-    """The run that is meant.
+    """Return the run that is meant.
 
     Args:
         wanted: a run's id, its name, or at least the first four characters of its id.
@@ -67,7 +67,7 @@ def find_run(store: MlflowClient, experiment: str, wanted: str) -> Run:
 
 
 def all_runs(store: MlflowClient, experiment: str) -> list[Run]:
-    """Every run of an experiment, the newest first.
+    """Return every run of an experiment, the newest first.
 
     Raises:
         UserError: the store has no such experiment.
@@ -83,7 +83,7 @@ def all_runs(store: MlflowClient, experiment: str) -> list[Run]:
 
 
 def search(store: MlflowClient, experiment_id: str, tags: str = "") -> list[Run]:
-    """The runs of an experiment that a filter lets pass, from all pages, the newest first."""
+    """Return the runs of an experiment that a filter lets pass, the newest first."""
     runs: list[Run] = []
     token: str | None = None
     while True:

@@ -17,7 +17,7 @@ Report = tuple[Scores, Path]
 
 
 def score_table(a: Side, b: Side) -> str:
-    """What B scores more than A; a sentence for what cannot be compared."""
+    """Return a table of what B scores more than A, and a sentence for what cannot be compared."""
     rows: list[tuple[str, ...]] = [HEAD]
     pairs, remarks = _pairs(a, b)
     for name, one, other in pairs:

@@ -1,4 +1,4 @@
-"""One of two runs that are compared, with what was logged about it and about what it is part of."""
+"""One of two runs that are compared, with what was logged of it and of its pipeline."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Side:
 
 
 def heading(a: Side, b: Side) -> str:
-    """Which two are compared."""
+    """Return a table that says which two runs are compared."""
     rows = [("", "run", "name", "started", "took", "status")]
     for name, side in (("A", a), ("B", b)):
         info = side.run.info
@@ -163,5 +163,5 @@ def _facts(
 
 
 def title(stage: Stage, random_tower: bool) -> str:
-    """As in the tables that a pipeline ends with."""
+    """Return the name of a stage, as in the tables that a pipeline ends with."""
     return stage.value + (", random tower" if random_tower else "")

@@ -1,4 +1,10 @@
-"""The recipe: every figure of a pipeline, typed. `schema.py` holds the whole."""
+"""The recipe: every setting of a pipeline, typed, read from one YAML file.
+
+`schema.py` has the whole, `Recipe`; its sections are in `source.py` (`data`, and the sources of
+rows everywhere), `training_stages.py` (`stages`), `evaluation.py` (`evaluation`: benchmarks and
+gates) and `compute.py` (`compute`). `load.py` reads a file over its base and explains what is wrong
+with it, `keys.py` hashes what each result depends on, `grid.py` makes the recipes of a sweep.
+"""
 
 from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival
 from siqvl.recipe.load import explain

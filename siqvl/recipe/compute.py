@@ -1,4 +1,4 @@
-"""What a cluster is asked for: one request for each kind of task, part of the recipe."""
+"""The section `compute`: what a cluster is asked for, by kind of task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from siqvl.recipe.section import Section
 
 
 class Kind(StrEnum):
-    """Kinds of tasks: what they do decides what they need."""
+    """The kinds of task; what a task does decides which machine it needs."""
 
     DATA = "data"  # read, check, write, report
     TRAINING = "training"
@@ -60,7 +60,7 @@ class Request(Section):
 
 
 class Compute(Section):
-    """Requests by kind of task; a run on this machine reads none of it."""
+    """The requests of each kind of task; a run on this machine reads none of them."""
 
     data: Request = Request()
     training: Request = Request(cpus=2, memory="12Gi", retries=3)
@@ -72,5 +72,5 @@ class Compute(Section):
     )
 
     def of(self, kind: Kind) -> Request:
-        """The request of one kind of task."""
+        """Return the request of one kind of task."""
         return getattr(self, kind.value)

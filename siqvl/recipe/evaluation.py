@@ -1,4 +1,4 @@
-"""What checkpoints are judged on: benchmarks, and gates over their scores."""
+"""The section `evaluation`: benchmarks that score checkpoints, and gates over their scores."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siqvl.recipe.source import Source
 from siqvl.recipe.training_stages import ScorerName, Stage
 
 #: Who answers a benchmark: the model; the model blind, its picture left out or swapped for that of
-#: another question; and three guessers that need no model.
+#: another question; and three baselines that need no model.
 Player = Literal[
     "picture", "no_picture", "other_picture", "majority", "question_only", "random_choice"
 ]
@@ -34,8 +34,7 @@ class Benchmark(Section):
     )
     scorer: ScorerName = "exact_match"
     blind: list[Blind] = Field(
-        ["no_picture", "other_picture"],
-        description="asked again without the picture, with another",
+        ["no_picture", "other_picture"], description="asked again without the picture, with another"
     )
     letters: bool = Field(False, description="list the options as A, B, … below the question")
     sampled: bool = Field(
@@ -59,7 +58,7 @@ class Benchmark(Section):
 
 
 class Rival(Section):
-    """Whom a gate compares with; what is left out is as on the gate's own side."""
+    """What a gate compares with; a key that is left out has the value of the gate's own side."""
 
     player: Player = "picture"
     stage: Stage | None = None
@@ -100,7 +99,7 @@ class Gate(Section):
 
 
 class Evaluation(Section):
-    """What every checkpoint is judged on."""
+    """How every checkpoint is scored, and what must hold before one is promoted."""
 
     benchmarks: list[Benchmark] = Field(min_length=1)
     batch_size: PositiveInt = 32

@@ -1,4 +1,4 @@
-"""A grid over figures of one stage: every combination of the values, as recipes of their own."""
+"""A grid over hyperparameters of one stage: a recipe for every combination of the values."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class Grid(Section):
 
 
 class Point(Section):
-    """One combination."""
+    """One combination of the values, as a recipe."""
 
     name: str
     recipe: Recipe
 
     @property
     def folder(self) -> str:
-        """A name for its files that no other point has, whatever the values are."""
+        """Return a name for its folder that no other point has, whatever the values are."""
         return f"{re.sub(r'[^A-Za-z0-9_.=,+-]+', '_', self.name)[:80]}-{self.recipe.hash()[:8]}"
 
 
 def points(recipe: Recipe, stage: Stage, grid: Grid) -> list[Point]:
-    """The recipes of a grid, in the order of its keys and values.
+    """Return the recipes of a grid, in the order of its keys and values.
 
     Raises:
         UserError: an unknown key, a value that its key does not take, or a grid too large.

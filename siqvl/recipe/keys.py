@@ -1,6 +1,9 @@
-"""What of a recipe each result of the pipeline depends on, as a hash.
+"""The cache keys of a recipe: a hash of what each result of the pipeline depends on.
 
-Two recipes that agree in it lead to the same result, so a cache may hand out the one it has. Where
+A key leaves out what a task gets beside the recipe: prepared rows, benchmarks, a parent checkpoint.
+Those count by their own content.
+
+Two recipes with an equal key lead to the same result, so a cache may hand out the one it has. Where
 a run keeps its files, what a cluster is asked for, how gates judge, how often states are saved and
 how registered models answer are in none of these.
 """
@@ -16,27 +19,27 @@ from typing import Any
 from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, Stage
 
-#: How a stage is run, not what comes out.
+#: Keys of a stage that say how it is run, and do not change the checkpoint.
 RUNNING = {"saving_steps", "kept_states", "loader_workers", "prefetch"}
-#: Likewise of data preparation; rows come out equal for any number of either.
+#: Keys of `data` that do not change the rows, which come out equal for any number of either.
 SIDE_BY_SIDE = {"processes", "shards"}
-#: Of a model, each a hub id or a folder.
+#: Keys of `model` that name weights, each a hub id or a folder.
 PARTS = ("vision", "language")
 
 
 def benchmarks_key(recipe: Recipe) -> str:
-    """Of the prepared benchmarks."""
+    """Return the key of the prepared benchmarks."""
     return _hash({"seed": recipe.seed, "data": _data(recipe), "benchmarks": _benchmarks(recipe)})
 
 
 def data_key(recipe: Recipe, stage: Stage) -> str:
-    """Of a stage's prepared rows, beside the benchmarks they are kept apart from."""
+    """Return the key of a stage's prepared rows."""
     sources = [source.model_dump(mode="json") for source in recipe.stage(stage).sources]
     return _hash({"seed": recipe.seed, "data": _data(recipe), "sources": sources})
 
 
 def training_key(recipe: Recipe, stage: Stage) -> str:
-    """Of a stage's checkpoint, beside its rows and the checkpoint it continues from."""
+    """Return the key of a stage's checkpoint."""
     figures = recipe.stage(stage).model_dump(mode="json", exclude=RUNNING | {"sampled"})
     return _hash(
         {
@@ -50,7 +53,7 @@ def training_key(recipe: Recipe, stage: Stage) -> str:
 
 
 def pairs_key(recipe: Recipe) -> str:
-    """Of the sampled preference pairs, beside the checkpoint that writes them."""
+    """Return the key of the preference pairs that a checkpoint writes."""
     sampled = recipe.stages.dpo.sampled
     return _hash(
         {
@@ -65,7 +68,7 @@ def pairs_key(recipe: Recipe) -> str:
 
 
 def evaluation_key(recipe: Recipe) -> str:
-    """Of a checkpoint's scores, beside the checkpoint and the benchmarks."""
+    """Return the key of a checkpoint's scores."""
     return _hash(
         {
             "seed": recipe.seed,
@@ -79,7 +82,7 @@ def evaluation_key(recipe: Recipe) -> str:
 
 
 def _model(recipe: Recipe) -> dict[str, Any]:
-    """The parts by their names, and those in folders of this machine by what is in them as well."""
+    """Weights count by their names, and those in folders of this machine by content as well."""
     folders = {part: Path(getattr(recipe.model, part)).expanduser() for part in PARTS}
     content = {
         part: _content(folder, max(path.lstat().st_mtime_ns for path in folder.rglob("*")))
@@ -91,6 +94,7 @@ def _model(recipe: Recipe) -> dict[str, Any]:
 
 @lru_cache
 def _content(folder: Path, changed: int) -> str:
+    """Hash a folder, once for each time of its last change."""
     return folder_hash(folder)
 
 

@@ -1,4 +1,4 @@
-"""Read a recipe file over its base, and say in one line what is wrong with it."""
+"""Reading of a recipe file over its base, and one line that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from siqvl.recipe.section import Section
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a recipe file holds.
+    """Return the mapping that a recipe file holds.
 
     Raises:
         UserError: it is missing, or no YAML mapping.
@@ -31,7 +31,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def with_base(content: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A recipe that says `base: <file>` holds only what differs from that file.
+    """Return a recipe's whole content: one with `base: <file>` holds only what differs from it.
 
     Sections are merged key by key; lists, sources among them, are replaced whole.
 
@@ -54,7 +54,7 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
-    """Every complaint of pydantic on one line, each with the dotted key it is about.
+    """Return every complaint of pydantic on one line, each with the dotted key it is about.
 
     Args:
         root: the class that was to be read, for keys that are spelt like the wrong one.

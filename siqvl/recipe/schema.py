@@ -1,4 +1,4 @@
-"""The recipe: every figure of a pipeline, typed, in one YAML file.
+"""The whole recipe, and its smaller sections.
 
 A key that is not declared is an error naming the key, before any work starts. A recipe may name
 another one as its `base` and hold only what differs from it.
@@ -24,7 +24,7 @@ from siqvl.recipe.training_stages import SFTStage, Stage, Stages
 
 
 class Model(Section):
-    """The parts the model is assembled from."""
+    """The section `model`: the weights that the model is assembled from, and how it sees."""
 
     vision: str = Field(description="SigLIP or SigLIP2: hub id or local folder")
     language: str = Field(description="Qwen2.5: hub id or local folder")
@@ -50,12 +50,12 @@ class Model(Section):
 
 
 def has_password(uri: str) -> bool:
-    """Whether an address is `scheme://user:password@host`, or `https://token@host`."""
+    """Return whether an address is `scheme://user:password@host`, or `https://token@host`."""
     return re.search(r"://[^/@]*:[^/@]*@|^https?://[^/@]+@", uri) is not None
 
 
 class Tracking(Section):
-    """MLflow."""
+    """The section `tracking`: the MLflow store, and what is logged there."""
 
     experiment: str = "siqvl"
     uri: str | None = Field(
@@ -96,7 +96,7 @@ class Tracking(Section):
 
 
 class Serving(Section):
-    """How registered models answer; kept with each of them when it is registered."""
+    """The section `serving`: how registered models answer, kept with each of them."""
 
     max_new_tokens: PositiveInt = Field(
         256, description="tokens of an answer; a request may ask for fewer"
@@ -106,7 +106,7 @@ class Serving(Section):
 
 
 class Distributed(Section):
-    """Several devices, by torch elastic."""
+    """The section `distributed`: training by several processes, which torch elastic starts."""
 
     enabled: bool = False
     processes: PositiveInt = Field(
@@ -125,7 +125,7 @@ class Distributed(Section):
 
     @property
     def several(self) -> bool:
-        """Whether a stage is trained by more than one process."""
+        """Return whether a stage is trained by more than one process."""
         return self.enabled and self.processes * self.nodes > 1
 
     @model_validator(mode="after")
@@ -141,7 +141,7 @@ class Distributed(Section):
 
 
 class Hardware(Section):
-    """The machine that trains, where it cannot be told by looking."""
+    """The section `hardware`: what the training machine does not tell of itself."""
 
     threads: PositiveInt | None = Field(
         None, description="CPU threads of a training process; null: OMP_NUM_THREADS, or its cores"
@@ -152,7 +152,7 @@ class Hardware(Section):
 
 
 class Recipe(Section):
-    """A whole pipeline."""
+    """Every setting of a pipeline."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     output_dir: str = "outputs"
@@ -218,10 +218,10 @@ class Recipe(Section):
             raise UserError(f"{path}: {error.message}") from None
 
     def stage(self, stage: Stage) -> SFTStage:
-        """The figures of one training stage."""
+        """Return the hyperparameters of one training stage."""
         return getattr(self.stages, stage.value)
 
     def hash(self) -> str:
-        """sha256 of the recipe's content, stable over key order and comments."""
+        """Return the sha256 of the recipe's content, stable over key order and comments."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

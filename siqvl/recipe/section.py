@@ -1,4 +1,4 @@
-"""The base of every part of a recipe, and the numbers that its keys take."""
+"""The base class of every section of a recipe, and the types of number that keys take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ Rate = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values do not change once read."""
+    """One section of a recipe; it refuses unknown keys, and its values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

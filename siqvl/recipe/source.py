@@ -1,4 +1,4 @@
-"""Where rows come from, and how they are prepared."""
+"""Sources of rows, and the section `data`: how rows are prepared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ LeaveOut = Literal["none", "exact", "near"]
 
 
 class MinRatings(Section):
-    """FineVision's ratings, 1 to 5, which its authors gave to every turn with a language model."""
+    """The lowest of FineVision's ratings, 1 to 5, that a turn may have.
+
+    Its authors rated every turn with a language model (arXiv:2510.17269).
+    """
 
     relevance: Rating | None = Field(None, description="does the answer answer the question?")
     formatting: Rating | None = Field(None, description="is the text well formed?")
@@ -22,7 +25,7 @@ class MinRatings(Section):
 
 
 class Source(Section):
-    """Where rows come from."""
+    """One published data set, or a part of it, whose rows are read."""
 
     kind: str = Field(description="adapter in siqvl/data/sources: shapes, easy_vqa, finevision, …")
     path: str | None = Field(
@@ -47,7 +50,7 @@ class Source(Section):
 
 
 class DataPrep(Section):
-    """How rows are prepared, for every stage alike."""
+    """How rows are checked, deduplicated and written, for every stage and benchmark alike."""
 
     processes: PositiveInt = Field(1, description="worker processes that check and encode rows")
     rows_per_shard: PositiveInt = Field(5_000, description="rows in one parquet shard")

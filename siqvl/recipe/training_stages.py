@@ -1,4 +1,4 @@
-"""The figures of the four training stages."""
+"""The section `stages`: the hyperparameters of the four training stages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stage(StrEnum):
 
 
 class SFTStage(Section):
-    """One supervised stage."""
+    """The hyperparameters of one supervised stage."""
 
     sources: list[Source] = Field(min_length=1)
     trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
@@ -109,7 +109,7 @@ class SFTStage(Section):
 
 
 class SampledPairs(Section):
-    """Preference pairs that the checkpoint DPO starts from writes itself: right against wrong."""
+    """How the checkpoint that DPO starts from writes pairs itself: a right and a wrong answer."""
 
     source: Source = Field(description="the questions, with their answers")
     prompt_suffix: str = Field("", description="appended to every question")
@@ -126,7 +126,7 @@ class SampledPairs(Section):
 
 
 class DPOStage(SFTStage):
-    """Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290)."""
+    """The hyperparameters of DPO (Rafailov et al. 2023, arXiv:2305.18290)."""
 
     batching: Literal["packed", "grouped", "padded"] = "packed"
     beta: float = Field(0.1, gt=0)
@@ -147,7 +147,7 @@ class DPOStage(SFTStage):
 
 
 class Stages(Section):
-    """The four training stages."""
+    """The settings of each of the four stages."""
 
     projector_alignment: SFTStage
     vqa_sft: SFTStage

@@ -19,14 +19,14 @@ from siqvl.recipe import Player
 
 
 class Decision(NamedTuple):
-    """Who is champion from now on."""
+    """Whether a new model becomes the champion."""
 
     takes: bool  # the new model takes the alias
     sentence: str  # why, or why not
 
 
 def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> Decision:
-    """A new model's EvalReport against that of the champion.
+    """Decide between a new model and the champion by their EvalReports.
 
     Args:
         holder: what the champion is called in the sentence.
@@ -51,7 +51,7 @@ def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> 
 
 
 def over_floors(report: Path, benchmark: str) -> Decision:
-    """A first model's EvalReport against the highest score in it that takes no look.
+    """Decide whether a first model beats the highest score that takes no look at the picture.
 
     Raises:
         UserError: it lacks the benchmark, or nobody else answered it.

@@ -97,7 +97,7 @@ class RunLog:
 
 
 def run_log(recipe: Recipe, run_id: str) -> RunLog:
-    """A run that is there already."""
+    """Return where points of a run go that is there already."""
     return RunLog(tracking_uri(recipe), run_id, spool_of(recipe))
 
 

@@ -101,8 +101,7 @@ def _write_sheet(folder: Path, step: int, answered: Sequence[Answered]) -> None:
     when = f"step {step:,}"
     cards = [
         draw_card(
-            one.picture,
-            [("", one.question), ("gold", one.gold), (when, one.answer or "(nothing)")],
+            one.picture, [("", one.question), ("gold", one.gold), (when, one.answer or "(nothing)")]
         )
         for one in answered
     ]

@@ -31,7 +31,7 @@ REFUSALS = frozenset(
 
 
 def tracking_uri(recipe: Recipe) -> str:
-    """The recipe's store, else MLFLOW_TRACKING_URI, else a sqlite file in the working directory."""
+    """Return the recipe's store, MLFLOW_TRACKING_URI, or a sqlite file in the working directory."""
     return recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
@@ -72,14 +72,14 @@ def is_missing_file(uri: str) -> bool:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the store said no, in place of saying nothing."""
+    """Return whether an error is the store's refusal, and not its silence."""
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and error.error_code in REFUSALS
 
 
 def is_gone(error: Exception) -> bool:
-    """Whether the store has not what was asked for, such as a run that was deleted."""
+    """Return whether an error says that what was asked for, such as a run, is not in the store."""
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
