@@ -1,11 +1,13 @@
 """A recipe as an input and output of Flyte tasks."""
 
 from collections import OrderedDict
+from pathlib import Path
 
 import pytest
 from flytekit import FlyteContextManager
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.core.type_engine import TypeEngine
+from flytekit.interaction.click_types import JsonParamType
 from flytekit.models.types import LiteralType, SimpleType
 from flytekit.tools.translator import get_serializable
 
@@ -24,6 +26,16 @@ def test_a_recipe_passes_as_it_is() -> None:
     assert literal.scalar.binary.tag == "msgpack"
     received = TypeEngine.to_python_value(context, literal, Recipe)
     assert received == Recipe.load(ROOT / "recipes" / "tiny.yaml")
+
+
+def test_the_default_is_shown_as_its_file_and_read_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert TINY.model_dump_json() == "recipes/tiny.yaml"
+    monkeypatch.chdir(tmp_path)
+    read = JsonParamType(Recipe).convert(TINY.model_dump_json(), None, None)
+    assert read == Recipe.load(ROOT / "recipes" / "tiny.yaml")
 
 
 def test_a_task_of_many_recipes_stays_small() -> None:
