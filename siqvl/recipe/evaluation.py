@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from siqvl.recipe.section import PositiveInt, Section
+from siqvl.recipe.section import Section
 from siqvl.recipe.source import Source
 from siqvl.recipe.training_stages import ScorerName, Stage
 

@@ -12,13 +12,20 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from siqvl.errors import UserError
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.evaluation import Evaluation
 from siqvl.recipe.load import explain, read_yaml, with_base
-from siqvl.recipe.section import PositiveInt, Rate, Section
+from siqvl.recipe.section import Section
 from siqvl.recipe.source import DataPrep
 from siqvl.recipe.training_stages import SFTStage, Stage, Stages
 
@@ -69,7 +76,7 @@ class Tracking(Section):
     patience_seconds: NonNegativeFloat = Field(
         30.0, description="how long the end of a task waits for a store that is away"
     )
-    system_metrics_seconds: Rate | None = Field(
+    system_metrics_seconds: PositiveFloat | None = Field(
         10.0, description="between samples of the machine's load and memory; null: none"
     )
     model_name: str = Field(

@@ -1,13 +1,8 @@
-"""The base class of every section of a recipe, and the types of number that keys take."""
+"""The base class of every section of a recipe."""
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field
-
-PositiveInt = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(gt=0)]
+from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
-from siqvl.recipe.section import PositiveInt, Section
+from siqvl.recipe.section import Section
 
 Rating = Annotated[int, Field(ge=1, le=5)]
 LeaveOut = Literal["none", "exact", "near"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from siqvl.recipe.section import PositiveInt, Rate, Section
+from siqvl.recipe.section import Section
 from siqvl.recipe.source import Source
 
 Part = Literal["vision_tower", "projector", "language_model"]
@@ -31,7 +31,7 @@ class SFTStage(Section):
     sources: list[Source] = Field(min_length=1)
     trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
     learning_rate: float = Field(gt=0)
-    learning_rates: dict[Part, Rate] = Field(
+    learning_rates: dict[Part, PositiveFloat] = Field(
         {}, description="of parts that learn at another rate than `learning_rate`"
     )
     max_steps: PositiveInt | None = Field(None, description="optimizer steps; or give `epochs`")
@@ -130,7 +130,7 @@ class DPOStage(SFTStage):
 
     batching: Literal["packed", "grouped", "padded"] = "packed"
     beta: float = Field(0.1, gt=0)
-    loss: dict[PreferenceLoss, Rate] = Field(
+    loss: dict[PreferenceLoss, PositiveFloat] = Field(
         {"sigmoid": 1.0},
         min_length=1,
         description="losses and their weights; MPO is {sigmoid: 0.8, bco_pair: 0.2, sft: 1.0}",

@@ -6,8 +6,10 @@ Who loads the model may set each of them anew:
 
 from __future__ import annotations
 
+from pydantic import PositiveInt
+
 from siqvl.recipe import DataPrep, Recipe
-from siqvl.recipe.section import PositiveInt, Section
+from siqvl.recipe.section import Section
 
 
 class ServingSettings(Section):
