@@ -11,13 +11,13 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from siqvl.checkpoint import CheckpointCard, read_card
-from siqvl.device import answering_attention, best_device
 from siqvl.errors import UserError
 from siqvl.evaluation.asking.outputs import VERSION, describe, first_prompt, read_outputs
-from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
 from siqvl.evaluation.asking.question_plan import plan
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions, load_questions
 from siqvl.evaluation.benchmarks.prepare_benchmarks import read_floors
@@ -63,12 +63,12 @@ def answer_shard(
     Raises:
         UserError: as `evaluate`.
     """
-    from tqdm import tqdm
+    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+    from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
+    from siqvl.generation.completions import load_to_answer
 
     card, asked = _asked(recipe, checkpoint, data)
-    model, processor = _load(checkpoint, recipe)
-    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
-
+    model, processor = load_to_answer(checkpoint, recipe.model.attention)
     pictures = EncodedPictures(model, processor, recipe.features_batch_size)
     work = []
     for questions, _ in asked:
@@ -162,14 +162,3 @@ def _key(card: CheckpointCard, questions: Questions, recipe: Recipe) -> str:
 
 def _folder(out: Path, benchmark: Benchmark, key: str) -> Path:
     return out / f"{benchmark.name}-{key[:16]}"
-
-
-def _load(checkpoint: Path, recipe: Recipe) -> tuple[Any, Any]:
-    """The model, ready to answer where it is quickest, and its processor."""
-    from siqvl.model.assemble import load_checkpoint
-
-    attention = answering_attention(recipe.model.attention)
-    model, processor = load_checkpoint(checkpoint, attn_implementation=attention)
-    model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
-    model.eval()
-    return model, processor

@@ -6,20 +6,20 @@ import io
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image
+from tqdm import tqdm
 
 from siqvl.data import sources
 from siqvl.data.preparation.checks import Checked, check_row
 from siqvl.data.schema import Row, RowKind
-from siqvl.device import answering_attention, best_device
+from siqvl.generation.completions import load_to_answer
 from siqvl.generation.sampling import sample
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.preferences.pairing import draw_pairs, judge, pair_row
 from siqvl.preferences.statistics import Counts
 from siqvl.recipe import Recipe, SampledPairs, Source
-
-if TYPE_CHECKING:
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
 
 #: Batches whose questions are held in memory, and sorted by length, together.
 BATCHES_AT_ONCE = 16
@@ -40,14 +40,8 @@ class Asker:
 
     @classmethod
     def load(cls, recipe: Recipe, settings: SampledPairs, checkpoint: Path) -> Asker:
-        """Load a checkpoint directory on the fastest device of this machine."""
-        from siqvl.model.assemble import load_checkpoint
-
-        attention = answering_attention(recipe.model.attention)
-        model, processor = load_checkpoint(checkpoint, attn_implementation=attention)
-        model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
-        model.eval()
-        return cls(model, processor, recipe, settings)
+        """Loads a checkpoint directory on the fastest device of this machine."""
+        return cls(*load_to_answer(checkpoint, recipe.model.attention), recipe, settings)
 
     def rows(self, source: Source, counts: Counts, *, title: str) -> Iterator[Checked]:
         """Pairs about the questions of a source, one after the other, as preparation checks them.
@@ -59,8 +53,6 @@ class Asker:
             counts: added to as questions are asked.
             title: of the progress bar.
         """
-        from tqdm import tqdm
-
         seed, data = self.recipe.seed, self.recipe.data
         settings = self.settings
         together = max(1, settings.batch_size // settings.samples) * BATCHES_AT_ONCE
@@ -93,7 +85,5 @@ class Asker:
                         yield check_row(row, RowKind.PREFERENCE, data)
 
 
-def _decoded(row: Row) -> list[object]:
-    from PIL import Image
-
+def _decoded(row: Row) -> list[Image.Image]:
     return [Image.open(io.BytesIO(image["bytes"])) for image in row["images"]]

@@ -7,13 +7,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 from siqvl.data.preparation.checks import CONTROL_TOKENS
 from siqvl.data.schema import Row, preference_row
 from siqvl.evaluation.scoring.extraction import extract_answer
 from siqvl.evaluation.scoring.scorers import scorer
-from siqvl.generation.sampling import Completion
 from siqvl.recipe import SampledPairs
+
+if TYPE_CHECKING:
+    from siqvl.generation.completions import Completion
 
 
 @dataclass(frozen=True)

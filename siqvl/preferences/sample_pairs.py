@@ -18,7 +18,6 @@ from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.files import atomic_folder
-from siqvl.preferences.asker import Asker
 from siqvl.preferences.feasible import check_sampled
 from siqvl.preferences.pairs_page import EXAMPLES, PAGE, render_page
 from siqvl.preferences.prepared import KIND, PreparedRows, write_prepared
@@ -28,6 +27,8 @@ from siqvl.stages import STAGES
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from siqvl.preferences.asker import Asker
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,8 @@ def add_sampled_pairs(
         UserError: the recipe, the checkpoint or the data is not what is needed; or a sampled
             benchmark ends with no pair. Nothing that was there is changed then.
     """
+    from siqvl.preferences.asker import Asker
+
     check_sampled(recipe)
     settings = recipe.stages.dpo.sampled
     if settings is None:

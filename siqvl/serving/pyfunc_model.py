@@ -41,7 +41,7 @@ class VisionLanguageModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         settings = ServingSettings.model_validate(context.model_config)
-        self._answerer = Answerer.load(Path(context.artifacts["checkpoint"]), settings)
+        self._answerer = Answerer(Path(context.artifacts["checkpoint"]), settings)
 
     def predict(  # type: ignore[override]  # MLflow lets `context` be left out
         self, model_input: pd.DataFrame, params: dict[str, Any] | None = None

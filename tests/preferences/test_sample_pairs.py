@@ -12,7 +12,7 @@ from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.scoring.scorers.exact_match import exact_match
-from siqvl.generation.sampling import Completion
+from siqvl.generation.completions import Completion
 from siqvl.preferences.asker import Asker
 from siqvl.preferences.feasible import check_sampled
 from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs

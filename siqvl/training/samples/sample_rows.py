@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from siqvl.data.collate import GenerationCollator
-from siqvl.data.encode import encode_prompt
 from siqvl.data.schema import Row
 from siqvl.device import Precision, answering_attention, autocast
-from siqvl.evaluation.asking.greedy_answers import greedy
+from siqvl.generation.completions import complete, prompt_item
 from siqvl.recipe import Recipe
 from siqvl.tracking.sample_table import Answered
 from siqvl.training.samples.latest_rows import latest_rows
@@ -98,16 +96,10 @@ class Samples:
         ]
 
     def _answers(self, model: SiQVLForConditionalGeneration) -> list[str]:
-        items = [
-            {"input_ids": encode_prompt(row, self._processor).input_ids, "images": row["images"]}
-            for row in self._rows
-        ]
-        batch = GenerationCollator(self._processor)(items)
-        batch = {name: one.to(model.device) for name, one in batch.items()}
+        prompts = [prompt_item(row, self._processor) for row in self._rows]
         with autocast(model.device, self._precision):
-            written = greedy(model, **batch, max_new_tokens=self._tokens)
-        texts = self._processor.tokenizer.batch_decode(written, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+            written = complete(model, self._processor, prompts, max_new_tokens=self._tokens)
+        return [one.text for one in written]
 
     def _count(self, step: int) -> None:
         """Bring `_trained_on` up to a step."""
