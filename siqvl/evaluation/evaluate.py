@@ -20,9 +20,9 @@ from siqvl.errors import UserError
 from siqvl.evaluation.asking.outputs import VERSION, describe, first_prompt, read_outputs
 from siqvl.evaluation.asking.question_plan import plan
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions, load_questions
-from siqvl.evaluation.benchmarks.prepare_benchmarks import read_floors
+from siqvl.evaluation.benchmarks.prepare_benchmarks import read_baselines
 from siqvl.evaluation.evaluation_page import pick_samples, write_report
-from siqvl.evaluation.judge import predictions_of, score_of
+from siqvl.evaluation.score_answers import predictions_of, score_of
 from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.files import atomic_folder
@@ -35,7 +35,7 @@ REPORT = "report.html"
 
 
 def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scores:
-    """Write an EvalReport to `out`: `scores.json`, `predictions.parquet`, `report.html`.
+    """Writes an EvalReport to `out`: `scores.json`, `predictions.parquet`, `report.html`.
 
     Raises:
         UserError: no checkpoint, no benchmark of this stage in the recipe, or an unprepared one.
@@ -56,7 +56,7 @@ def answer_shard(
     shard: int = 0,
     shards: int = 1,
 ) -> None:
-    """Answer every `shards`-th batch of each benchmark, from number `shard` on; write to `out`.
+    """Answers every `shards`-th batch of each benchmark, from number `shard` on, into `out`.
 
     Answers that are there already, of the same model to the same questions, are kept.
 
@@ -88,7 +88,7 @@ def answer_shard(
 def merge_answers(
     answered: Sequence[Path], recipe: Recipe, *, checkpoint: Path, data: Path, out: Path
 ) -> Scores:
-    """The EvalReport of what `answer_shard` wrote to some folders, equal to that of `evaluate`.
+    """Writes the EvalReport of what `answer_shard` left in some folders, as `evaluate` would.
 
     Raises:
         UserError: answers are missing, or are not this checkpoint's to these questions.
@@ -99,11 +99,11 @@ def merge_answers(
     card, asked = _asked(recipe, checkpoint, data)
     tables: list[pa.Table] = []
     scores, samples = [], []
-    for questions, floors in asked:
+    for questions, baselines in asked:
         key = _key(card, questions, recipe)
         folders = [_folder(one, questions.benchmark, key) for one in answered]
         prompts = [first_prompt(folder, key) for folder in folders]
-        table = predictions_of(questions, read_outputs(folders), floors)
+        table = predictions_of(questions, read_outputs(folders), baselines)
         scores.append(
             score_of(
                 questions,
@@ -140,7 +140,7 @@ def _asked(
     benchmarks = [b for b in recipe.evaluation.benchmarks if card.stage in b.stages]
     if not benchmarks:
         raise UserError(f"recipe `{recipe.name}` scores no benchmark after stage `{card.stage}`")
-    return card, [(load_questions(one, data), read_floors(data, one)) for one in benchmarks]
+    return card, [(load_questions(one, data), read_baselines(data, one)) for one in benchmarks]
 
 
 def _key(card: CheckpointCard, questions: Questions, recipe: Recipe) -> str:

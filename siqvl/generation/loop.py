@@ -34,7 +34,7 @@ Choose = Callable[[torch.Tensor, list[int], int], torch.Tensor]
 
 
 def likeliest(scores: torch.Tensor, rows: list[int], step: int) -> torch.Tensor:
-    """Chooses greedily."""
+    """Chooses the likeliest token of each row."""
     return scores.argmax(-1)
 
 
@@ -74,7 +74,7 @@ def pick(scores: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tor
 
 
 def end_ids(model: SiQVLForConditionalGeneration) -> list[int]:
-    """The tokens at which the model stops, by its generation config."""
+    """Names the tokens at which the model stops, by its generation config."""
     known = model.generation_config.eos_token_id
     return [known] if isinstance(known, int) else list(known or [])
 

@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from siqvl.data.schema import Row
 from siqvl.errors import UserError
-from siqvl.generation.completions import complete, load_to_answer, prompt_item
+from siqvl.generation.completions import Completion, complete, load_to_answer, prompt_item
 from siqvl.generation.loop import Choose, likeliest
 from siqvl.generation.sampling import drawn
 from siqvl.serving.settings import ServingSettings
-
-
-class Answer(NamedTuple):
-    """What the model wrote."""
-
-    answer: str
-    finished: bool  # False: cut at max_new_tokens
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,7 @@ class Writing:
     seed: int = 0
 
     def check(self, settings: ServingSettings) -> None:
-        """Refuse what cannot be done.
+        """Refuses what cannot be done.
 
         Raises:
             UserError: a param out of its range.
@@ -50,7 +42,7 @@ class Writing:
             raise UserError(f"params.temperature is {self.temperature}, expected 0 to 100")
 
     def choose(self, rows: Sequence[str]) -> Choose:
-        """How the tokens of the answers to these rows, given by their ids, are chosen."""
+        """Makes what chooses the tokens of the answers to some rows, given by their ids."""
         if not self.temperature:
             return likeliest
         return drawn(
@@ -68,8 +60,8 @@ class Answerer:
         self.settings = settings
         self._model, self._processor = load_to_answer(checkpoint, settings.attention)
 
-    def answer(self, rows: Sequence[Row], writing: Writing) -> list[Answer]:
-        """Answers to what `siqvl.serving.requests.read_request` gave, in its order.
+    def answer(self, rows: Sequence[Row], writing: Writing) -> list[Completion]:
+        """Answers the rows that `siqvl.serving.requests.read_request` gave, in their order.
 
         Raises:
             UserError: a param out of its range, or a conversation longer than the model reads.
@@ -83,15 +75,14 @@ class Answerer:
                     f"row {row['id']}: question and picture take {taken:,} tokens, the model "
                     f"reads {longest:,} and writes {writing.max_new_tokens:,}"
                 )
-        answers: list[Answer] = []
+        answers: list[Completion] = []
         for start in range(0, len(rows), self.settings.batch_size):
             some = slice(start, start + self.settings.batch_size)
-            written = complete(
+            answers += complete(
                 self._model,
                 self._processor,
                 prompts[some],
                 max_new_tokens=writing.max_new_tokens,
                 choose=writing.choose([row["id"] for row in rows[some]]),
             )
-            answers += [Answer(one.text, one.ended) for one in written]
         return answers

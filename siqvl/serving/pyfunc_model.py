@@ -50,7 +50,9 @@ class VisionLanguageModel(PythonModel):
         writing = Writing(**{"max_new_tokens": settings.max_new_tokens, **(params or {})})
         try:
             rows = read_request(model_input.to_dict(orient="records"), settings)
-            return pd.DataFrame(self._answerer.answer(rows, writing))
+            answers = self._answerer.answer(rows, writing)
+            # `finished` is False where an answer is cut at max_new_tokens
+            return pd.DataFrame(answers).rename(columns={"text": "answer", "ended": "finished"})
         except UserError as error:
             raise WrongRequest(error.message) from None
 

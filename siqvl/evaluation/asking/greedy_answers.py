@@ -18,8 +18,16 @@ from siqvl.recipe import Benchmark
 
 
 def question_of(row: Row, benchmark: Benchmark) -> str:
-    """The question as the benchmark asks it, but for its suffix."""
+    """Gives the question as the benchmark asks it, but for its suffix."""
     return lettered(row["question"], row["choices"]) if benchmark.letters else row["question"]
+
+
+def encoded_question(
+    row: Row, benchmark: Benchmark, processor: SiQVLProcessor, images: int
+) -> Encoded:
+    """Encodes the question as the benchmark asks it, when it comes with so many pictures."""
+    asked = {**row, "question": question_of(row, benchmark), "images": [None] * images}
+    return encode_prompt(asked, processor, suffix=benchmark.prompt_suffix)
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,7 @@ class Generation:
         return question_of(row, self.benchmark)
 
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
-        asked = {**row, "question": self.text(row), "images": [None] * images}
-        return (encode_prompt(asked, self.processor, suffix=self.benchmark.prompt_suffix),)
+        return (encoded_question(row, self.benchmark, self.processor, images),)
 
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
         written = complete(
