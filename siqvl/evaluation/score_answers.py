@@ -98,7 +98,9 @@ def score_of(
         player: scores[names == player] for player in dict.fromkeys(names.tolist())
     }
     own = played["picture"]
-    lead = {player: own - values for player, values in played.items() if player != "picture"}
+    lead: dict[Player, np.ndarray] = {
+        player: own - values for player, values in played.items() if player != "picture"
+    }
     kinds = np.array([row["type"] for row in questions.rows])
     types = {}
     for kind in sorted(set(kinds.tolist()) - {""}):

@@ -1,17 +1,31 @@
-"""A loaded checkpoint that answers rows of a request, greedily or drawn at random."""
+"""A loaded checkpoint that answers rows of a request, greedily or drawn at random.
+
+A registered model's own `pyfunc_model.py` calls what stands here by name, and in a process that has
+another siqvl than the model's it calls that one: names, arguments and results are to stay.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from siqvl.data.schema import Row
 from siqvl.errors import UserError
-from siqvl.generation.completions import Completion, complete, load_to_answer, prompt_item
+from siqvl.generation.completions import complete, load_to_answer, prompt_item
 from siqvl.generation.loop import Choose, likeliest
 from siqvl.generation.sampling import drawn
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.serving.settings import ServingSettings
+
+
+class Answer(NamedTuple):
+    """What the model wrote."""
+
+    answer: str
+    finished: bool  # False: cut at max_new_tokens
 
 
 @dataclass(frozen=True)
@@ -56,11 +70,21 @@ class Writing:
 class Answerer:
     """The model of one checkpoint directory."""
 
-    def __init__(self, checkpoint: Path, settings: ServingSettings) -> None:
+    def __init__(
+        self,
+        model: SiQVLForConditionalGeneration,
+        processor: SiQVLProcessor,
+        settings: ServingSettings,
+    ) -> None:
         self.settings = settings
-        self._model, self._processor = load_to_answer(checkpoint, settings.attention)
+        self._model, self._processor = model, processor
 
-    def answer(self, rows: Sequence[Row], writing: Writing) -> list[Completion]:
+    @classmethod
+    def load(cls, checkpoint: Path, settings: ServingSettings) -> Answerer:
+        """Loads a checkpoint on the fastest device of this machine, as an evaluation does."""
+        return cls(*load_to_answer(checkpoint, settings.attention), settings)
+
+    def answer(self, rows: Sequence[Row], writing: Writing) -> list[Answer]:
         """Answers the rows that `siqvl.serving.requests.read_request` gave, in their order.
 
         Raises:
@@ -75,14 +99,15 @@ class Answerer:
                     f"row {row['id']}: question and picture take {taken:,} tokens, the model "
                     f"reads {longest:,} and writes {writing.max_new_tokens:,}"
                 )
-        answers: list[Completion] = []
+        answers: list[Answer] = []
         for start in range(0, len(rows), self.settings.batch_size):
             some = slice(start, start + self.settings.batch_size)
-            answers += complete(
+            written = complete(
                 self._model,
                 self._processor,
                 prompts[some],
                 max_new_tokens=writing.max_new_tokens,
                 choose=writing.choose([row["id"] for row in rows[some]]),
             )
+            answers += [Answer(one.text, one.ended) for one in written]
         return answers

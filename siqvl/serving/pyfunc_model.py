@@ -41,7 +41,7 @@ class VisionLanguageModel(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         settings = ServingSettings.model_validate(context.model_config)
-        self._answerer = Answerer(Path(context.artifacts["checkpoint"]), settings)
+        self._answerer = Answerer.load(Path(context.artifacts["checkpoint"]), settings)
 
     def predict(  # type: ignore[override]  # MLflow lets `context` be left out
         self, model_input: pd.DataFrame, params: dict[str, Any] | None = None
@@ -50,9 +50,7 @@ class VisionLanguageModel(PythonModel):
         writing = Writing(**{"max_new_tokens": settings.max_new_tokens, **(params or {})})
         try:
             rows = read_request(model_input.to_dict(orient="records"), settings)
-            answers = self._answerer.answer(rows, writing)
-            # `finished` is False where an answer is cut at max_new_tokens
-            return pd.DataFrame(answers).rename(columns={"text": "answer", "ended": "finished"})
+            return pd.DataFrame(self._answerer.answer(rows, writing))
         except UserError as error:
             raise WrongRequest(error.message) from None
 
