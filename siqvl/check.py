@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from siqvl.data import sources
+from siqvl.data.schema import RowKind
 from siqvl.data.sources.reading.tabular import HUB_ID
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.prepare_benchmarks import check_benchmarks
-from siqvl.preferences.feasible import check_sampled
 from siqvl.recipe import Model, Recipe, Stage
 from siqvl.stages import STAGES
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Everything that can be told without loading weights or rows.
+    """Judges everything that can be told without loading weights or rows.
 
     Raises:
         UserError: one sentence about the first thing that is missing or contradictory.
@@ -27,13 +27,34 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_stage(recipe: Recipe, stage: Stage) -> None:
-    """The sources of one stage have the rows it reads."""
+    """Judges whether the sources of one stage have the rows it reads; raises UserError."""
     for source in recipe.stage(stage).sources:
         sources.check(source, STAGES[stage].rows)
 
 
+def check_sampled(recipe: Recipe) -> None:
+    """Judges the questions that preference pairs are sampled about.
+
+    Raises:
+        UserError: their source is not as described, or a benchmark consists of pairs of which the
+            recipe does not say how they are sampled.
+    """
+    sampled = recipe.stages.dpo.sampled
+    for benchmark in recipe.evaluation.benchmarks:
+        if not benchmark.sampled:
+            continue
+        if sampled is None:
+            raise UserError(
+                f"benchmark `{benchmark.name}` consists of sampled pairs, but `stages.dpo.sampled` "
+                "does not say how they are sampled; fill that section in, or remove the benchmark"
+            )
+        sources.check(benchmark.source, RowKind.EVALUATION)
+    if sampled is not None:
+        sources.check(sampled.source, RowKind.EVALUATION)
+
+
 def check_model(model: Model) -> None:
-    """Local folders are there and hold a config; a hub id is only looked at."""
+    """Judges whether local folders hold a config, and hub ids look like one; raises UserError."""
     for key, name in (("vision", model.vision), ("language", model.language)):
         folder = Path(name).expanduser()
         if folder.is_dir():

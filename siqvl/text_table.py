@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 
 def text_table(rows: Sequence[Sequence[str]], *, left: Collection[int]) -> list[str]:
-    """Lines of a table whose first row is its head, with a rule below that.
+    """Lays out the lines of a table whose first row is its head, with a rule below that.
 
     Args:
         left: columns that are aligned on the left; all others are on the right.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from flytekit import task
 
-from siqvl.preferences.feasible import check_sampled
+from siqvl.check import check_sampled
 from siqvl.preferences.pairs_page import PAGE
 from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs
 from siqvl.preferences.statistics import STATISTICS, Sampling

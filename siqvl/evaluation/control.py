@@ -7,11 +7,11 @@ picture, so the distance to the control is what the trained tower is worth.
 from __future__ import annotations
 
 from siqvl.errors import UserError
-from siqvl.recipe import Benchmark, Blind, Recipe, Stage
+from siqvl.recipe import Recipe, Stage
 
 
 def control_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of the control: a random tower, scored on no more than is compared with it.
+    """Makes the recipe of the control: a random tower, scored on what is compared with it alone.
 
     That is what the recipe's gates name; every benchmark of stage 1, without the blind players,
     where they name nothing of the control.
@@ -21,7 +21,9 @@ def control_recipe(recipe: Recipe) -> Recipe:
     """
     asked = _asked(recipe)
     benchmarks = [
-        benchmark.model_copy(update={"blind": _blind(benchmark, asked)})
+        benchmark.model_copy(
+            update={"blind": [one for one in benchmark.blind if (benchmark.name, one) in asked]}
+        )
         for benchmark in recipe.evaluation.benchmarks
         if Stage.PROJECTOR_ALIGNMENT in benchmark.stages
         and (not asked or benchmark.name in {name for name, _ in asked})
@@ -54,7 +56,3 @@ def _asked(recipe: Recipe) -> set[tuple[str, str]]:
         if gate.over.random_tower:
             asked.add((gate.over.benchmark or gate.benchmark, gate.over.player))
     return asked
-
-
-def _blind(benchmark: Benchmark, asked: set[tuple[str, str]]) -> list[Blind]:
-    return [player for player in benchmark.blind if (benchmark.name, player) in asked]

@@ -11,18 +11,18 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from siqvl.checkpoint import CheckpointCard, read_card
-from siqvl.device import answering_attention, best_device
 from siqvl.errors import UserError
 from siqvl.evaluation.asking.outputs import VERSION, describe, first_prompt, read_outputs
-from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
 from siqvl.evaluation.asking.question_plan import plan
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions, load_questions
-from siqvl.evaluation.benchmarks.prepare_benchmarks import read_floors
+from siqvl.evaluation.benchmarks.prepare_benchmarks import read_baselines
 from siqvl.evaluation.evaluation_page import write_report
-from siqvl.evaluation.judge import predictions_of, score_of
+from siqvl.evaluation.score_answers import predictions_of, score_of
 from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.evaluation.shown_answers import answers_of_the_model
@@ -36,7 +36,7 @@ REPORT = "report.html"
 
 
 def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scores:
-    """Write an EvalReport to `out`: `scores.json`, `predictions.parquet`, `report.html`.
+    """Writes an EvalReport to `out`: `scores.json`, `predictions.parquet`, `report.html`.
 
     Raises:
         UserError: no checkpoint, no benchmark of this stage in the recipe, or an unprepared one.
@@ -57,19 +57,19 @@ def answer_shard(
     shard: int = 0,
     shards: int = 1,
 ) -> None:
-    """Answer every `shards`-th batch of each benchmark, from number `shard` on; write to `out`.
+    """Answers every `shards`-th batch of each benchmark, from number `shard` on, into `out`.
 
     Answers that are there already, of the same model to the same questions, are kept.
 
     Raises:
         UserError: as `evaluate`.
     """
-    from tqdm import tqdm
+    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+    from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
+    from siqvl.generation.completions import load_to_answer
 
     card, asked = _asked(recipe, checkpoint, data)
-    model, processor = _load(checkpoint, recipe)
-    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
-
+    model, processor = load_to_answer(checkpoint, recipe.model.attention)
     pictures = EncodedPictures(model, processor, recipe.features_batch_size)
     work = []
     for questions, _ in asked:
@@ -89,7 +89,7 @@ def answer_shard(
 def merge_answers(
     answered: Sequence[Path], recipe: Recipe, *, checkpoint: Path, data: Path, out: Path
 ) -> Scores:
-    """The EvalReport of what `answer_shard` wrote to some folders, equal to that of `evaluate`.
+    """Writes the EvalReport of what `answer_shard` left in some folders, as `evaluate` would.
 
     Raises:
         UserError: answers are missing, or are not this checkpoint's to these questions.
@@ -100,11 +100,11 @@ def merge_answers(
     card, asked = _asked(recipe, checkpoint, data)
     tables: list[pa.Table] = []
     scores = []
-    for questions, floors in asked:
+    for questions, baselines in asked:
         key = _key(card, questions, recipe)
         folders = [_folder(one, questions.benchmark, key) for one in answered]
         prompts = [first_prompt(folder, key) for folder in folders]
-        table = predictions_of(questions, read_outputs(folders), floors)
+        table = predictions_of(questions, read_outputs(folders), baselines)
         scores.append(
             score_of(
                 questions,
@@ -141,7 +141,7 @@ def _asked(
     benchmarks = [b for b in recipe.evaluation.benchmarks if card.stage in b.stages]
     if not benchmarks:
         raise UserError(f"recipe `{recipe.name}` scores no benchmark after stage `{card.stage}`")
-    return card, [(load_questions(one, data), read_floors(data, one)) for one in benchmarks]
+    return card, [(load_questions(one, data), read_baselines(data, one)) for one in benchmarks]
 
 
 def _key(card: CheckpointCard, questions: Questions, recipe: Recipe) -> str:
@@ -163,14 +163,3 @@ def _key(card: CheckpointCard, questions: Questions, recipe: Recipe) -> str:
 
 def _folder(out: Path, benchmark: Benchmark, key: str) -> Path:
     return out / f"{benchmark.name}-{key[:16]}"
-
-
-def _load(checkpoint: Path, recipe: Recipe) -> tuple[Any, Any]:
-    """The model, ready to answer where it is quickest, and its processor."""
-    from siqvl.model.assemble import load_checkpoint
-
-    attention = answering_attention(recipe.model.attention)
-    model, processor = load_checkpoint(checkpoint, attn_implementation=attention)
-    model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
-    model.eval()
-    return model, processor

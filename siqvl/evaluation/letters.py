@@ -29,7 +29,7 @@ _ALONE = re.compile(r"(?<![\w'’&-])(?:([B-HJ-Z])(?![\w'’&-])|([AI])(?=\s*(?:
 
 
 def letters(count: int) -> list[str]:
-    """The first letters of the alphabet, one an option.
+    """Names the first letters of the alphabet, one an option.
 
     Raises:
         ValueError: there are more options than letters.
@@ -40,7 +40,7 @@ def letters(count: int) -> list[str]:
 
 
 def lettered(question: str, choices: Sequence[str]) -> str:
-    """The question with its options below it, one a line, and the request to name a letter.
+    """Puts the options below the question, one a line, and the request to name a letter.
 
     Options that the source put at the end of the question itself are taken away first.
     """
@@ -52,7 +52,7 @@ def lettered(question: str, choices: Sequence[str]) -> str:
 
 
 def chosen_letter(generation: str, choices: Sequence[str]) -> str:
-    """The option that a text means; empty if it means none, or one cannot tell which.
+    """Finds the option that a text means; empty if it means none, or one cannot tell which.
 
     In this order: the text is a letter (`B`, `(b)`); it is an option; it begins with a letter set
     off as in a list (`B. red`, unless another option's words follow); it calls one letter the

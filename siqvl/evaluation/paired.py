@@ -34,7 +34,7 @@ def compare(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Comparison:
-    """How much better `player` of `report_a` answers than `other_player` of `report_b`.
+    """Measures how much better `player` of `report_a` answers than `other_player` of `report_b`.
 
     Args:
         report_a, report_b: EvalReport directories, which may be the same one.

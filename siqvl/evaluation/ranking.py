@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from siqvl.evaluation.paired import compare
-from siqvl.evaluation.scoring.scores import Scores, between
+from siqvl.evaluation.scoring.scores import Score, Scores, between
 from siqvl.number_formats import percent
 from siqvl.text_table import text_table
 
@@ -26,47 +26,38 @@ class Ranked(NamedTuple):
 
 
 def rank(reports: dict[str, Path]) -> list[Ranked]:
-    """Every benchmark of some reports, the best first; equal scores in the order given.
+    """Ranks some reports on every benchmark, the best first; equal scores in the order given.
 
     Raises:
         UserError: reports are about different questions.
     """
-    scores = {name: Scores.read(report) for name, report in reports.items()}
-    benchmarks = dict.fromkeys(
-        score.benchmark for report in scores.values() for score in report.scores
-    )
-    return [ranked for benchmark in benchmarks for ranked in _of(benchmark, reports, scores)]
-
-
-def _of(benchmark: str, reports: dict[str, Path], scores: dict[str, Scores]) -> list[Ranked]:
-    own = {
-        name: score
-        for name, report in scores.items()
-        for score in report.scores
-        if score.benchmark == benchmark
-    }
-    order = sorted(own, key=lambda name: -own[name].players["picture"].mean)
-    best = order[0]
+    entries: dict[str, list[tuple[str, Score]]] = {}
+    for name, report in reports.items():
+        for score in Scores.read(report).scores:
+            entries.setdefault(score.benchmark, []).append((name, score))
     found = []
-    for name in order:
-        result = own[name].players["picture"]
-        pair = compare(reports[best], reports[name], benchmark)
-        found.append(
-            Ranked(
-                benchmark=benchmark,
-                name=name,
-                questions=own[name].questions,
-                score=result.mean,
-                interval=between(result),
-                behind=pair.difference,
-                behind_interval=pair.interval,
+    for benchmark, entered in entries.items():
+        entered.sort(key=lambda entry: -entry[1].players["picture"].mean)
+        best, _ = entered[0]
+        for name, score in entered:
+            result = score.players["picture"]
+            pair = compare(reports[best], reports[name], benchmark)
+            found.append(
+                Ranked(
+                    benchmark=benchmark,
+                    name=name,
+                    questions=score.questions,
+                    score=result.mean,
+                    interval=between(result),
+                    behind=pair.difference,
+                    behind_interval=pair.interval,
+                )
             )
-        )
     return found
 
 
 def ranking_table(ranking: list[Ranked]) -> str:
-    """The ranking for a terminal; differences in points."""
+    """Writes the ranking for a terminal, differences in points."""
     rows: list[tuple[str, ...]] = [COLUMNS]
     for each in ranking:
         low, high = each.behind_interval

@@ -7,13 +7,16 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 from siqvl.data.preparation.checks import CONTROL_TOKENS
 from siqvl.data.schema import Row, preference_row
 from siqvl.evaluation.scoring.extraction import extract_answer
 from siqvl.evaluation.scoring.scorers import scorer
-from siqvl.generation.sampling import Completion
 from siqvl.recipe import SampledPairs
+
+if TYPE_CHECKING:
+    from siqvl.generation.completions import Completion
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Judged:
 
 
 def judge(completions: Sequence[Completion], question: Row, settings: SampledPairs) -> list[Judged]:
-    """Score the answers of a question's completions with the recipe's scorer."""
+    """Scores the answers of a question's completions with the recipe's scorer."""
     scored = scorer(settings.scorer)
     judged = []
     for one in completions:
@@ -50,7 +53,7 @@ def judge(completions: Sequence[Completion], question: Row, settings: SampledPai
 def draw_pairs(
     judged: Sequence[Judged], question: str, *, most: int, seed: int
 ) -> list[tuple[Judged, Judged]]:
-    """Up to `most` pairs (chosen, rejected) of a question that differ in their texts.
+    """Draws up to `most` pairs (chosen, rejected) of a question that differ in their texts.
 
     Every right sample is as likely to meet every wrong one, so what the model writes often is also
     paired often. Equal texts get equal scores and so never meet.
@@ -73,7 +76,7 @@ def draw_pairs(
 def pair_row(
     question: Row, number: int, pair: tuple[Judged, Judged], settings: SampledPairs
 ) -> Row:
-    """The preference row of a pair; its `meta` is the question's, with the answers of both sides.
+    """Makes the preference row of a pair; to the question's `meta` both sides' answers are added.
 
     Args:
         question: a stored evaluation row.

@@ -27,7 +27,7 @@ def write_prepared(
     seed: int,
     benchmarks: Path | None = None,
 ) -> Manifest:
-    """Write the preference rows of several sources, in their order, to the folder `out`.
+    """Writes the preference rows of several sources, in their order, to the folder `out`.
 
     Repeats, pictures of benchmarks and bad rows are dealt with as `prepare` does.
 
@@ -70,7 +70,7 @@ class PreparedRows:
         self._dataset, self.manifest = load_prepared(folder, KIND)
 
     def of_sources(self, data: DataPrep, seed: int) -> list[tuple[Source, Iterator[Checked]]]:
-        """Each source with its rows, checked again; they are to be read in this order."""
+        """Gives each source with its rows, checked again; they are to be read in this order."""
         rows = self._checked(data, seed)
         *sizes, _ = self.manifest.rows_of_sources
         # the last one reads to the end, where the worker processes are let go

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siqvl.check import check_sampled
 from siqvl.checkpoint import read_card
 from siqvl.data.manifest import FILE_NAME, Manifest
+from siqvl.data.preparation.checks import Checked
 from siqvl.data.preparation.data_page import example
 from siqvl.data.preparation.merge import refuse_foreign
 from siqvl.data.schema import Row
@@ -18,8 +22,6 @@ from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.files import atomic_folder
-from siqvl.preferences.asker import Asker
-from siqvl.preferences.feasible import check_sampled
 from siqvl.preferences.pairs_page import EXAMPLES, PAGE, render_page
 from siqvl.preferences.prepared import KIND, PreparedRows, write_prepared
 from siqvl.preferences.statistics import STATISTICS, Counts, Sampling
@@ -44,7 +46,7 @@ class SampledFolders:
 def add_sampled_pairs(
     recipe: Recipe, *, checkpoint: Path, data: Path, benchmarks: Path, out: Path
 ) -> SampledFolders:
-    """Sample what the recipe's `stages.dpo.sampled` and sampled benchmarks ask for.
+    """Samples what the recipe's `stages.dpo.sampled` and sampled benchmarks ask for.
 
     `out/dpo` gets the rows of `data` and after them the sampled pairs, as one more source;
     `out/evaluation` the folders of `benchmarks` and one more for each sampled benchmark. What
@@ -59,6 +61,9 @@ def add_sampled_pairs(
         UserError: the recipe, the checkpoint or the data is not what is needed; or a sampled
             benchmark ends with no pair. Nothing that was there is changed then.
     """
+    from siqvl.generation.completions import load_to_answer
+    from siqvl.preferences.sampled_rows import sampled_rows
+
     check_sampled(recipe)
     settings = recipe.stages.dpo.sampled
     if settings is None:
@@ -70,7 +75,9 @@ def add_sampled_pairs(
     for folder in (out / Stage.DPO.value, out / "evaluation"):
         _refuse(folder)
 
-    writer = _Writer(Asker.load(recipe, settings, checkpoint), recipe, settings, card.hash)
+    model, processor = load_to_answer(checkpoint, recipe.model.attention)
+    ask = functools.partial(sampled_rows, model, processor, recipe, settings)
+    writer = _Writer(ask, recipe, settings, card.hash)
     sampled: list[Path] = []
     if wanted:
         place = out / "evaluation"
@@ -89,15 +96,15 @@ def add_sampled_pairs(
 class _Writer:
     """Writes folders of sampled pairs, with their statistics and page."""
 
-    asker: Asker
+    ask: Callable[..., Iterator[Checked]]  # `sampled_rows` of the loaded checkpoint
     recipe: Recipe
     settings: SampledPairs
     checkpoint: str  # its hash
 
     def benchmark(self, benchmark: Benchmark, out: Path) -> None:
-        """Pairs about the held-out questions of a benchmark, and nothing else."""
+        """Writes pairs about the held-out questions of a benchmark, and nothing else."""
         counts, data, seed = Counts(), self.recipe.data, self.recipe.seed
-        rows = self.asker.rows(benchmark.source, counts, title=f"sample {benchmark.name}")
+        rows = self.ask(benchmark.source, counts, title=f"sample {benchmark.name}")
         try:
             manifest = write_prepared([(benchmark.source, rows)], out, data=data, seed=seed)
         except UserError as error:
@@ -107,10 +114,10 @@ class _Writer:
         self._describe(out, manifest, counts)
 
     def training(self, given: PreparedRows, benchmarks: Path, out: Path) -> None:
-        """The given rows, and pairs about the training questions after them."""
+        """Writes the given rows, and pairs about the training questions after them."""
         counts, data, seed = Counts(), self.recipe.data, self.recipe.seed
         source = self.settings.source
-        rows = self.asker.rows(source, counts, title="sample preference pairs")
+        rows = self.ask(source, counts, title="sample preference pairs")
         manifest = write_prepared(
             [*given.of_sources(data, seed), (source, rows)],
             out,
@@ -129,13 +136,13 @@ class _Writer:
         self._describe(out, manifest, counts)
 
     def _describe(self, folder: Path, manifest: Manifest, counts: Counts) -> None:
-        sampling = Sampling.of(
-            counts,
+        sampling = Sampling(
             checkpoint=self.checkpoint,
             settings=self.settings,
             scorer=scorer(self.settings.scorer).label,
             seed=self.recipe.seed,
             pairs=manifest.rows_of_sources[-1],
+            **asdict(counts),
         )
         dataset, _ = load_prepared(folder, KIND, verify=False)
         examples = _examples(dataset, sampling.pairs)

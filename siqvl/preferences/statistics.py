@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,7 +30,7 @@ class Counts:
     questions_without_right: int = 0  # never right, likewise
 
     def add(self, judged: Sequence[Judged], pairs: int) -> str:
-        """Count a question; returns why it is left out, or nothing."""
+        """Counts a question; returns why it is left out, or nothing."""
         right, wrong = sum(one.right for one in judged), sum(one.wrong for one in judged)
         self.questions += 1
         self.completions += len(judged)
@@ -69,29 +69,8 @@ class Sampling(BaseModel):
     questions_without_right: int
 
     @classmethod
-    def of(
-        cls,
-        counts: Counts,
-        *,
-        checkpoint: str,
-        settings: SampledPairs,
-        scorer: str,
-        seed: int,
-        pairs: int,
-    ) -> Sampling:
-        """The statistics of a finished folder."""
-        return cls(
-            checkpoint=checkpoint,
-            settings=settings,
-            scorer=scorer,
-            seed=seed,
-            pairs=pairs,
-            **asdict(counts),
-        )
-
-    @classmethod
     def read(cls, folder: Path) -> Sampling:
-        """The statistics of a folder of sampled pairs.
+        """Reads the statistics of a folder of sampled pairs.
 
         Raises:
             UserError: it has none, or damaged ones.
@@ -110,7 +89,7 @@ class Sampling(BaseModel):
         return self.right / max(1, self.completions)
 
     def metrics(self, name: str) -> dict[str, float]:
-        """Numbers for MLflow, below `sampling/<name>/`."""
+        """Names the numbers for MLflow, below `sampling/<name>/`."""
         values = {
             "questions": self.questions,
             "completions": self.completions,

@@ -25,7 +25,7 @@ TO_COME = "…"
 
 
 def read_request(rows: Iterable[Mapping[str, Any]], settings: ServingSettings) -> list[Row]:
-    """Rows with `prompt` (messages) and `images` (one decoded picture).
+    """Reads rows with `prompt` (messages) and `images` (one decoded picture).
 
     Raises:
         UserError: no rows, too many, or one that cannot be answered; it is named by its number.

@@ -26,7 +26,7 @@ class ServingSettings(Section):
 
     @classmethod
     def of(cls, recipe: Recipe) -> ServingSettings:
-        """Those that a recipe asks for."""
+        """Reads those that a recipe asks for."""
         return cls(
             **recipe.serving.model_dump(),
             max_image_pixels=recipe.data.max_image_pixels,
@@ -36,5 +36,5 @@ class ServingSettings(Section):
 
     @property
     def limits(self) -> DataPrep:
-        """Of one row, as preparation knows them."""
+        """The limits of one row, as preparation knows them."""
         return DataPrep(max_image_pixels=self.max_image_pixels, max_characters=self.max_characters)

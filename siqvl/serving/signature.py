@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def signature(settings: ServingSettings) -> ModelSignature:
-    """Every column may be left out, for the model itself says in a sentence what a row lacks."""
+    """Describes inputs and outputs; every column may be left out, as the model says what lacks."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import AnyType, ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
@@ -38,7 +38,7 @@ def signature(settings: ServingSettings) -> ModelSignature:
 
 
 def example() -> pd.DataFrame:
-    """A red square, and a question about it."""
+    """Makes a request: a red square, and a question about it."""
     import pandas as pd
     from PIL import Image
 

@@ -13,7 +13,7 @@ from siqvl.data.manifest import FILE_NAME
 from siqvl.data.preparation.prepare import prepare, prepare_pieces
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks.prepare_benchmarks import FLOORS, prepare_benchmarks
+from siqvl.evaluation.benchmarks.prepare_benchmarks import BASELINES, prepare_benchmarks
 from siqvl.recipe import DataPrep, Source
 
 
@@ -91,13 +91,13 @@ def test_benchmarks_are_known_by_each_of_theirs(benchmarks: Path, tmp_path: Path
     assert len({whole, content_of(renamed), content_of(fewer), content_of(benchmarks / "vqa")}) == 4
 
 
-def test_floors_count(benchmarks: Path) -> None:
+def test_baselines_count(benchmarks: Path) -> None:
     before = content_of(benchmarks)
-    floors = benchmarks / "vqa" / FLOORS
-    table = pq.read_table(floors)
+    baselines = benchmarks / "vqa" / BASELINES
+    table = pq.read_table(baselines)
     scores = [1 - score for score in table["score"].to_pylist()]
     place = table.column_names.index("score")
-    pq.write_table(table.set_column(place, "score", pa.array(scores)), floors)
+    pq.write_table(table.set_column(place, "score", pa.array(scores)), baselines)
     assert content_of(benchmarks) != before
 
 

@@ -10,7 +10,7 @@ import pytest
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks.prepare_benchmarks import read_floors
+from siqvl.evaluation.benchmarks.prepare_benchmarks import read_baselines
 from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
 from siqvl.evaluation.scoring.predictions import read_predictions
 from siqvl.evaluation.scoring.scores import Scores
@@ -74,11 +74,11 @@ def test_scores_are_means_of_the_stored_predictions(report: Path) -> None:
 
 def test_who_plays_is_who_can(report: Path) -> None:
     stored = {score.benchmark: score.players.keys() for score in Scores.read(report).scores}
-    floors = {"majority", "question_only", "random_choice"}
+    baselines = {"majority", "question_only", "random_choice"}
     both = {"picture", "no_picture", "other_picture"}
-    assert stored["asked"] == both | floors
-    assert stored["reasoned"] == {"picture", "no_picture"} | (floors - {"question_only"})
-    assert stored["letters"] == both | (floors - {"question_only"})
+    assert stored["asked"] == both | baselines
+    assert stored["reasoned"] == {"picture", "no_picture"} | (baselines - {"question_only"})
+    assert stored["letters"] == both | (baselines - {"question_only"})
     assert stored["pairs"] == both
 
 
@@ -98,9 +98,9 @@ def test_predictions_say_what_was_asked_and_scored(
         if row["player"] in {"picture", "no_picture", "other_picture"}:
             assert row["answer"] == row["generation"]
             assert row["score"] == float(row["answer"].lower() in row["answers"])
-    floors = read_floors(rows, asking.evaluation.benchmarks[0]).to_pylist()
+    baselines = read_baselines(rows, asking.evaluation.benchmarks[0]).to_pylist()
     stored = [row for row in table if row["player"] in {"majority", "question_only"}]
-    expected = [row for row in floors if row["player"] != "random_choice"]
+    expected = [row for row in baselines if row["player"] != "random_choice"]
     assert [(r["id"], r["answer"], r["score"]) for r in stored] == [
         (r["id"], r["answer"], r["score"]) for r in expected
     ]

@@ -8,7 +8,8 @@ import torch
 from siqvl.data import sources
 from siqvl.data.encode import encode_prompt
 from siqvl.data.schema import RowKind
-from siqvl.generation.sampling import draw, end_ids, pick, random_numbers, sample
+from siqvl.generation.loop import Drawn, end_ids, pick, write
+from siqvl.generation.sampling import random_numbers, sample
 from siqvl.recipe import SampledPairs, Source
 
 QUESTIONS = Source(kind="shapes", subsets=["vqa", "reasoning"], max_samples=6)
@@ -24,6 +25,18 @@ def settings(**changes) -> SampledPairs:
 
 def completions(asked, **changes):
     return sample(*asked, questions(), settings(**changes), seed=0, progress=lambda count: None)
+
+
+def draw(model, batch, uniform, *, temperature: float, end_ids):
+    count, longest = uniform.shape
+    return write(
+        model,
+        batch,
+        max_new_tokens=longest,
+        end_ids=end_ids,
+        samples=count // len(batch["input_ids"]),
+        choose=Drawn(uniform, temperature),
+    )
 
 
 def test_pick_inverts_the_cumulated_distribution() -> None:
@@ -55,7 +68,8 @@ def test_random_numbers_differ_by_seed_question_and_sample() -> None:
 
 
 def test_completions_are_those_of_one_row_alone_without_a_cache(asked) -> None:
-    """The definition: softmax of the whole sequence's last scores, one token at a time."""
+    """The definition: softmax of the whole sequence's last scores, one token at a time,
+    never a picture's."""
     model, processor = asked
     wanted = settings(temperature=0.8)
     for row, found in zip(questions(), completions(asked, temperature=0.8), strict=True):
@@ -66,13 +80,14 @@ def test_completions_are_those_of_one_row_alone_without_a_cache(asked) -> None:
             for drawn in random_numbers(0, row["id"], number, wanted.max_new_tokens):
                 with torch.inference_mode():
                     scores = model(torch.tensor([ids]), pixel_values=pixels["pixel_values"]).logits
+                    scores[..., model.generation_config.suppress_tokens] = -math.inf
                 shares = (scores[0, -1].double() / 0.8).softmax(0).tolist()
                 token, total = 0, shares[0]
                 while total <= drawn:
                     token += 1
                     total += shares[token]
                 ids.append(token)
-                ended = token in end_ids(model, processor)
+                ended = token in end_ids(model)
                 if ended:
                     break
             text = processor.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
@@ -105,3 +120,20 @@ def test_a_completion_ends_with_an_end_token_or_at_the_limit(asked) -> None:
     for (found, ended), (full, _) in zip(early, never, strict=True):
         stop = full.index(second) + 1 if second in full else 5
         assert (found, ended) == (full[:stop], second in full)
+
+
+def test_suppressed_tokens_are_not_drawn(asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image token, which has mass in every distribution, and whatever is likeliest here."""
+    model, processor = asked
+    row = questions()[0]
+    ids = torch.tensor([encode_prompt(row, processor).input_ids])
+    pixels = processor.image_processor(images=row["images"], return_tensors="pt")
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
+    numbers = torch.rand(16, 12, generator=torch.Generator().manual_seed(0))
+    free = draw(model, batch, numbers, temperature=1.0, end_ids=[])
+    often = sorted({token for found, _ in free for token in found[:4]})
+    suppressed = [*model.generation_config.suppress_tokens, *often]
+    monkeypatch.setattr(model.generation_config, "suppress_tokens", suppressed)
+    found = draw(model, batch, numbers, temperature=1.0, end_ids=[])
+    assert model.config.image_token_id in suppressed
+    assert not {token for one, _ in found for token in one} & set(suppressed)

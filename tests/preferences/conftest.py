@@ -1,11 +1,11 @@
-"""A recipe that samples, and the checkpoint that is asked."""
+"""A recipe that samples."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Recipe
 
 SAMPLED = {
     "source": {"kind": "shapes", "subsets": ["vqa"], "max_samples": 40},
@@ -35,14 +35,3 @@ def sampling_recipe(trained) -> Callable[..., Recipe]:
         return Recipe.model_validate(content)
 
     return build
-
-
-@pytest.fixture(scope="session")
-def asked(trained):
-    """Model and processor of the checkpoint DPO starts from."""
-    from siqvl.model.assemble import load_checkpoint
-
-    model, processor = load_checkpoint(
-        trained.checkpoint(Stage.COT_SFT), attn_implementation="eager"
-    )
-    return model.eval(), processor

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from siqvl.generation.sampling import Completion
+from siqvl.generation.completions import Completion
 from siqvl.preferences.pairing import Judged, draw_pairs, judge, pair_row
 from siqvl.recipe import SampledPairs, Source
 

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from siqvl.check import check_sampled
 from siqvl.data.manifest import Manifest
 from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.scoring.scorers.exact_match import exact_match
-from siqvl.generation.sampling import Completion
-from siqvl.preferences.asker import Asker
-from siqvl.preferences.feasible import check_sampled
+from siqvl.generation.completions import Completion
 from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs
 from siqvl.preferences.statistics import Sampling
 from siqvl.recipe import Recipe, Source, Stage
@@ -182,9 +181,9 @@ def answered(monkeypatch: pytest.MonkeyPatch, texts: Callable[[dict], list[str]]
         progress(len(rows))
         return [[Completion(text, True) for text in texts(row)] for row in rows]
 
-    monkeypatch.setattr("siqvl.preferences.asker.sample", sample)
+    monkeypatch.setattr("siqvl.preferences.sampled_rows.sample", sample)
     monkeypatch.setattr(
-        Asker, "load", lambda recipe, settings, _: Asker(None, None, recipe, settings)
+        "siqvl.generation.completions.load_to_answer", lambda checkpoint, attention: (None, None)
     )
 
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+
+import torch
+from datasets import Dataset
 
 from siqvl.data.features.tower import PixelBatches
-
-if TYPE_CHECKING:
-    import torch
-    from datasets import Dataset
-
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 
 #: Pictures that are not needed at the moment are forgotten above this.
 KEPT_BYTES = 2**30
@@ -45,7 +42,7 @@ class EncodedPictures:
     def load(
         self, hashes: Iterable[str], dataset: Dataset, places: dict[str, tuple[int, int]]
     ) -> None:
-        """Encode what is not there yet.
+        """Encodes what is not there yet.
 
         Args:
             hashes: the pictures that are asked for next.
@@ -62,14 +59,10 @@ class EncodedPictures:
             self._encoded[image] = tokens
 
     def tokens(self, hashes: Sequence[str]) -> torch.Tensor:
-        """[images, tokens an image, text hidden] of pictures that were loaded."""
-        import torch
-
+        """Gives [images, tokens an image, text hidden] of pictures that were loaded."""
         return torch.stack([self._encoded[image] for image in hashes])
 
     def _tokens(self, passes: PixelBatches) -> Iterator[torch.Tensor]:
-        import torch
-
         for number in range(len(passes)):
             pixels = passes[number]
             count = len(pixels)

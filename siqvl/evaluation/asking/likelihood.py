@@ -10,21 +10,19 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
 
-from siqvl.data.encode import encode_prompt
+import torch
+
 from siqvl.data.encoded import IGNORED, Encoded
 from siqvl.data.schema import Row
-from siqvl.evaluation.asking.greedy_answers import question_of
+from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+from siqvl.evaluation.asking.greedy_answers import encoded_question, question_of
 from siqvl.evaluation.asking.log_probability import last_hidden_states, log_probabilities
 from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
 from siqvl.evaluation.letters import letters
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Benchmark
-
-if TYPE_CHECKING:
-    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +37,7 @@ class Likelihood:
         return question_of(row, self.benchmark), len(row["choices"])
 
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
-        asked = {**row, "question": question_of(row, self.benchmark), "images": [None] * images}
-        return (encode_prompt(asked, self.processor, suffix=self.benchmark.prompt_suffix),)
+        return (encoded_question(row, self.benchmark, self.processor, images),)
 
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
         return [
@@ -51,13 +48,11 @@ class Likelihood:
     def log_probabilities(
         self, prompts: Sequence[Prompt], pictures: EncodedPictures
     ) -> list[list[float]]:
-        """log p of every letter a prompt offers, in nats."""
+        """Gives log p of every letter a prompt offers, in nats."""
         most = letters(max(prompt.options for prompt in prompts))
         tokens = [self._tokens(letter) for letter in most]
         if any(len(ids) > 1 for ids in tokens):
             return [self._one_by_one(prompt, tokens, pictures) for prompt in prompts]
-        import torch
-
         ids = [prompt.words[0].input_ids for prompt in prompts]
         hidden = last_hidden_states(self.model, ids, **image_inputs(prompts, pictures))
         ends = torch.tensor([len(row) - 1 for row in ids], device=hidden.device)

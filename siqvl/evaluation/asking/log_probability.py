@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from siqvl.data.collate import padded
 from siqvl.data.encoded import IGNORED, Encoded
-
-if TYPE_CHECKING:
-    import torch
-
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 #: Positions whose logits are held in memory at once: 622 MB with Qwen's 151,936 tokens.
 POSITIONS = 1024
@@ -20,16 +18,13 @@ POSITIONS = 1024
 def log_probabilities(
     model: SiQVLForConditionalGeneration, sequences: Sequence[Encoded], **images: Any
 ) -> list[float]:
-    """Sum of log p(token | all before it), in nats, over the tokens of each sequence that have a
-    label.
+    """Sums log p(token | all before it), in nats, over the tokens of each sequence with a label.
 
     Logits are made for those tokens alone.
 
     Args:
         images: the model's argument for the pictures of all sequences, in order.
     """
-    import torch
-
     hidden = last_hidden_states(model, [one.input_ids for one in sequences], **images)
     labels = padded([one.labels for one in sequences], IGNORED)[:, 1:].to(hidden.device)
     learned = labels != IGNORED
@@ -51,10 +46,8 @@ def log_probabilities(
 def last_hidden_states(
     model: SiQVLForConditionalGeneration, ids: Sequence[list[int]], **images: Any
 ) -> torch.Tensor:
-    """[batch, sequence, hidden] of rows that are padded on the right."""
-    import torch
-
-    filler = _filler(model)
+    """Gives [batch, tokens, hidden] of rows, which are padded on the right."""
+    filler = int(model.config.image_token_id == 0)  # any token that is no picture: it is masked
     with torch.inference_mode():
         return model.model(
             input_ids=padded(ids, filler).to(model.device),
@@ -62,8 +55,3 @@ def last_hidden_states(
             use_cache=False,
             **images,
         ).last_hidden_state
-
-
-def _filler(model: SiQVLForConditionalGeneration) -> int:
-    """Any token that is no picture: it is masked."""
-    return int(model.config.image_token_id == 0)

@@ -14,7 +14,7 @@ Pictures = tuple[str, ...]  # `image_hashes` of a row
 
 
 def other_pictures(ids: Sequence[str], pictures: Sequence[Pictures]) -> list[Pictures]:
-    """For every row the pictures of another one, never its own.
+    """Finds for every row the pictures of another one, never its own.
 
     The rows stand on a circle, those with equal pictures side by side, else in an order drawn by
     their ids; each takes the pictures of the row so many places on as the commonest picture has

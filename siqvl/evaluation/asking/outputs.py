@@ -25,7 +25,7 @@ DESCRIPTION = "about.json"
 
 
 def describe(folder: Path, key: str, prompt: str) -> None:
-    """Make the folder, and say what is answered there.
+    """Makes the folder, and notes what is answered there.
 
     Args:
         key: digest of all that decides the answers.
@@ -38,7 +38,7 @@ def describe(folder: Path, key: str, prompt: str) -> None:
 
 
 def first_prompt(folder: Path, key: str) -> str:
-    """The prompt that `describe` was told.
+    """Reads the prompt that `describe` was told.
 
     Raises:
         UserError: the folder is not there, or its answers are to other questions or another
@@ -57,7 +57,7 @@ def first_prompt(folder: Path, key: str) -> str:
 
 
 def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
-    """Write some answers; the file is there whole or not at all."""
+    """Writes some answers; the file is there whole or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -77,7 +77,7 @@ def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
 
 
 def read_outputs(folders: Iterable[Path]) -> dict[Ask, Output]:
-    """All answers in some folders."""
+    """Reads all answers in some folders."""
     import pyarrow.parquet as pq
 
     found: dict[Ask, Output] = {}

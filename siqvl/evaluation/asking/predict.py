@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tqdm import tqdm
+
+from siqvl.data.encoded import IGNORED
+from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.greedy_answers import Generation
 from siqvl.evaluation.asking.likelihood import Likelihood
 from siqvl.evaluation.asking.outputs import write_outputs
@@ -16,17 +19,12 @@ from siqvl.evaluation.asking.question_plan import Plan
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions
 from siqvl.recipe import Benchmark
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
-
 #: Batches whose answers are written together: what a killed run loses at most.
 BATCHES = 16
 
 
 def method_of(benchmark: Benchmark, model: Any, processor: Any) -> Method:
-    """How a benchmark asks."""
+    """Gives the way in which a benchmark asks."""
     if benchmark.method == "preference":
         return Preference(model, processor)
     if benchmark.method == "likelihood":
@@ -49,7 +47,7 @@ class Share:
         self._chunks = [mine[start : start + BATCHES] for start in range(0, len(mine), BATCHES)]
 
     def answers(self, *, left: bool = False) -> int:
-        """How many answers it takes, all or those that are not there yet."""
+        """Counts the answers it takes, all or those that are not there yet."""
         return sum(
             self.plan.answers(batch)
             for number, chunk in enumerate(self._chunks)
@@ -60,7 +58,7 @@ class Share:
     def predict(
         self, questions: Questions, method: Method, pictures: EncodedPictures, bar: tqdm
     ) -> None:
-        """Answer what is left."""
+        """Answers what is left."""
         places = questions.places
         bar.set_description(questions.benchmark.name)
         for number, chunk in enumerate(self._chunks):
@@ -81,22 +79,16 @@ class Share:
 
 
 def first_prompt_text(plan: Plan, processor: Any) -> str:
-    """The first row's prompt as text, one placeholder a picture instead of its many tokens."""
+    """Gives the first row's prompt as text, one placeholder a picture for its many tokens."""
     first = next(
         prompt
         for prompt, asks in zip(plan.prompts, plan.asks, strict=True)
         if ("picture", 0) in asks
     )
     words = first.words[0]
+    labels = words.labels or [IGNORED] * len(words)  # a bare prompt has none
     asked = [
-        token
-        for token, label in zip(words.input_ids, _labels(words.labels, len(words)), strict=True)
-        if label < 0
+        token for token, label in zip(words.input_ids, labels, strict=True) if label == IGNORED
     ]
     text = processor.tokenizer.decode(asked)
     return text.replace(processor.image_token * processor.num_image_tokens, processor.image_token)
-
-
-def _labels(labels: Sequence[int], length: int) -> Sequence[int]:
-    """Those of a bare prompt are left out."""
-    return labels or [-1] * length

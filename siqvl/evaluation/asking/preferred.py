@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from siqvl.data.encode import encode_preference
 from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
+from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.log_probability import log_probabilities
 from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
-
-if TYPE_CHECKING:
-    from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,3 @@ class Preference:
         found = log_probabilities(self.model, sequences, **images)
         chosen, rejected = found[: len(prompts)], found[len(prompts) :]
         return [Output("", one - other) for one, other in zip(chosen, rejected, strict=True)]
-
-
-def preference_score(margin: float) -> float:
-    """1 if the chosen completion is likelier, 0 if the rejected one is, 0.5 if neither."""
-    return 0.5 if margin == 0 else float(margin > 0)

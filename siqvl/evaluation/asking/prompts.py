@@ -43,19 +43,19 @@ class Method(Protocol):
     """A way to ask: `siqvl.evaluation.asking.greedy_answers`, `likelihood` and `preference`."""
 
     def text(self, row: Row) -> Hashable:
-        """All that a row's words are made of: rows for which it is equal have equal words."""
+        """Names all that a row's words are made of: where it is equal, the words are."""
 
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
-        """A row's words, when they come with so many pictures."""
+        """Encodes a row's words, when they come with so many pictures."""
 
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        """Put a batch to the model."""
+        """Puts a batch to the model."""
 
 
 def image_inputs(
     prompts: Sequence[Prompt], pictures: EncodedPictures, repeats: int = 1
 ) -> dict[str, Any]:
-    """The model's argument for the pictures of a batch, all of them `repeats` times; empty if there
+    """Makes the model's argument for the pictures of a batch, each `repeats` times; empty if there
     are none."""
     hashes = [image for prompt in prompts for image in prompt.pictures]
     if not hashes:

@@ -34,17 +34,17 @@ class Plan:
     batches: list[list[int]]
 
     def answers(self, batch: list[int]) -> int:
-        """How many players' rows a batch answers."""
+        """Counts the players' rows that a batch answers."""
         return sum(len(self.asks[number]) for number in batch)
 
 
 def players_of(questions: Questions) -> list[Player]:
-    """Who of those that need the model plays."""
+    """Names the players of a benchmark that need the model."""
     return ["picture", *questions.benchmark.blind]
 
 
 def plan(questions: Questions, method: Method, batch_size: int) -> Plan:
-    """All that has to be asked.
+    """Plans all that has to be asked.
 
     A question without its picture is the same prompt however many pictures it was asked about,
     and is put to the model once.
@@ -73,7 +73,7 @@ def plan(questions: Questions, method: Method, batch_size: int) -> Plan:
 
 
 def shown(questions: Questions, player: Player) -> list[Pictures]:
-    """The pictures that a player is shown with each row, by their hashes."""
+    """Finds the pictures that a player is shown with each row, by their hashes."""
     own = [tuple(row["image_hashes"]) for row in questions.rows]
     if player == "no_picture":
         return [()] * len(own)

@@ -45,7 +45,7 @@ class Questions:
 
 
 def load_questions(benchmark: Benchmark, data: Path) -> Questions:
-    """The rows of a benchmark that was prepared below `data`.
+    """Reads the rows of a benchmark that was prepared below `data`.
 
     Raises:
         UserError: it was not, or is damaged.
@@ -78,7 +78,7 @@ def _presented(row: Row) -> Row:
 
 
 def question_type(row: Row) -> str:
-    """The kind of question, as its source calls it; empty when it tells none."""
+    """Finds the kind of question, as its source calls it; empty when it tells none."""
     meta = json.loads(row["meta"] or "{}")
     return next((str(meta[name]) for name in TYPES if meta.get(name)), "")
 

@@ -12,7 +12,7 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks.floors import floor_answers
+from siqvl.evaluation.benchmarks.baselines import baseline_answers
 from siqvl.evaluation.letters import letters
 from siqvl.evaluation.scoring.scorers import Scorer, scorer
 from siqvl.recipe import Benchmark, Recipe, Source
@@ -20,19 +20,19 @@ from siqvl.recipe import Benchmark, Recipe, Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FLOORS = "floors.parquet"
-#: Metadata of the file: what the floors depend on beside the rows.
+BASELINES = "floors.parquet"
+#: Metadata of the file: what the baselines depend on beside the rows.
 _LEARNT = b"siqvl.floors"
 
 
 def row_kind(benchmark: Benchmark) -> RowKind:
-    """Preference pairs are compared, everything else is asked and answered."""
+    """Tells the rows of a benchmark: pairs are compared, everything else is asked and answered."""
     pairs = benchmark.method == "preference" and not benchmark.sampled
     return RowKind.PREFERENCE if pairs else RowKind.EVALUATION
 
 
 def check_benchmarks(recipe: Recipe) -> None:
-    """Judge every benchmark's sources before any work; raises UserError."""
+    """Judges every benchmark's sources before any work; raises UserError."""
     for benchmark in recipe.evaluation.benchmarks:
         written = benchmark.letters and benchmark.method == "generation"
         if written and benchmark.scorer != "choice":
@@ -46,7 +46,7 @@ def check_benchmarks(recipe: Recipe) -> None:
 
 
 def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
-    """Write `out/<benchmark>/` for every benchmark of the recipe but those sampled from a model.
+    """Writes `out/<benchmark>/` for every benchmark of the recipe but those that are sampled.
 
     Raises:
         UserError: a source is not as described, or has not what its benchmark is scored by.
@@ -62,7 +62,7 @@ def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
         kind, directory = row_kind(benchmark), out / benchmark.name
         prepare([benchmark.source], kind, directory, data=recipe.data, seed=recipe.seed)
         if kind is RowKind.EVALUATION:
-            _write_floors(benchmark, recipe, directory)
+            _write_baselines(benchmark, recipe, directory)
 
 
 def _is_demanding(benchmark: Benchmark) -> bool:
@@ -71,7 +71,7 @@ def _is_demanding(benchmark: Benchmark) -> bool:
 
 
 def check_offer(benchmark: Benchmark, rows: Iterable[Row]) -> None:
-    """Whether evaluation rows have what the benchmark's scorer and prompt need.
+    """Judges whether evaluation rows have what the benchmark's scorer and prompt need.
 
     Raises:
         UserError: a question without options, or with too many of them, where a letter is to be
@@ -97,7 +97,7 @@ def check_offer(benchmark: Benchmark, rows: Iterable[Row]) -> None:
             )
 
 
-def _write_floors(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None:
+def _write_baselines(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None:
     """`floors.parquet`: what the guessers answer to each prepared question."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -106,7 +106,7 @@ def _write_floors(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None
     rows = dataset.select_columns(["id", "question", "answers", "choices"]).to_list()
     check_offer(benchmark, rows)
     training = _training_questions(benchmark, recipe)
-    found = floor_answers(rows, training, _guesses_scorer(benchmark))
+    found = baseline_answers(rows, training, _guesses_scorer(benchmark))
     columns = ("id", "player", "answer", "score")
     lines = [
         dict(zip(columns, (row["id"], player, answer, score), strict=True))
@@ -114,9 +114,9 @@ def _write_floors(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None
         for row, (answer, score) in zip(rows, answered, strict=True)
     ]
     table = pa.Table.from_pylist(lines, schema=_schema())
-    unfinished = directory / f".{FLOORS}"
+    unfinished = directory / f".{BASELINES}"
     pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), unfinished)
-    unfinished.rename(directory / FLOORS)  # a killed run leaves no half of it
+    unfinished.rename(directory / BASELINES)  # a killed run leaves no half of it
 
 
 def _guesses_scorer(benchmark: Benchmark) -> Scorer:
@@ -164,8 +164,8 @@ def _depends_on(benchmark: Benchmark) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
-def read_floors(data: Path, benchmark: Benchmark) -> pa.Table:
-    """What the guessers answered, as `prepare_benchmarks` wrote it.
+def read_baselines(data: Path, benchmark: Benchmark) -> pa.Table:
+    """Reads what the guessers answered, as `prepare_benchmarks` wrote it.
 
     Returns:
         One line a question and guesser: `id`, `player` (`siqvl.recipe.Player`), `answer` and
@@ -179,7 +179,7 @@ def read_floors(data: Path, benchmark: Benchmark) -> pa.Table:
 
     if benchmark.method == "preference":
         return _schema().empty_table()
-    path = data / benchmark.name / FLOORS
+    path = data / benchmark.name / BASELINES
     again = "prepare it with data_prep --stage evaluation and the same recipe"
     if not path.is_file():
         raise UserError(f"{data} holds no benchmark `{benchmark.name}`: {again}")

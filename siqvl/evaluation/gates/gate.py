@@ -22,7 +22,7 @@ Model = tuple[Stage, bool]
 
 
 def judge(gates: Sequence[Gate], reports: Sequence[Path]) -> list[Verdict]:
-    """Test every gate on EvalReport directories, which say themselves what they are about.
+    """Tests every gate on EvalReport directories, which say themselves what they are about.
 
     A gate whose report or answers are missing fails with a sentence that says so.
 

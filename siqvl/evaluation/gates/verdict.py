@@ -38,7 +38,7 @@ class Side(BaseModel):
 
     @property
     def label(self) -> str:
-        """`VQA SFT, vqa, without the picture`."""
+        """How people read it: `VQA SFT, vqa, without the picture`."""
         tower = "random tower" if self.random_tower else ""
         parts = [STAGES[self.stage].title, tower, self.benchmark, PLAYERS[self.player]]
         return ", ".join(part for part in parts if part)
@@ -64,7 +64,7 @@ class Verdict(BaseModel):
 
     @property
     def outcome(self) -> str:
-        """In a word."""
+        """What became of it in a word."""
         return "passed" if self.passed else "failed"
 
 
@@ -72,12 +72,12 @@ _VERDICTS = TypeAdapter(list[Verdict])
 
 
 def write_verdicts(verdicts: Sequence[Verdict], directory: Path) -> None:
-    """Write `gates.json`."""
+    """Writes `gates.json`."""
     (directory / VERDICTS).write_bytes(_VERDICTS.dump_json(list(verdicts), indent=2) + b"\n")
 
 
 def read_verdicts(directory: Path) -> list[Verdict]:
-    """Read `gates.json`.
+    """Reads `gates.json`.
 
     Raises:
         UserError: there is none, or it is damaged.
@@ -95,7 +95,7 @@ def read_verdicts(directory: Path) -> list[Verdict]:
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """The verdicts in one line."""
+    """Sums the verdicts up in one line."""
     if not verdicts:
         return "nothing was tested: the recipe has no gates"
     failed = [verdict.claim for verdict in verdicts if not verdict.passed]
@@ -106,7 +106,7 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 
 def gate_table(verdicts: Sequence[Verdict]) -> str:
-    """The table a pipeline ends with, a gate a line, and below it why any were not tested."""
+    """Writes the table a pipeline ends with, a gate a line, and why any were not tested."""
     head = ("gate", "claim", "n", "score", "against", "points", "95 % interval", "must lie")
     lines = [head] + [
         (
@@ -126,6 +126,6 @@ def gate_table(verdicts: Sequence[Verdict]) -> str:
 
 
 def required(above: float | None, below: float | None) -> str:
-    """`above 0`, `below +2.5`, or both, in percentage points."""
+    """Writes where a gate wants a difference: `above 0`, `below +2.5` points, or both."""
     bounds = (("above", above), ("below", below))
     return " and ".join(f"{word} {bound_points(at)}" for word, at in bounds if at is not None)

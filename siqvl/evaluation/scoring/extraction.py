@@ -9,7 +9,7 @@ _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 
 
 def extract_answer(generation: str, marker: str | None) -> str:
-    r"""The text after the last `marker`; the whole generation when there is no marker to look for.
+    r"""Finds the text after the last `marker`; the whole generation without a marker to look for.
 
     A chain of thought that never reaches its marker has given no answer: the result is empty. Of
     what follows the marker the first line with text counts, without the wrapping that models put

@@ -16,7 +16,7 @@ _DRAWS = 4_000_000
 def bootstrap_interval(
     scores: np.ndarray, *, level: float = LEVEL, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval (Efron 1979) of the mean of `scores` [questions].
+    """Computes the percentile bootstrap interval (Efron 1979) of the mean of `scores` [questions].
 
     Questions are drawn with replacement, so partial scores (VQAv2, ANLS) need no model of their
     own. How often each distinct score is drawn is multinomial, and all that the mean depends on:
@@ -44,7 +44,7 @@ def paired_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Interval of the mean of `scores - rival`, both [questions] and about the same questions.
+    """Computes the interval of the mean of `scores - rival`, [questions], about the same ones.
 
     What is hard for both cancels out, which makes it far narrower than two intervals side by side.
 

@@ -17,7 +17,7 @@ PREDICTIONS = "predictions.parquet"
 
 
 def schema() -> pa.Schema:
-    """Columns of `predictions.parquet`; the rows of a player are in the benchmark's order."""
+    """Names the columns; the rows of a player are in the benchmark's order."""
     import pyarrow as pa
 
     return pa.schema(
@@ -38,7 +38,7 @@ def schema() -> pa.Schema:
 
 
 def read_predictions(report: Path, benchmark: str | None = None) -> pa.Table:
-    """The predictions of an EvalReport directory, all or those of one benchmark.
+    """Reads the predictions of an EvalReport directory, all or those of one benchmark.
 
     Raises:
         UserError: the directory has none.

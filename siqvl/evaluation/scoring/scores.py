@@ -69,7 +69,7 @@ class Scores(BaseModel):
 
     @classmethod
     def read(cls, directory: Path) -> Scores:
-        """Read an EvalReport directory.
+        """Reads an EvalReport directory.
 
         Raises:
             UserError: it is none, or is damaged.
@@ -86,11 +86,11 @@ class Scores(BaseModel):
             raise UserError(f"{path} is damaged: {explain(error, cls)}") from None
 
     def write(self, directory: Path) -> None:
-        """Write `scores.json`."""
+        """Writes `scores.json`."""
         (directory / SCORES).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     def metrics(self) -> dict[str, float]:
-        """`<benchmark>/accuracy` and its company, for MLflow."""
+        """Names the figures for MLflow: `<benchmark>/accuracy` and its company."""
         found: dict[str, float] = {}
         for score in self.scores:
             own = score.players["picture"]
@@ -123,7 +123,7 @@ COLUMNS = ("stage", "benchmark", "n", "score", "95 % interval", *OTHERS.values()
 
 
 def stage_table(reports: list[Scores]) -> str:
-    """The table a pipeline ends with: every stage on every benchmark, other players beside it."""
+    """Writes the table of a pipeline: every stage on every benchmark, other players beside it."""
     rows = [COLUMNS]
     for report in reports:
         stage = report.stage.value + (", random tower" if report.random_tower else "")
@@ -143,10 +143,10 @@ def stage_table(reports: list[Scores]) -> str:
 
 
 def between(result: Result) -> str:
-    """`41.0 % – 43.0 %`."""
+    """Writes the interval: `41.0 % – 43.0 %`."""
     return f"{percent(result.interval[0])} – {percent(result.interval[1])}"
 
 
 def mean_of(result: Result | None) -> str:
-    """The mean of a player; a dash for one that cannot play."""
+    """Writes the mean of a player; a dash for one that cannot play."""
     return percent(None if result is None else result.mean)

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from siqvl.data.batching import BatchPlan
+from siqvl.data.batching import BatchPlan
 
 #: Rows are spread over this share of a source's, those that training comes to last.
 LATEST = 0.1
 
 
 def latest_rows(plan: BatchPlan, rows: int, count: int) -> list[int]:
-    """`count` rows that training sees late or never, evenly spread, of every source as many.
+    """Picks `count` rows that training sees late or never, evenly spread, of every source as many.
 
     What the model says to a row it has not been trained on yet tells more. By their place alone,
     so the same plan has the same samples.
     """
-    import numpy as np
-
     first = _first_places(plan, rows)
-    sources = [np.flatnonzero(plan.mixture.source_of == one) for one in _sources(plan)]
+    source_of = plan.mixture.source_of
+    sources = [np.flatnonzero(source_of == one) for one in np.unique(source_of)]
     count = min(count, rows)
     picked: list[int] = []
     for number, own in enumerate(sources):
@@ -34,17 +30,8 @@ def latest_rows(plan: BatchPlan, rows: int, count: int) -> list[int]:
     return picked
 
 
-def _sources(plan: BatchPlan) -> list[int]:
-    """Numbers of the sources that have rows."""
-    import numpy as np
-
-    return np.unique(plan.mixture.source_of).tolist()
-
-
 def _first_places(plan: BatchPlan, rows: int) -> np.ndarray:
     """[rows]: how many others training sees before it; for one it never sees, more than any."""
-    import numpy as np
-
     never = np.iinfo(np.int64).max
     first: np.ndarray = np.full(rows, never)
     before = 0

@@ -51,7 +51,7 @@ class SampleAnswers(TrainerCallback):
         precision: Precision,
         log: RunLog | None,
     ) -> SampleAnswers | None:
-        """Added to a trainer; None if nobody wants to look, or this process is not the first.
+        """Adds itself to a trainer, or gives None if nobody looks or this process is not the first.
 
         The first of several processes asks the model itself, not DDP's wrapper of it, so that the
         others have nothing to answer; they wait at the next step.
@@ -66,7 +66,7 @@ class SampleAnswers(TrainerCallback):
         if distributed.several and distributed.strategy == "fsdp":
             logger.warning("no samples are answered: with fsdp no process has the whole model")
             return None
-        samples = Samples.of(recipe, dataset, encoded, trainer.loader.plan, processor, precision)
+        samples = Samples(recipe, dataset, encoded, trainer.loader.plan, processor, precision)
         added = cls(trainer, samples, log, tracking.samples_every)
         trainer.add_callback(added)
         return added
@@ -85,7 +85,7 @@ class SampleAnswers(TrainerCallback):
             self.take(step)
 
     def take(self, step: int) -> None:
-        """Answer now, after `step` steps, and log it."""
+        """Has the model answer now, after `step` steps, and logs it."""
         start = time.perf_counter()
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
         self._table.add(step, self._samples.answered(model, step))

@@ -2,86 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import numpy as np
+from datasets import Dataset
 
-from siqvl.data.collate import GenerationCollator
-from siqvl.data.encode import encode_prompt
+from siqvl.data.batching import BatchPlan
+from siqvl.data.encoded import EncodedDataset
 from siqvl.data.schema import Row
 from siqvl.device import Precision, answering_attention, autocast
-from siqvl.evaluation.asking.greedy_answers import greedy
+from siqvl.generation.completions import complete, prompt_item
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe
 from siqvl.tracking.sample_table import Answered
 from siqvl.training.samples.latest_rows import latest_rows
 from siqvl.training.samples.undisturbed import undisturbed
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from siqvl.data.batching import BatchPlan
-    from siqvl.data.encoded import EncodedDataset
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
-
 
 class Samples:
-    """A few rows of a stage and their prompts.
+    """The `tracking.samples` rows of a stage that training comes to last.
 
     Args:
-        rows: prepared rows, decoded.
-        items: their numbers in the plan.
-        tokens: of an answer at most.
-        attention: the kernel that answers.
+        dataset: the prepared rows.
+        encoded: those of them that are trained on, as `plan` numbers them.
     """
 
     def __init__(
         self,
-        rows: Sequence[Row],
-        items: Sequence[int],
-        plan: BatchPlan,
-        processor: SiQVLProcessor,
-        *,
-        tokens: int,
-        precision: Precision,
-        attention: str,
-    ) -> None:
-        self._rows = rows
-        self._plan = plan
-        self._processor = processor
-        self._tokens = tokens
-        self._precision = precision
-        self._attention = attention
-        self._items = items
-        self._trained_on = [0] * len(items)  # times, in the steps before `_counted`
-        self._counted = 0
-
-    @classmethod
-    def of(
-        cls,
         recipe: Recipe,
         dataset: Dataset,
         encoded: EncodedDataset,
         plan: BatchPlan,
         processor: SiQVLProcessor,
         precision: Precision,
-    ) -> Samples:
-        """`tracking.samples` rows of those that training comes to last."""
-        items = latest_rows(plan, len(encoded), recipe.tracking.samples)
-        return cls(
-            [dataset[encoded.rows[item]] for item in items],
-            items,
-            plan,
-            processor,
-            tokens=recipe.tracking.sample_tokens,
-            precision=precision,
-            attention=answering_attention(recipe.model.attention),
-        )
+    ) -> None:
+        self._items = latest_rows(plan, len(encoded), recipe.tracking.samples)
+        self._rows: list[Row] = [dataset[encoded.rows[item]] for item in self._items]
+        self._plan = plan
+        self._processor = processor
+        self._tokens = recipe.tracking.sample_tokens  # of an answer at most
+        self._precision = precision
+        self._attention = answering_attention(recipe.model.attention)
+        self._trained_on = [0] * len(self._items)  # times, in the steps before `_counted`
+        self._counted = 0
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def answered(self, model: SiQVLForConditionalGeneration, step: int) -> list[Answered]:
-        """What the model says after `step` steps; it is left as it was."""
+        """Asks the model after `step` steps, and leaves it as it was."""
         with undisturbed(model, self._attention):
             answers = self._answers(model)
         self._count(step)
@@ -98,21 +66,13 @@ class Samples:
         ]
 
     def _answers(self, model: SiQVLForConditionalGeneration) -> list[str]:
-        items = [
-            {"input_ids": encode_prompt(row, self._processor).input_ids, "images": row["images"]}
-            for row in self._rows
-        ]
-        batch = GenerationCollator(self._processor)(items)
-        batch = {name: one.to(model.device) for name, one in batch.items()}
+        prompts = [prompt_item(row, self._processor) for row in self._rows]
         with autocast(model.device, self._precision):
-            written = greedy(model, **batch, max_new_tokens=self._tokens)
-        texts = self._processor.tokenizer.batch_decode(written, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+            written = complete(model, self._processor, prompts, max_new_tokens=self._tokens)
+        return [one.text for one in written]
 
     def _count(self, step: int) -> None:
-        """Bring `_trained_on` up to a step."""
-        import numpy as np
-
+        """Brings `_trained_on` up to a step."""
         for part in self._plan.items(self._counted, step):
             seen = np.bincount(part, minlength=max(self._items) + 1)
             self._trained_on = [

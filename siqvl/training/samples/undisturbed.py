@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
+import numpy as np
+import torch
+
+from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 
 @contextmanager
 def undisturbed(model: SiQVLForConditionalGeneration, attention: str) -> Iterator[None]:
-    """Inside, the model is ready to answer; afterwards modes and random numbers are as before.
+    """Makes the model ready to answer; afterwards modes and random numbers are as before.
 
     Layers that are compiled run as written: answers have shapes and modes of their own, and torch
     gives up compiling after a few of them, for training too.
@@ -21,9 +22,6 @@ def undisturbed(model: SiQVLForConditionalGeneration, attention: str) -> Iterato
     Args:
         attention: the kernel to answer with; not every one that trains can.
     """
-    import numpy as np
-    import torch
-
     modes = [(module, module.training) for module in model.modules()]
     text = model.config.text_config
     trained_with = text._attn_implementation

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from siqvl.data.collate import padded
-from siqvl.evaluation.asking.greedy_answers import greedy
+from siqvl.generation.loop import end_ids, write
 
 
 def reference(put, player: str, row: int, new: int) -> list[int]:
@@ -24,6 +24,12 @@ def reference(put, player: str, row: int, new: int) -> list[int]:
         **images,
     )
     return written[0, ids.shape[1] :].tolist()
+
+
+def greedy(model, input_ids, attention_mask, *, max_new_tokens: int, **images) -> list[list[int]]:
+    batch = {"input_ids": input_ids, "attention_mask": attention_mask, **images}
+    written = write(model, batch, max_new_tokens=max_new_tokens, end_ids=end_ids(model))
+    return [one.ids for one in written]
 
 
 @pytest.mark.parametrize("player", ["picture", "no_picture"])

@@ -8,7 +8,7 @@ from trl.trainer.utils import selective_log_softmax
 
 from siqvl.data.collate import SFTCollator
 from siqvl.data.encode import encode_preference
-from siqvl.evaluation.asking.preferred import preference_score
+from siqvl.evaluation.score_answers import preference_score
 
 
 def rows_of(put, player: str) -> list[dict]:

@@ -8,7 +8,7 @@ import pytest
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks, read_floors
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks, read_baselines
 from siqvl.recipe import Benchmark, Source
 
 
@@ -30,7 +30,7 @@ def prepared(tmp_path, small_recipe):
     return run
 
 
-def test_floors_are_learnt_from_the_training_rows_that_are_whole(tmp_path, prepared):
+def test_baselines_are_learnt_from_the_training_rows_that_are_whole(tmp_path, prepared):
     questions = [
         {"id": "1", "question": "Which?", "answer": "red"},
         {"id": "2", "question": "Where?", "answer": "left"},
@@ -51,7 +51,7 @@ def test_floors_are_learnt_from_the_training_rows_that_are_whole(tmp_path, prepa
     source = write_table(tmp_path / "questions.jsonl", questions)
     benchmark = Benchmark(name="made", source=source, training=training)
     out = prepared(benchmark)
-    found = read_floors(out, benchmark).to_pydict()
+    found = read_baselines(out, benchmark).to_pydict()
     ids = load_prepared(out / "made", RowKind.EVALUATION)[0]["id"]
     assert found == {
         "id": list(ids) * 2,
@@ -63,26 +63,26 @@ def test_floors_are_learnt_from_the_training_rows_that_are_whole(tmp_path, prepa
     assert (out / "made" / "images.parquet").is_file()
 
 
-def test_floors_are_scored_as_the_benchmark_is(tmp_path, prepared):
+def test_baselines_are_scored_as_the_benchmark_is(tmp_path, prepared):
     answers = ["cat"] * 2 + ["dog"] * 8
     source = write_table(tmp_path / "asked.jsonl", [{"question": "What?", "answers": answers}])
     training = write_table(tmp_path / "learnt.jsonl", [{"question": "What?", "answer": "cat"}])
     benchmark = Benchmark(name="soft", source=source, training=training, scorer="vqav2")
-    found = read_floors(prepared(benchmark), benchmark)
+    found = read_baselines(prepared(benchmark), benchmark)
     # two agree; without one of them (two ways) one does: (2 x 1/3 + 8 x 2/3) / 10
     assert found["score"].to_pylist() == [pytest.approx(0.6)] * 2
 
 
-def test_floors_of_another_scorer_or_training_set_are_not_taken_for_these(tmp_path, prepared):
+def test_baselines_of_another_scorer_or_training_set_are_not_taken_for_these(tmp_path, prepared):
     source = write_table(tmp_path / "asked.jsonl", [{"question": "What?", "answer": "cat"}])
     benchmark = Benchmark(name="made", source=source)
     out = prepared(benchmark)
-    read_floors(out, benchmark.model_copy(update={"max_new_tokens": 3}))
+    read_baselines(out, benchmark.model_copy(update={"max_new_tokens": 3}))
     for change in ({"scorer": "anls"}, {"training": source}):
         with pytest.raises(UserError, match="another scorer or `training` than benchmark `made`"):
-            read_floors(out, benchmark.model_copy(update=change))
+            read_baselines(out, benchmark.model_copy(update=change))
     with pytest.raises(UserError, match="holds no benchmark `other`: prepare it"):
-        read_floors(out, benchmark.model_copy(update={"name": "other"}))
+        read_baselines(out, benchmark.model_copy(update={"name": "other"}))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_guessers_of_letters_may_always_take_the_same_place(scorer, tmp_path, pr
     source = write_table(tmp_path / "asked.jsonl", rows)
     asked = {"letters": True, "method": "likelihood", "scorer": scorer}
     benchmark = Benchmark(name="made", source=source, **asked)
-    found = read_floors(prepared(benchmark), benchmark).to_pydict()
+    found = read_baselines(prepared(benchmark), benchmark).to_pydict()
     assert found["answer"] == ["B"] * 3 + [""] * 3
     assert found["score"] == [1.0] * 3 + [0.5] * 3
 
@@ -148,7 +148,7 @@ def test_a_later_question_without_options_is_found_too(tmp_path, prepared):
         prepared(Benchmark(name="made", source=source, letters=True, scorer="choice"))
 
 
-def test_preference_pairs_have_no_floors_and_sampled_ones_are_left_for_later(tmp_path, prepared):
+def test_preference_pairs_have_no_baselines_and_sampled_ones_are_left_for_later(tmp_path, prepared):
     shapes = Source(kind="shapes", subsets=["vqa"], split="test", max_samples=4)
     pairs = Benchmark(name="pairs", source=shapes, method="preference")
     sampled = Benchmark(name="sampled", source=shapes, method="preference", sampled=True)
@@ -157,7 +157,7 @@ def test_preference_pairs_have_no_floors_and_sampled_ones_are_left_for_later(tmp
     assert len(rows) == 4
     assert sorted(path.name for path in out.iterdir()) == ["pairs"]
     for benchmark in (pairs, sampled):
-        assert len(read_floors(out, benchmark)) == 0
+        assert len(read_baselines(out, benchmark)) == 0
 
 
 def test_pictures_of_training_questions_are_not_drawn(monkeypatch, prepared):
@@ -172,6 +172,6 @@ def test_pictures_of_training_questions_are_not_drawn(monkeypatch, prepared):
         source=Source(**world, split="test", max_samples=5),
         training=Source(**world, max_samples=300),
     )
-    found = read_floors(prepared(benchmark), benchmark)
+    found = read_baselines(prepared(benchmark), benchmark)
     assert found["player"].to_pylist().count("question_only") == 5
     assert len(drawn) == 5

@@ -14,5 +14,5 @@ _SCORERS: dict[str, Scorer] = {
 
 
 def scorer(name: ScorerName) -> Scorer:
-    """The scorer that a recipe names."""
+    """Finds the scorer that a recipe names."""
     return _SCORERS[name]

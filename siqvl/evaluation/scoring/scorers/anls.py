@@ -14,7 +14,7 @@ THRESHOLD = 0.5
 
 
 def edit_distance(one: str, other: str) -> int:
-    """Fewest insertions, deletions and substitutions of a character (Levenshtein 1966)."""
+    """Counts the fewest characters to insert, delete or substitute (Levenshtein 1966)."""
     row = list(range(len(other) + 1))  # distances of one's prefix to every prefix of the other
     for i, left in enumerate(one, start=1):
         diagonal, row[0] = row[0], i
@@ -27,7 +27,7 @@ def edit_distance(one: str, other: str) -> int:
 
 
 def similarity(prediction: str, answer: str) -> float:
-    """`1 - NL` of two texts, or 0 where NL reaches the threshold."""
+    """Computes `1 - NL` of two texts, or 0 where NL reaches the threshold."""
     one, other = " ".join(prediction.lower().split()), " ".join(answer.lower().split())
     longer = max(len(one), len(other))
     distance = edit_distance(one, other) / longer if longer else 0.0

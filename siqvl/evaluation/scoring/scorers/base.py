@@ -23,7 +23,7 @@ class Scorer:
         return f"{self.name}/{self.version}"
 
     def score(self, prediction: str, answers: list[str], choices: list[str]) -> float:
-        """How right a prediction is, in [0, 1].
+        """Judges how right a prediction is, in [0, 1].
 
         Args:
             prediction: the answer alone, without the chain of thought before it.

@@ -14,7 +14,7 @@ TOLERANCE = 0.05
 
 
 def number(text: str) -> float | None:
-    """The number a text stands for, `12%` being 0.12; None if it is none."""
+    """Reads the number a text stands for, `12%` being 0.12; None if it is none."""
     try:
         return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
@@ -22,7 +22,7 @@ def number(text: str) -> float | None:
 
 
 def relaxed_match(prediction: str, answer: str) -> bool:
-    """Whether a prediction is close enough to an answer."""
+    """Tells whether a prediction is close enough to an answer."""
     prediction, answer = prediction.strip(), answer.strip()
     found, wanted = number(prediction), number(answer)
     if found is not None and wanted:

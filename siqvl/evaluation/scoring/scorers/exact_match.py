@@ -6,12 +6,12 @@ from siqvl.evaluation.scoring.scorers.base import Scorer
 
 
 def normalise(answer: str) -> str:
-    """Lower case, single spaces, no surrounding quotes or closing full stop."""
+    """Makes case lower and spaces single, and drops surrounding quotes and a closing full stop."""
     return " ".join(answer.lower().split()).strip("\"'`").rstrip(".").strip()
 
 
 def exact_match(prediction: str, answers: list[str]) -> bool:
-    """Whether the prediction is one of the accepted answers, after normalisation."""
+    """Tells whether the prediction is one of the accepted answers, after normalisation."""
     return normalise(prediction) in {normalise(answer) for answer in answers}
 
 

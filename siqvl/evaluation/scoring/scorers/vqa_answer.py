@@ -52,7 +52,7 @@ CONTRACTIONS = dict(zip(_WORDS[::2], _WORDS[1::2], strict=True))
 
 @lru_cache(maxsize=65_536)  # the same few answers come again and again
 def normalise(answer: str) -> str:
-    """The form in which two answers are compared: `A dog, two cats.` -> `dog 2 cats`."""
+    """Brings an answer to the form that is compared: `A dog, two cats.` -> `dog 2 cats`."""
     text = _without_punctuation(answer.replace("\n", " ").replace("\t", " ").strip())
     words = (NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)

@@ -15,7 +15,7 @@ AGREEING = 3
 
 
 def soft_accuracy(prediction: str, answers: list[str]) -> float:
-    """Leave-one-out accuracy of a prediction.
+    """Computes the leave-one-out accuracy of a prediction.
 
     Args:
         answers: one of every annotator. Where some are missing they count as annotators who said

@@ -21,10 +21,10 @@ Answered = list[tuple[str, float]]  # answer and score, one a question
 CANDIDATES = 20
 
 
-def floor_answers(
+def baseline_answers(
     rows: Sequence[Row], training: Iterable[Row] | None, scorer: Scorer
 ) -> dict[Player, Answered]:
-    """What each guesser that can play answers to evaluation `rows`, in their order, and its score.
+    """Has each guesser that can play answer evaluation `rows`, in their order, and scores it.
 
     Args:
         rows: question, answers and choices of each.
@@ -108,5 +108,5 @@ def _expected(scorer: Scorer, row: Row) -> float:
 
 
 def _most_frequent(answers: Counter[str]) -> str:
-    """Ties go to the alphabetically first, so that a floor does not depend on row order."""
+    """Ties go to the alphabetically first, so that a baseline does not depend on row order."""
     return min(answers, key=lambda answer: (-answers[answer], answer))

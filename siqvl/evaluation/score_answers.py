@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from siqvl.data.schema import Row
 from siqvl.errors import UserError
-from siqvl.evaluation.asking.preferred import preference_score
 from siqvl.evaluation.asking.prompts import Output
 from siqvl.evaluation.asking.question_plan import Ask, players_of
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions
 from siqvl.evaluation.scoring.extraction import extract_answer
-from siqvl.evaluation.scoring.intervals import bootstrap_interval, paired_interval
+from siqvl.evaluation.scoring.intervals import bootstrap_interval
 from siqvl.evaluation.scoring.predictions import schema
 from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.evaluation.scoring.scores import Result, Score, TypeScore
@@ -25,12 +24,14 @@ if TYPE_CHECKING:
 PREFERENCE_SCORER = "preference/1"
 
 
-def predictions_of(questions: Questions, outputs: dict[Ask, Output], floors: pa.Table) -> pa.Table:
-    """The lines of `predictions.parquet` about one benchmark.
+def predictions_of(
+    questions: Questions, outputs: dict[Ask, Output], baselines: pa.Table
+) -> pa.Table:
+    """Builds the lines of `predictions.parquet` about one benchmark.
 
     Args:
         outputs: what the model answered.
-        floors: what the guessers answered (`read_floors`).
+        baselines: what the guessers answered (`read_baselines`).
 
     Raises:
         UserError: answers are missing.
@@ -49,7 +50,7 @@ def predictions_of(questions: Questions, outputs: dict[Ask, Output], floors: pa.
                 )
             lines.append(_line(benchmark, player, row) | _judged(benchmark, row, output))
     rows = {row["id"]: row for row in questions.rows}
-    for guess in floors.to_pylist():
+    for guess in baselines.to_pylist():
         given = {"generation": "", "answer": guess["answer"], "score": guess["score"]}
         lines.append(_line(benchmark, guess["player"], rows[guess["id"]]) | given)
     return pa.Table.from_pylist(lines, schema())
@@ -74,6 +75,11 @@ def _judged(benchmark: Benchmark, row: Row, output: Output) -> Row:
     return {"generation": generation, "answer": answer, "score": score}
 
 
+def preference_score(margin: float) -> float:
+    """Scores 1 if the chosen completion is likelier, 0 if the rejected one is, 0.5 if neither."""
+    return 0.5 if margin == 0 else float(margin > 0)
+
+
 def score_of(
     questions: Questions,
     predictions: pa.Table,
@@ -82,7 +88,7 @@ def score_of(
     batch_size: int,
     seed: int,
 ) -> Score:
-    """The score of one benchmark from its lines of `predictions.parquet`."""
+    """Computes the score of one benchmark from its lines of `predictions.parquet`."""
     import numpy as np
 
     benchmark = questions.benchmark
@@ -92,35 +98,23 @@ def score_of(
         player: scores[names == player] for player in dict.fromkeys(names.tolist())
     }
     own = played["picture"]
+    lead: dict[Player, np.ndarray] = {
+        player: own - values for player, values in played.items() if player != "picture"
+    }
     kinds = np.array([row["type"] for row in questions.rows])
+    types = {}
+    for kind in sorted(set(kinds.tolist()) - {""}):
+        of_kind = {player: values[kinds == kind] for player, values in played.items()}
+        types[kind] = TypeScore(questions=len(of_kind["picture"]), players=_results(of_kind, seed))
+    compared = benchmark.method == "preference"
     return Score(
         benchmark=benchmark.name,
         questions=len(questions.rows),
-        players={player: _result(values, seed) for player, values in played.items()},
-        lead={
-            player: Result(
-                mean=float(np.mean(own - values)),
-                interval=paired_interval(own, values, seed=seed),
-            )
-            for player, values in played.items()
-            if player != "picture"
-        },
-        types={
-            kind: TypeScore(
-                questions=int((kinds == kind).sum()),
-                players={
-                    player: _result(values[kinds == kind], seed)
-                    for player, values in played.items()
-                },
-            )
-            for kind in sorted(set(kinds.tolist()) - {""})
-        },
+        players=_results(played, seed),
+        lead=_results(lead, seed),
+        types=types,
         method=benchmark.method,
-        scorer=(
-            PREFERENCE_SCORER
-            if benchmark.method == "preference"
-            else scorer(benchmark.scorer).label
-        ),
+        scorer=PREFERENCE_SCORER if compared else scorer(benchmark.scorer).label,
         prompt=prompt,
         decoding=decoding_of(benchmark, batch_size),
         data_fingerprint=questions.manifest.fingerprint,
@@ -129,7 +123,7 @@ def score_of(
 
 
 def decoding_of(benchmark: Benchmark, batch_size: int) -> dict[str, Any]:
-    """How answers come about."""
+    """Describes how answers come about, as it is stored beside a score."""
     if benchmark.method != "generation":
         return {"method": benchmark.method, "batch_size": batch_size}
     return {
@@ -139,5 +133,8 @@ def decoding_of(benchmark: Benchmark, batch_size: int) -> dict[str, Any]:
     }
 
 
-def _result(scores: np.ndarray, seed: int) -> Result:
-    return Result(mean=float(scores.mean()), interval=bootstrap_interval(scores, seed=seed))
+def _results(scores: dict[Player, np.ndarray], seed: int) -> dict[Player, Result]:
+    return {
+        player: Result(mean=float(own.mean()), interval=bootstrap_interval(own, seed=seed))
+        for player, own in scores.items()
+    }
