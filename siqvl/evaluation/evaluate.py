@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from siqvl.checkpoint import CheckpointCard, read_card
-from siqvl.device import answering_attention, best_device
 from siqvl.errors import UserError
 from siqvl.evaluation.asking.outputs import VERSION, describe, first_prompt, read_outputs
 from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
@@ -166,6 +165,7 @@ def _folder(out: Path, benchmark: Benchmark, key: str) -> Path:
 
 def _load(checkpoint: Path, recipe: Recipe) -> tuple[Any, Any]:
     """The model, ready to answer where it is quickest, and its processor."""
+    from siqvl.device import answering_attention, best_device
     from siqvl.model.assemble import load_checkpoint
 
     attention = answering_attention(recipe.model.attention)

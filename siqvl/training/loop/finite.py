@@ -7,18 +7,14 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from transformers import Trainer
 
+from siqvl.data.loader import TrainingLoader
 from siqvl.errors import UserError, one_line
 from siqvl.training.states import state_step, states
-
-if TYPE_CHECKING:
-    import torch
-
-    from siqvl.data.batching import Key
-    from siqvl.data.loader import TrainingLoader
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +65,6 @@ class FiniteGuard:
             1 if anything of the step is not finite, else 0: a float32 scalar on the device of the
             losses, computed without waiting for it, which fused optimizers take as `found_inf`.
         """
-        import torch
-
         seen = self._seen[-1]
         assert seen.step == step
         seen.grad_norm, seen.learning_rate = grad_norm, learning_rate
@@ -137,7 +131,7 @@ class FiniteGuard:
 
     def _rows(self, step: int, micro: int) -> list[str]:
         """Ids of the rows of a batch, those of a pack one after another."""
-        keys: list[Key] = self.loader.plan.batch(step, micro, self.loader.rank)
+        keys = self.loader.plan.batch(step, micro, self.loader.rank)
         items = [item for key in keys for item in (key if isinstance(key, tuple) else [key])]
         return [self.loader.dataset.row_id(item) for item in items]
 
@@ -203,8 +197,6 @@ class FiniteSteps(Trainer):
 
 def _values(seen: list[Seen]) -> list[list[float]]:
     """Losses, then the gradient norm, of each step; fetched from the device at once."""
-    import torch
-
     flat = [value for one in seen for value in (*one.losses, one.grad_norm)]
     if not flat:
         return []

@@ -9,11 +9,14 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import TrainOutput
 
 from siqvl.errors import UserError, one_line
 from siqvl.training.states import (
@@ -27,10 +30,6 @@ from siqvl.training.states import (
     state_step,
     states,
 )
-
-if TYPE_CHECKING:
-    import torch
-    from transformers.trainer_utils import TrainOutput
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +69,6 @@ class ResumableStates(Trainer):
 
         Clears away what dead runs left, so no other run may be writing there.
         """
-        import torch
-        from accelerate.utils import broadcast
-
         found = last_good_state(self._work_dir) if self.is_world_process_zero() else None
         step = torch.tensor(state_step(found) if found else -1, device=self.args.device)
         if self.args.world_size > 1:
