@@ -102,14 +102,13 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
     parameters = [*tower.parameters(), *heads.parameters()]
     fit(parameters, loss_of_step, steps=steps, learning_rate=1e-3, title="tower")
     tower.eval()
-    hits = []
     with torch.inference_mode():
-        for step in range(8):
-            hits.append(
-                [
-                    (logits.argmax(-1) == labels).float().mean().item()
-                    for logits, labels in logits_and_labels("test", step)
-                ]
-            )
+        hits = [
+            [
+                (logits.argmax(-1) == labels).float().mean().item()
+                for logits, labels in logits_and_labels("test", step)
+            ]
+            for step in range(8)
+        ]
     color, shape, _ = (sum(column) / len(hits) for column in zip(*hits, strict=True))
     return tower, TowerScores(color, shape)

@@ -80,17 +80,13 @@ class Progress(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self._said = self._clock()
-        words = ", ".join(
-            [f"step {state.global_step:,} of {state.max_steps:,}", *self._parts(state)]
-        )
+        words = self._words(state, f"step {state.global_step:,} of {state.max_steps:,}")
         self._stream.write(f"{self.name}: {words}\n")
         self._stream.flush()
 
-    def _words(self, state: TrainerState) -> str:
-        return ", ".join(self._parts(state))
-
-    def _parts(self, state: TrainerState) -> list[str]:
-        parts = []
+    def _words(self, state: TrainerState, *first: str) -> str:
+        """What the trainer logged last and the time that is left, behind what comes first."""
+        parts = list(first)
         if "loss" in self._logs:
             parts.append(f"loss {self._logs['loss']:.3f}")
         if "tokens_per_second" in self._logs:
@@ -101,7 +97,7 @@ class Progress(TrainerCallback):
         seconds = self._pace.seconds_a_step()
         if left > 0 and seconds is not None:
             parts.append(f"{in_words(left * seconds)} left")
-        return parts
+        return ", ".join(parts)
 
 
 class Pace:

@@ -32,7 +32,7 @@ PENDING = 64
 Batch = TypeVar("Batch")
 
 
-class Telemetry:
+class Telemetry(TrainerCallback):
     """Figures between two logs of a run; of all processes together, unless said otherwise.
 
     Args:
@@ -91,6 +91,10 @@ class Telemetry:
         self._step = step
         self._time = self._clock()
         self.waited = 0.0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Count from where Hugging Face's trainer starts, or resumes."""
+        self.begin(state.global_step)
 
     def leave_out(self, seconds: float) -> None:
         """So long this process did something else than training."""
@@ -237,16 +241,6 @@ class SourceLosses:
                 self._sums += self._sums.new_tensor(self._earlier)
                 self._earlier = None
         self._sums.index_add_(0, index, torch.stack([losses, torch.ones_like(losses)], dim=1))
-
-
-class TelemetryStart(TrainerCallback):
-    """Counts time from where Hugging Face's trainer starts, or resumes."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self.telemetry = telemetry
-
-    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        self.telemetry.begin(state.global_step)
 
 
 def peak_memory() -> int:

@@ -201,10 +201,9 @@ def _values(seen: list[Seen]) -> list[list[float]]:
     if not flat:
         return []
     device = seen[0].losses[0].device
-    fetched = iter(
-        torch.stack([torch.as_tensor(value, device=device).float() for value in flat]).tolist()
-    )
-    return [[next(fetched) for _ in range(len(one.losses) + 1)] for one in seen]
+    scalars = torch.stack([torch.as_tensor(value, device=device).float() for value in flat])
+    parts = scalars.cpu().split([len(one.losses) + 1 for one in seen])
+    return [part.tolist() for part in parts]
 
 
 def _text(value: float) -> float | str:

@@ -20,7 +20,7 @@ from siqvl.data.mixture import Mixture
 from siqvl.errors import UserError
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.recipe import DPOStage, Recipe, SFTStage, Source
-from siqvl.training.figures.telemetry import Telemetry, TelemetryStart
+from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.loop.arguments import trainer_arguments
 from siqvl.training.loop.ema import WeightMean
 from siqvl.training.loop.embedding import add_embedding_gradient_in_place
@@ -120,7 +120,7 @@ class PlannedBatches(Trainer):
         )
         trainer.loader, trainer.stage = loader, stage
         trainer.telemetry = Telemetry.of(loader, model.config, stage, recipe)
-        trainer.add_callback(TelemetryStart(trainer.telemetry))
+        trainer.add_callback(trainer.telemetry)
         for printing in (ProgressCallback, PrinterCallback):  # ours does
             trainer.remove_callback(printing)
         if loader.plan.world == 1:  # DDP takes such an embedding's gradient for sparse as a whole

@@ -82,7 +82,7 @@ def estimate_memory(
         processes: training processes.
         sharded: FSDP: each holds a part of weights, gradients and optimizer states.
     """
-    step = FakeStep.of(config, stage, precision, alone=processes == 1)
+    step = FakeStep(config, stage, precision, alone=processes == 1)
     model = step.model
     rows = max(2, shape.rows)
     # the third chunk of logits and those after it take no more than two do
@@ -114,55 +114,37 @@ def estimate_memory(
 
 
 class FakeStep:
-    """A training step of a model of fake tensors.
+    """A training step of a model of fake tensors, made ready as a stage does it.
 
     Args:
-        masked: attention is given a mask of its own for each row.
+        config: of the model.
+        alone: one process trains.
     """
 
     def __init__(
-        self,
-        model: SiQVLForConditionalGeneration,
-        stage: SFTStage,
-        precision: Precision,
-        fake: FakeTensorMode,
-        *,
-        masked: bool,
+        self, config: SiQVLConfig, stage: SFTStage, precision: Precision, *, alone: bool
     ) -> None:
-        self.model = model
         self.stage = stage
         self.precision = precision
-        self.fake = fake
-        self.masked = masked
-
-    @classmethod
-    def of(
-        cls, config: SiQVLConfig, stage: SFTStage, precision: Precision, *, alone: bool
-    ) -> FakeStep:
-        """That of a stage's model, made ready as it is for training.
-
-        Args:
-            alone: one process trains.
-        """
         config = copy.deepcopy(config)
-        masked = config.text_config._attn_implementation in ("sdpa", "eager")
-        if not masked:
+        #: whether attention is given a mask
+        self.masked = config.text_config._attn_implementation in ("sdpa", "eager")
+        if not self.masked:
             # FlashAttention keeps what sdpa does without a mask: its output and a number a row
             config.vision_config._attn_implementation = "sdpa"
             config.text_config._attn_implementation = "sdpa"
-        model = build_on_meta(config)
+        self.model = model = build_on_meta(config)
         for name, parameter in model.named_parameters():  # as `freeze` does, which also says so
             parameter.requires_grad_(part_of(name) in stage.trainable)
         if stage.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
-        with fake:
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with self.fake:
             model.to_empty(device="cpu")
             model.tie_weights()
         if alone and not torch.cuda.is_available():  # where training does the same
             add_embedding_gradient_in_place(model)
         model.train()
-        return cls(model, stage, precision, fake, masked=masked)
 
     def timeline(self, shape: BatchShape, learned: int) -> list[int]:
         """Bytes alive after each operation of a step, without weights and optimizer states."""

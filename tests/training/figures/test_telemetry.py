@@ -22,7 +22,7 @@ from siqvl.data.schema import RowKind, features, preference_row, sft_row
 from siqvl.model.assemble import assemble
 from siqvl.recipe import Stage
 from siqvl.training.figures.flops import TrainingFlops
-from siqvl.training.figures.telemetry import Telemetry, TelemetryStart
+from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.figures.work import ItemWork
 from siqvl.training.memory.batch_shape import BatchShape
 
@@ -147,7 +147,7 @@ def test_a_resumed_run_counts_like_one_that_was_not_interrupted(parts) -> None:
         first.figures(step)
     second = Telemetry(plan_of(encoded, "packed"), ItemWork(encoded), clock=resumed)
     resumed.time += 1000  # loading what was saved
-    TelemetryStart(second).on_train_begin(None, State(17), None)
+    second.on_train_begin(None, State(17), None)
     whole.time += 2
     resumed.time += 2
     one, other = first.figures(21), second.figures(21)
