@@ -14,12 +14,10 @@ from siqvl.data.encoded import EncodedDataset
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe, SFTStage
-from siqvl.training.loop.finite import FiniteSteps
-from siqvl.training.loop.planned import PlannedBatches, training_loader
-from siqvl.training.loop.resumable import ResumableStates
+from siqvl.training.loop.planned import PlannedTrainer, training_loader
 
 
-class SFTTrainer(PlannedBatches, FiniteSteps, ResumableStates):
+class SFTTrainer(PlannedTrainer):
     """Hugging Face's Trainer over the batches of a plan, with logits for answer tokens alone."""
 
     def compute_loss(

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from siqvl.data.loader import TrainingLoader
 from siqvl.errors import UserError, one_line
+from siqvl.training.loop.resumable import ResumableStates
 from siqvl.training.states import state_step, states
 
 logger = logging.getLogger(__name__)
@@ -136,8 +136,8 @@ class FiniteGuard:
         return [self.loader.dataset.row_id(item) for item in items]
 
 
-class FiniteSteps(Trainer):
-    """Mixin for the trainers that follow a plan: no step changes a weight unless it is finite.
+class FiniteSteps(ResumableStates):
+    """A trainer that follows a plan, and in which no step changes a weight unless it is finite.
 
     On a CPU every step is judged before its update. Elsewhere that would stall the queue of the
     device, so there the fused optimizer itself passes over a step that is not finite, and the run
@@ -146,7 +146,7 @@ class FiniteSteps(Trainer):
 
     loader: TrainingLoader
     guard: FiniteGuard
-    _place: tuple[int, int]  # optimizer step and micro-batch, see `PlannedBatches`
+    _place: tuple[int, int]  # optimizer step and micro-batch, see `PlannedTrainer`
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         work_dir = Path(str(self.args.output_dir))

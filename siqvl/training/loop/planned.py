@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, Self
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from siqvl.data.batching import BatchPlan, Key
@@ -24,6 +23,7 @@ from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.loop.arguments import trainer_arguments
 from siqvl.training.loop.ema import WeightMean
 from siqvl.training.loop.embedding import add_embedding_gradient_in_place
+from siqvl.training.loop.finite import FiniteSteps
 from siqvl.training.loop.optimizer import learning_rates, parameter_groups
 
 
@@ -76,8 +76,8 @@ def _other_sources(stage: SFTStage, wanted: int, found: int) -> str:
     return f"{said}; prepare the data with this recipe"
 
 
-class PlannedBatches(Trainer):
-    """Mixin for Hugging Face's trainers: batches come from `loader`, and from nowhere else.
+class PlannedTrainer(FiniteSteps):
+    """A trainer whose batches come from `loader`, and from nowhere else.
 
     To the trainer the whole run is one epoch, whose length it knows. Packs make every epoch of the
     data a little shorter or longer, and a resumed Trainer, which divides steps by the length of an
@@ -180,18 +180,13 @@ class PlannedBatches(Trainer):
         """What a run continues from, beside what Hugging Face's trainer keeps."""
         if self.mean is not None and self.args.should_save:
             self.mean.write(folder)  # the same in every process
-        content = json.dumps(self.telemetry.losses.state())
-        self._kept_telemetry(folder).write_text(content, encoding="utf-8")
+        self.keep(folder, "telemetry", self.telemetry.losses.state())
 
     def read_extra_state(self, folder: Path) -> None:
         """Continue from what `write_extra_state` left there."""
         if self.mean is not None:
             self.mean.read(folder)
-        content = self._kept_telemetry(folder).read_text(encoding="utf-8")
-        self.telemetry.losses.load_state(json.loads(content))
-
-    def _kept_telemetry(self, folder: Path) -> Path:
-        return folder / f"telemetry-{self.loader.rank}.json"
+        self.telemetry.losses.load_state(self.kept(folder, "telemetry"))
 
     def extra_state_bytes(self) -> int:
         """What `write_extra_state` adds to a state: the mean of the weights that learn, in fp32."""

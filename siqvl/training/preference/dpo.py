@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +19,7 @@ from siqvl.errors import UserError
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe
-from siqvl.training.loop.finite import FiniteSteps
-from siqvl.training.loop.planned import PlannedBatches, training_loader
-from siqvl.training.loop.resumable import ResumableStates
+from siqvl.training.loop.planned import PlannedTrainer, training_loader
 from siqvl.training.preference.losses import Pairs, preference_loss
 from siqvl.training.preference.pair_log_probs import TAKE_ANY_MASK, completion_log_probs, sums
 from siqvl.training.preference.reference_pass import Reference, reference_log_probs
@@ -41,7 +38,7 @@ METRICS = (
 )
 
 
-class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates):
+class PreferenceTrainer(PlannedTrainer):
     """Hugging Face's Trainer over planned batches of pairs, which carry the reference's log-probs.
 
     The loss of an optimizer step is a mean over all of its pairs, however they are divided into
@@ -121,17 +118,12 @@ class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates):
 
     def write_extra_state(self, folder: Path) -> None:
         super().write_extra_state(folder)
-        content = None if self._sums is None else self._sums.tolist()
-        self._kept_sums(folder).write_text(json.dumps(content), encoding="utf-8")
+        self.keep(folder, "pairs", None if self._sums is None else self._sums.tolist())
 
     def read_extra_state(self, folder: Path) -> None:
         super().read_extra_state(folder)
-        content = json.loads(self._kept_sums(folder).read_text(encoding="utf-8"))
-        # a float32 is the same after JSON and back
+        content = self.kept(folder, "pairs")
         self._sums = None if content is None else torch.tensor(content, device=self.args.device)
-
-    def _kept_sums(self, folder: Path) -> Path:
-        return folder / f"pairs-{self.args.process_index}.json"
 
 
 def dpo_trainer(
