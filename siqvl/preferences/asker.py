@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from siqvl.data import sources
 from siqvl.data.preparation.checks import Checked, check_row
 from siqvl.data.schema import Row, RowKind
-from siqvl.device import answering_attention, best_device
 from siqvl.generation.sampling import sample
 from siqvl.preferences.pairing import draw_pairs, judge, pair_row
 from siqvl.preferences.statistics import Counts
@@ -41,6 +40,7 @@ class Asker:
     @classmethod
     def load(cls, recipe: Recipe, settings: SampledPairs, checkpoint: Path) -> Asker:
         """Load a checkpoint directory on the fastest device of this machine."""
+        from siqvl.device import answering_attention, best_device
         from siqvl.model.assemble import load_checkpoint
 
         attention = answering_attention(recipe.model.attention)
