@@ -1,18 +1,18 @@
-"""This machine: its device, precision, attention kernel, threads, and the cores of its cgroup."""
+"""This machine: its device, precision, attention kernel, and what its cgroup leaves of it."""
 
 from __future__ import annotations
 
 import logging
 import os
+import platform
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import torch
 
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe
-
-if TYPE_CHECKING:
-    import torch
+from siqvl.recipe import DPOStage, Recipe, SFTStage, Stage
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,6 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 def best_device() -> str:
     """`cuda`, `mps` or `cpu`: the first of these that this machine has."""
-    import torch
-
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -34,10 +32,13 @@ def best_device() -> str:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Compute as training does in `fp32`, `bf16` or `fp16`; nothing changes in the first."""
-    import torch
-
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+
+
+def precision_of(stage: SFTStage) -> Precision:
+    """What a stage computes in on this machine, see `resolve_precision`."""
+    return resolve_precision(stage.precision, allow_fp16=stage.allow_fp16)
 
 
 def resolve_precision(precision: str, *, allow_fp16: bool = False) -> Precision:
@@ -53,8 +54,6 @@ def resolve_precision(precision: str, *, allow_fp16: bool = False) -> Precision:
     Raises:
         UserError: the precision is not to be had on this machine, or overflows.
     """
-    import torch
-
     cuda = torch.cuda.is_available()
     if precision == "auto":
         return "bf16" if has_bf16() else "fp32"
@@ -73,8 +72,6 @@ def resolve_precision(precision: str, *, allow_fp16: bool = False) -> Precision:
 
 def has_bf16() -> bool:
     """Whether this machine computes in bfloat16, instead of emulating it."""
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.backends.mps.is_available():
@@ -85,8 +82,6 @@ def has_bf16() -> bool:
 
 def describe() -> str:
     """The machine in one line, for the log of a run."""
-    import torch
-
     parts = [f"{_cpu_model()}, cores: {usable_cores()}, threads: {torch.get_num_threads()}"]
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
@@ -95,7 +90,7 @@ def describe() -> str:
         parts.append("Apple GPU")
     parts.append("bfloat16" if has_bf16() else "no bfloat16")
     if torch.cuda.is_available():
-        parts.append("flash attention 2" if _has_flash_attention() else "no flash attention 2")
+        parts.append("no flash attention 2" if _lacks_flash("bf16") else "flash attention 2")
     return "; ".join(parts)
 
 
@@ -104,8 +99,6 @@ def set_up(recipe: Recipe, precision: Precision) -> None:
 
     Both are the process's own, so that nothing about them is kept with a model.
     """
-    import torch
-
     threads = recipe.hardware.threads
     if threads is None and not os.environ.get("OMP_NUM_THREADS"):
         # Several processes with a thread for each core would only wait for one another.
@@ -135,17 +128,26 @@ def resolve_attention(name: str, precision: Precision, *, masked: bool = False) 
     Raises:
         UserError: this machine cannot run the kernel.
     """
-    import torch
-
-    flash = _has_flash_attention() and precision != "fp32"
+    lacks = _lacks_flash(precision)
     if name == "auto":
-        return "flash_attention_2" if flash and not masked else "sdpa"
-    if name == "flash_attention_2" and not flash:
-        raise UserError(f"model.attention: flash_attention_2 {_missing(precision)}; use auto")
+        return "sdpa" if lacks or masked else "flash_attention_2"
+    if name == "flash_attention_2" and lacks:
+        raise UserError(f"model.attention: flash_attention_2 {lacks}; use auto")
     if name == "flex_attention" and not torch.cuda.is_available():
         # torch.nn.attention.flex_attention has no backward pass there
         raise UserError("model.attention: flex_attention trains on a GPU only; use auto")
     return name
+
+
+def attention_of(recipe: Recipe, stage: Stage) -> str:
+    """The attention kernel that a stage trains with on this machine.
+
+    Raises:
+        UserError: this machine has not the kernel or the precision that the recipe names.
+    """
+    figures = recipe.stage(stage)
+    masked = isinstance(figures, DPOStage) and figures.shared_prompt
+    return resolve_attention(recipe.model.attention, precision_of(figures), masked=masked)
 
 
 def answering_attention(name: str) -> str:
@@ -153,24 +155,17 @@ def answering_attention(name: str) -> str:
     return name if name == "eager" else "sdpa"
 
 
-def _has_flash_attention() -> bool:
-    import torch
-
-    if not torch.cuda.is_available() or find_spec("flash_attn") is None:
-        return False
-    return torch.cuda.get_device_capability() >= AMPERE
-
-
-def _missing(precision: Precision) -> str:
-    import torch
-
+def _lacks_flash(precision: Precision) -> str | None:
+    """Why FlashAttention 2 does not run here; None where it does."""
     if not torch.cuda.is_available():
         return "needs an NVIDIA GPU, which this machine has not"
     if torch.cuda.get_device_capability() < AMPERE:
         return f"needs an Ampere GPU or a newer one, not {torch.cuda.get_device_name()}"
     if find_spec("flash_attn") is None:
         return "needs the package flash-attn, which is not installed"
-    return f"computes in 16 bits, but the stage's precision is {precision}"
+    if precision == "fp32":
+        return f"computes in 16 bits, but the stage's precision is {precision}"
+    return None
 
 
 def usable_cores() -> int:
@@ -197,20 +192,36 @@ def _siblings(cpu: int) -> str:
 
 def _quota() -> float | None:
     """CPUs' worth of time that a container's cgroup may use; None without a limit."""
+    limits = _cgroup("cpu.max") or [  # cgroup v2, v1
+        *_cgroup("cpu/cpu.cfs_quota_us"),
+        *_cgroup("cpu/cpu.cfs_period_us"),
+    ]
+    if len(limits) != 2 or limits[0] in ("max", "-1"):
+        return None
+    return int(limits[0]) / int(limits[1])
+
+
+def device_memory() -> int | None:
+    """Bytes of the GPU, or else of memory that this process may use; None where not known."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
     try:
-        limit, period = (CGROUP / "cpu.max").read_text().split()  # cgroup v2
-    except (OSError, ValueError):
-        try:
-            limit = (CGROUP / "cpu/cpu.cfs_quota_us").read_text().strip()  # v1
-            period = (CGROUP / "cpu/cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    return None if limit in ("max", "-1") else int(limit) / int(period)
+        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+    limits = _cgroup("memory.max") + _cgroup("memory/memory.limit_in_bytes")  # v2, v1
+    return min([physical, *(int(limit) for limit in limits if limit != "max")])
+
+
+def _cgroup(name: str) -> list[str]:
+    """The words in a file of this process's cgroup; none if there is no such file."""
+    try:
+        return (CGROUP / name).read_text().split()
+    except OSError:
+        return []
 
 
 def _cpu_model() -> str:
-    import platform
-
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

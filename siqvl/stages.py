@@ -58,12 +58,8 @@ def freeze(model: SiQVLForConditionalGeneration, trainable: list[Part]) -> dict[
         part = part_of(name)
         parameter.requires_grad_(part in trainable)
         counts[part] += parameter.numel() if parameter.requires_grad else 0
-    logger.info(
-        "trainable: %s",
-        ", ".join(
-            f"{part} {count:,}" if count else f"{part} frozen" for part, count in counts.items()
-        ),
-    )
+    said = (f"{part} {count:,}" if count else f"{part} frozen" for part, count in counts.items())
+    logger.info("trainable: %s", ", ".join(said))
     return counts
 
 

@@ -18,7 +18,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.training.figures.peak_flops import peak_flops, published_peak
 
-ROOT = Path(__file__).parent.parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ def ours_recipe(scenario: Scenario, settings: dict[str, Any], output: Path) -> R
 def train_ours(scenario: Scenario, settings: dict[str, Any], output: Path, clock: Clock) -> None:
     """Train; the clock is told when the model is built, and times what is done once a row."""
     # what a run imports on its way is imported before, so that it counts as libraries
-    import siqvl.training.sft  # noqa: F401
-    from siqvl.training import stage as run
+    from siqvl.training import stage_process as run
     from siqvl.training.preference import dpo
+    from siqvl.training.stage import train_stage
 
     load = run._load_model
 
@@ -43,7 +43,7 @@ def train_ours(scenario: Scenario, settings: dict[str, Any], output: Path, clock
     # what is done once for every row, so that it need not be done in every step
     run.tower_features = clock.once(run.tower_features)
     dpo.reference_log_probs = clock.once(dpo.reference_log_probs)
-    run.train_stage(
+    train_stage(
         scenario.recipe_stage,
         ours_recipe(scenario, settings, output),
         data=scenario.data,

@@ -126,6 +126,6 @@ def load(
     scenario: Scenario, recipe: Recipe, checkpoint: Path | None
 ) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
     """The model as a stage of ours loads it: a checkpoint, or the parts assembled."""
-    from siqvl.training import stage as run
+    from siqvl.training import stage_process as run
 
     return run._load_model(recipe, checkpoint, run.attention_of(recipe, scenario.recipe_stage))

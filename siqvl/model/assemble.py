@@ -5,7 +5,7 @@ Weights are only ever read from safetensors; a pickle can run code when it is op
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers import (
@@ -70,19 +70,11 @@ def assemble(
     """
     if init not in ("pretrained", "config"):
         raise ValueError(f"init must be 'pretrained' or 'config', got {init!r}.")
-    dtype = _as_dtype(dtype)
-    vision_source = {"revision": vision_revision, "trust_remote_code": trust_remote_code}
-    language_source = {"revision": language_revision, "trust_remote_code": trust_remote_code}
-
-    vision_config = _read_config(
-        vision, "SigLIP vision", ("siglip", "siglip_vision_model"), **vision_source
-    )
-    if vision_config.model_type == "siglip":
-        vision_config = vision_config.vision_config
-    text_config = _read_config(language, "Qwen2/Qwen2.5 language", ("qwen2",), **language_source)
-    tokenizer = _read_tokenizer(language, text_config, **language_source)
-    image_processor = _read_image_processor(vision, vision_config, **vision_source)
-
+    options = {"dtype": _as_dtype(dtype), "attn_implementation": attn_implementation}
+    vision_part = _Part(vision, vision_revision, trust_remote_code)
+    language_part = _Part(language, language_revision, trust_remote_code)
+    vision_config, image_processor = _read_vision(vision_part)
+    text_config, tokenizer = _read_language(language_part)
     config = SiQVLConfig(
         vision_config=vision_config,
         text_config=text_config,
@@ -90,25 +82,14 @@ def assemble(
         max_image_tokens=max_image_tokens,
         image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
     )
-    if init == "pretrained":
-        options: dict[str, Any] = {"dtype": dtype, "attn_implementation": attn_implementation}
-        tower = (
-            SiglipVisionModel._from_config(config.vision_config, **options)
-            if random_tower
-            else _pretrained_tower(config, vision, vision_revision, **options)
-        )
-        model = _join_pretrained(config, tower, language, language_revision, **options)
+    if init == "config":
+        model = SiQVLForConditionalGeneration._from_config(config, **options)
     else:
-        model = SiQVLForConditionalGeneration._from_config(
-            config, dtype=dtype, attn_implementation=attn_implementation
-        )
+        model = _join(config, None if random_tower else vision_part, language_part, **options)
     init_projector(model)
     model.generation_config = _generation_config(tokenizer)
     processor = SiQVLProcessor(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        num_image_tokens=config.tokens_per_image,
-        chat_template=chat_template(system_prompt),
+        image_processor, tokenizer, config.tokens_per_image, chat_template(system_prompt)
     )
     return model.eval(), processor
 
@@ -182,33 +163,47 @@ def chat_template(system_prompt: str | None = None) -> str:
     return source.replace(line, "{%- set default_system_message = " + literal + " %}")
 
 
-def _pretrained_tower(
-    config: SiQVLConfig, vision: str | Path, revision: str | None, **options: Any
-) -> SiglipVisionModel:
-    tower = _load_weights(
-        _VisionHalf, vision, config=config.vision_config, revision=revision or "main", **options
-    )
-    tower.__class__ = SiglipVisionModel  # the subclass matters only while loading
-    return tower
+class _Part(NamedTuple):
+    """A published part: hub id or folder, which revision of it, and whether its code may run."""
+
+    source: str | Path
+    revision: str | None
+    trust_remote_code: bool
+
+    def read(self, reader: Any, **options: Any) -> Any:
+        """What one of transformers' Auto classes reads of it: config, tokenizer, processor."""
+        if self.revision is not None:
+            options["revision"] = self.revision
+        return reader.from_pretrained(
+            self.source, trust_remote_code=self.trust_remote_code, **options
+        )
+
+    def lacks(self, *names: str) -> bool:
+        """Whether it is a folder without any of these files."""
+        folder = Path(self.source)
+        return folder.is_dir() and not any((folder / name).is_file() for name in names)
 
 
-def _join_pretrained(
-    config: SiQVLConfig,
-    tower: SiglipVisionModel,
-    language: str | Path,
-    revision: str | None,
-    *,
-    dtype: torch.dtype,
-    attn_implementation: str,
+def _join(
+    config: SiQVLConfig, vision: _Part | None, language: _Part, **options: Any
 ) -> SiQVLForConditionalGeneration:
-    """Reads the decoder and joins it to the tower by a new projector; no weight is held twice."""
+    """Reads tower and decoder and joins them by a new projector; no weight is held twice.
+
+    Args:
+        vision: None for a tower with random weights.
+        options: `dtype` and `attn_implementation` of both.
+    """
+    if vision is None:
+        tower = SiglipVisionModel._from_config(config.vision_config, **options)
+    else:
+        revision = vision.revision or "main"
+        tower = _load_weights(
+            _VisionHalf, vision.source, config=config.vision_config, revision=revision, **options
+        )
+        tower.__class__ = SiglipVisionModel  # the subclass matters only while loading
+    revision = language.revision or "main"
     decoder = _load_weights(
-        Qwen2ForCausalLM,
-        language,
-        config=config.text_config,
-        revision=revision or "main",
-        dtype=dtype,
-        attn_implementation=attn_implementation,
+        Qwen2ForCausalLM, language.source, config=config.text_config, revision=revision, **options
     )
     config.vision_config, config.text_config = tower.config, decoder.config
     for part in (config.vision_config, config.text_config):
@@ -216,13 +211,11 @@ def _join_pretrained(
         if Path(part.name_or_path).is_dir():
             part.name_or_path = ""
     with torch.device("meta"):
-        model = SiQVLForConditionalGeneration._from_config(
-            config, dtype=dtype, attn_implementation=attn_implementation
-        )
+        model = SiQVLForConditionalGeneration._from_config(config, **options)
     model.model.vision_tower = tower
     model.model.language_model = decoder.model
     model.lm_head = decoder.lm_head
-    model.model.multi_modal_projector = SiQVLProjector(config).to(dtype)
+    model.model.multi_modal_projector = SiQVLProjector(config).to(options["dtype"])
     model.model.multi_modal_projector.apply(model._init_weights)
     return model
 
@@ -254,64 +247,63 @@ def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
     return model
 
 
-def _read_config(
-    source: str | Path, part: str, expected: tuple[str, ...], **options: Any
-) -> PreTrainedConfig:
-    folder = Path(source)
-    if not folder.is_dir() and (isinstance(source, Path) or source.startswith((".", "/", "~"))):
-        raise ValueError(f"{source} is no {part} model: there is no such folder.")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f"{source} is no {part} model: it has no config.json.")
-    config = AutoConfig.from_pretrained(source, **_drop_none(options))
+def _read_config(part: _Part, kind: str, expected: tuple[str, ...]) -> PreTrainedConfig:
+    source = part.source
+    local = isinstance(source, Path) or source.startswith((".", "/", "~"))
+    if local and not Path(source).is_dir():
+        raise ValueError(f"{source} is no {kind} model: there is no such folder.")
+    if part.lacks("config.json"):
+        raise ValueError(f"{source} is no {kind} model: it has no config.json.")
+    config = part.read(AutoConfig)
     if config.model_type not in expected:
         raise ValueError(
-            f"{source} is no {part} model: found model_type '{config.model_type}', expected "
+            f"{source} is no {kind} model: found model_type '{config.model_type}', expected "
             f"{' or '.join(repr(name) for name in expected)}."
         )
     return config
 
 
-def _read_tokenizer(
-    source: str | Path, text_config: PreTrainedConfig, **options: Any
-) -> PreTrainedTokenizerBase:
+def _read_language(part: _Part) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """The decoder's config and its tokenizer, which end and pad as a chat does."""
+    config = _read_config(part, "Qwen2/Qwen2.5 language", ("qwen2",))
     # Left padding, because batched generation continues at the right end. It is given here, not set
     # afterwards: only what the tokenizer was made with is saved with it.
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **_drop_none(options))
+    tokenizer = part.read(AutoTokenizer, padding_side="left")
     vocabulary = tokenizer.get_vocab()
     for token in (IMAGE_TOKEN, "<|vision_start|>", "<|vision_end|>", END_OF_TURN, END_OF_TEXT):
         if token not in vocabulary:
             raise ValueError(
-                f"The tokenizer of {source} has no token {token!r}; SiQ-VL needs Qwen2's special "
-                "tokens."
+                f"The tokenizer of {part.source} has no token {token!r}; SiQ-VL needs Qwen2's "
+                "special tokens."
             )
     # Fewer is normal: Qwen2.5 has 151,665 tokens and 151,936 embedding rows.
-    if len(tokenizer) > text_config.vocab_size:
+    if len(tokenizer) > config.vocab_size:
         raise ValueError(
-            f"The tokenizer of {source} has {len(tokenizer)} tokens, its model only "
-            f"{text_config.vocab_size} embeddings."
+            f"The tokenizer of {part.source} has {len(tokenizer)} tokens, its model only "
+            f"{config.vocab_size} embeddings."
         )
     tokenizer.eos_token, tokenizer.pad_token = END_OF_TURN, END_OF_TEXT
-    return tokenizer
+    return config, tokenizer
 
 
-def _read_image_processor(
-    source: str | Path, vision_config: PreTrainedConfig, **options: Any
-) -> BaseImageProcessor:
-    folder = Path(source)
-    if folder.is_dir() and not any(
-        (folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")
-    ):
+def _read_vision(part: _Part) -> tuple[PreTrainedConfig, BaseImageProcessor]:
+    """The tower's config and the image processor that makes pictures of its size."""
+    config = _read_config(part, "SigLIP vision", ("siglip", "siglip_vision_model"))
+    if config.model_type == "siglip":
+        config = config.vision_config
+    if part.lacks("preprocessor_config.json", "processor_config.json"):
         raise ValueError(
-            f"{source} has no preprocessor_config.json: copy it from the vision model's repository."
+            f"{part.source} has no preprocessor_config.json: copy it from the vision model's "
+            "repository."
         )
-    image_processor = AutoImageProcessor.from_pretrained(source, **_drop_none(options))
-    size, side = image_processor.size, vision_config.image_size
+    image_processor = part.read(AutoImageProcessor)
+    size, side = image_processor.size, config.image_size
     if (size.get("height"), size.get("width")) != (side, side):
         raise ValueError(
-            f"{source}: the image processor makes pictures of size {dict(size)}, the tower reads "
-            f"{side}x{side}."
+            f"{part.source}: the image processor makes pictures of size {dict(size)}, the tower "
+            f"reads {side}x{side}."
         )
-    return image_processor
+    return config, image_processor
 
 
 def _generation_config(tokenizer: PreTrainedTokenizerBase) -> GenerationConfig:
@@ -331,7 +323,3 @@ def _as_dtype(dtype: str | torch.dtype) -> torch.dtype:
             f"dtype must be a floating point torch dtype such as 'bfloat16', got {dtype!r}."
         )
     return resolved
-
-
-def _drop_none(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}

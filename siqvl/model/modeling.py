@@ -257,15 +257,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
 
         images = self._encode_images(pixel_values, vision_features, mm_encoder_outputs)
-        image_features = None
-        if images is not None:
-            # [images, tokens, hidden], or a list of [tokens, hidden] when `generate` chunks it.
-            rows: Any = images.pooler_output
-            image_features = torch.cat(list(rows)).to(inputs_embeds.device, inputs_embeds.dtype)
-        if image_features is not None or _starts_a_sequence(input_ids, past_key_values):
-            mask = self.get_placeholder_mask(input_ids, inputs_embeds, image_features)
-            if image_features is not None:
-                inputs_embeds = inputs_embeds.masked_scatter(mask, image_features)
+        if images is not None or _starts_a_sequence(input_ids, past_key_values):
+            inputs_embeds = self._with_images(input_ids, inputs_embeds, images)
 
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
@@ -306,6 +299,26 @@ class SiQVLModel(SiQVLPreTrainedModel):
         if vision_features is not None:
             return self.project_vision_features(vision_features)
         return encoded
+
+    def _with_images(
+        self,
+        input_ids: torch.LongTensor | None,
+        inputs_embeds: torch.Tensor,
+        images: BaseModelOutputWithPooling | None,
+    ) -> torch.Tensor:
+        """[batch, sequence, hidden] with image features in the places of their placeholders.
+
+        Raises:
+            ValueError: see `get_placeholder_mask`; without images there must be no placeholder.
+        """
+        if images is None:
+            self.get_placeholder_mask(input_ids, inputs_embeds, None)
+            return inputs_embeds
+        # [images, tokens, hidden], or a list of [tokens, hidden] when `generate` chunks it.
+        rows: Any = images.pooler_output
+        features = torch.cat(list(rows)).to(inputs_embeds.device, inputs_embeds.dtype)
+        mask = self.get_placeholder_mask(input_ids, inputs_embeds, features)
+        return inputs_embeds.masked_scatter(mask, features)
 
     def _packing_safe_use_cache(
         self,
@@ -445,35 +458,37 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        logits = loss = log_probs = None
-        if head_chunk is not None and labels is not None:
-            following = labels[:, 1:]
-            learned = following != -100
-            log_probs = token_log_probs(
-                outputs.last_hidden_state[:, :-1][learned],
-                self.lm_head.weight,
-                following[learned],
-                head_chunk,
-            )
-        else:
-            hidden = slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep)
-            logits = self.lm_head(hidden)
-        if labels is not None and logits is not None:
-            loss = self.loss_function(
-                logits=logits,
-                labels=labels,
-                vocab_size=self.config.text_config.vocab_size,
-                **kwargs,
-            )
         return SiQVLCausalLMOutput(
-            loss=loss,
-            logits=logits,
+            **self._head(outputs.last_hidden_state, labels, logits_to_keep, head_chunk, **kwargs),
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
             image_hidden_states=outputs.image_hidden_states,
-            log_probs=log_probs,
         )
+
+    def _head(
+        self,
+        hidden: torch.Tensor,
+        labels: torch.LongTensor | None,
+        logits_to_keep: int | torch.Tensor,
+        head_chunk: int | None,
+        **kwargs: Any,
+    ) -> dict[str, torch.Tensor]:
+        """`log_probs`, or `logits` and with labels their `loss`, of hidden states
+        [batch, sequence, hidden]; see `forward`."""
+        if head_chunk is not None and labels is not None:
+            following = labels[:, 1:]
+            learned = following != -100
+            log_probs = token_log_probs(
+                hidden[:, :-1][learned], self.lm_head.weight, following[learned], head_chunk
+            )
+            return {"log_probs": log_probs}
+        logits = self.lm_head(slice_logits_to_keep(hidden, logits_to_keep))
+        if labels is None:
+            return {"logits": logits}
+        vocabulary = self.config.text_config.vocab_size
+        loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocabulary, **kwargs)
+        return {"loss": loss, "logits": logits}
 
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> Any:
         """Lets `generate` take `vision_features`: projected once, before beams expand."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from siqvl.model.assemble import chat_template
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.tiny_base.corpus import text_row
 from siqvl.tiny_base.language_model import train_language
 from siqvl.tiny_base.tokenizer import train_tokenizer
@@ -43,9 +45,6 @@ def main(
         image_processor().save_pretrained(out / "vision")
         _write_scores(out / "vision", scores._asdict())
     if "language" in part:
-        from siqvl.model.assemble import chat_template
-        from siqvl.model.processing import SiQVLProcessor
-
         rows = (text_row(index, seed) for index in range(TOKENIZER_ROWS))
         texts = (
             message["content"] for row in rows for message in row["prompt"] + row["completion"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from tqdm import tqdm
 
 
 def fit(
@@ -20,9 +19,6 @@ def fit(
     warmup: int = 50,
 ) -> float:
     """AdamW with warm-up and cosine decay; returns the mean loss of the last 50 steps."""
-    import torch
-    from tqdm import tqdm
-
     optimizer = torch.optim.AdamW(
         parameters, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
     )

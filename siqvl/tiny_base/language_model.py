@@ -7,18 +7,15 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import count
-from typing import TYPE_CHECKING
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from siqvl.data.encode import encode_sft
 from siqvl.data.encoded import IGNORED, Encoded
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.tiny_base.corpus import text_row
 from siqvl.tiny_base.fit import fit
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import Qwen2ForCausalLM
-
-    from siqvl.model.processing import SiQVLProcessor
 
 SCORED_AT_ONCE = 64
 FRESH_ROWS = 4000  # that the model is scored on
@@ -52,9 +49,6 @@ def train_language(
     batch_size: int,
 ) -> tuple[Qwen2ForCausalLM, dict[str, float]]:
     """Train on `corpus` text; returns the model and its `answers_right` on fresh rows."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
     torch.manual_seed(seed)
     tokenizer = processor.tokenizer
     model = Qwen2ForCausalLM(
@@ -84,8 +78,6 @@ def padded(rows: list[Encoded], pad: int) -> dict[str, torch.Tensor]:
 
     They need no mask: causal attention never looks at what comes after.
     """
-    import torch
-
     longest = -max(len(row.input_ids) for row in rows) // ROUND * -ROUND
     ids = torch.full((len(rows), longest), pad)
     labels = torch.full((len(rows), longest), IGNORED)
@@ -99,8 +91,6 @@ def answers_right(
     model: Qwen2ForCausalLM, processor: SiQVLProcessor, seed: int
 ) -> dict[str, float]:
     """Share of single questions whose whole answer is the likeliest, token by token, by type."""
-    import torch
-
     rows = [text_row(index, seed, questions=1) for index in range(FRESH_ROWS)]
     right: defaultdict[str, list[bool]] = defaultdict(list)
     with torch.inference_mode():

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from transformers import Qwen2Tokenizer
+from transformers import Qwen2Tokenizer
 
 #: Qwen2.5's control tokens, in the order of its vocabulary (ids 151643 … 151656 there).
 SPECIAL_TOKENS = (
@@ -29,8 +27,6 @@ SPECIAL_TOKENS = (
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
     """Learn merges from `texts`; any other text still encodes, byte by byte if need be."""
-    from transformers import Qwen2Tokenizer
-
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
         texts,
         vocab_size=vocabulary,

@@ -8,15 +8,15 @@ supervised, and its card says so. The heads that read corner, colour and shape a
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import torch
+from PIL.Image import Image
+from torch import nn
+from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
 from siqvl.data.shapes.scenes import CELLS, COLORS, SHAPES, SIDE, World, draw, place
 from siqvl.tiny_base.fit import fit
-
-if TYPE_CHECKING:
-    import torch
-    from PIL.Image import Image
-    from transformers import SiglipImageProcessor, SiglipVisionModel
 
 PATCH = 8
 GRID = SIDE // PATCH
@@ -38,8 +38,6 @@ class TowerScores(NamedTuple):
 
 def image_processor() -> SiglipImageProcessor:
     """SigLIP's own preprocessing at the tiny size."""
-    from transformers import SiglipImageProcessor
-
     return SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
 
 
@@ -67,10 +65,6 @@ def scene_batch(split: str, seed: int, step: int, size: int) -> tuple[list[Image
 
 def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionModel, TowerScores]:
     """Train tower and heads; returns the tower alone."""
-    import torch
-    from torch import nn
-    from transformers import SiglipVisionConfig, SiglipVisionModel
-
     torch.manual_seed(seed)
     config = SiglipVisionConfig(
         hidden_size=128,
@@ -108,14 +102,13 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
     parameters = [*tower.parameters(), *heads.parameters()]
     fit(parameters, loss_of_step, steps=steps, learning_rate=1e-3, title="tower")
     tower.eval()
-    hits = []
     with torch.inference_mode():
-        for step in range(8):
-            hits.append(
-                [
-                    (logits.argmax(-1) == labels).float().mean().item()
-                    for logits, labels in logits_and_labels("test", step)
-                ]
-            )
+        hits = [
+            [
+                (logits.argmax(-1) == labels).float().mean().item()
+                for logits, labels in logits_and_labels("test", step)
+            ]
+            for step in range(8)
+        ]
     color, shape, _ = (sum(column) / len(hits) for column in zip(*hits, strict=True))
     return tower, TowerScores(color, shape)

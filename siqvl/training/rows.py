@@ -6,21 +6,19 @@ import logging
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from siqvl.device import best_device, resolve_precision
+from accelerate import PartialState
+from datasets import Dataset
+
+from siqvl.data.batching import BatchPlan
+from siqvl.data.encode import encode_dataset
+from siqvl.data.encoded import EncodedDataset
+from siqvl.data.features.build_features import FeatureCache, cached_features
+from siqvl.device import best_device, precision_of
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import STAGES
-
-if TYPE_CHECKING:
-    from accelerate import PartialState
-    from datasets import Dataset
-
-    from siqvl.data.batching import BatchPlan
-    from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.features.build_features import FeatureCache
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +34,6 @@ def encoded_rows(
     Raises:
         UserError: none of them does.
     """
-    from siqvl.data.encode import encode_dataset
-
     figures = recipe.stage(stage)
     encoded = encode_dataset(
         dataset,
@@ -72,15 +68,13 @@ def tower_features(
     figures = recipe.stage(stage)
     if not figures.cached_features:
         return None
-    from siqvl.data.features.build_features import cached_features
-
     state = on_device(model)
     return cached_features(
         features_folder(recipe),
         dataset.select(encoded.rows),
         model=model,
         processor=processor,
-        precision=resolve_precision(figures.precision, allow_fp16=figures.allow_fp16),
+        precision=precision_of(figures),
         batch_size=recipe.features_batch_size,
         workers=figures.loader_workers,
         rank=state.process_index,
@@ -91,8 +85,6 @@ def tower_features(
 
 def on_device(model: SiQVLForConditionalGeneration) -> PartialState:
     """Move the model to this process's device; all training processes, which may wait for long."""
-    from accelerate import PartialState
-
     state = PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
     model.to(state.device)
     return state

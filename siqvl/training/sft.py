@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from transformers import Trainer, TrainerCallback, TrainingArguments
+import torch
+from transformers import TrainerCallback
 
 from siqvl.data.collate import Batch, Features, PackedCollator, SFTCollator
 from siqvl.data.encoded import EncodedDataset
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe, SFTStage
-from siqvl.training.loop.arguments import trainer_arguments
-from siqvl.training.loop.finite import FiniteSteps
-from siqvl.training.loop.planned import PlannedBatches, training_loader
-from siqvl.training.loop.resumable import ResumableStates
-
-if TYPE_CHECKING:
-    import torch
-
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
+from siqvl.training.loop.planned import PlannedTrainer, training_loader
 
 
-class SFTTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
+class SFTTrainer(PlannedTrainer):
     """Hugging Face's Trainer over the batches of a plan, with logits for answer tokens alone."""
 
     def compute_loss(
@@ -70,13 +64,9 @@ def sft_trainer(
     loader = training_loader(
         rows, collate, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
     )
-    return SFTTrainer(
-        model=model,
-        args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
-        train_dataset=rows,
-        data_collator=collate,
-        callbacks=callbacks,
-    ).follow(loader, stage, recipe)
+    return SFTTrainer.over(
+        loader, model, stage=stage, recipe=recipe, work_dir=work_dir, callbacks=callbacks
+    )
 
 
 def _collator(

@@ -16,16 +16,17 @@ from transformers import TrainerCallback
 
 from siqvl.checkpoint import read_card, read_history
 from siqvl.recipe import Recipe, Stage
-from siqvl.training import stage as run
+from siqvl.training import stage_process as run
 from siqvl.training.loop import resumable
 from siqvl.training.loop.launch import launch
-from siqvl.training.stage import StageInputs, train_stage
+from siqvl.training.stage import train_stage
+from siqvl.training.stage_process import StageInputs
 from siqvl.training.states import states
 
 # Children of a process that has imported the heavy libraries and done nothing else: forks of this
 # one would share the servers and stores of tests before.
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["siqvl.training.stage", "siqvl.training.loop.resumable"])
+server.set_forkserver_preload(["siqvl.training.stage_process"])
 
 STEPS = 8
 SEED = 20  # two of the four runs die with their last state saved, and have no step left to do
@@ -179,7 +180,7 @@ def doomed_rank(inputs: StageInputs) -> None:
         return trainer
 
     run._build_trainer = doomed
-    run._train(inputs)
+    run.train(inputs)
 
 
 def in_a_child(*arguments) -> int:

@@ -26,9 +26,9 @@ from siqvl.model import (
 )
 from siqvl.model.assemble import (
     _generation_config,
-    _read_config,
-    _read_image_processor,
-    _read_tokenizer,
+    _Part,
+    _read_language,
+    _read_vision,
 )
 from tests.model.tiny_siqvl import encode, picture, tiny_text_config, tiny_vision_config
 
@@ -282,16 +282,13 @@ def test_real_files_make_the_real_shapes(real_data, tmp_path):
     with pytest.raises(OSError, match="safetensors"):
         assemble(vision, language)
 
-    config = SiQVLConfig(
-        vision_config=_read_config(vision, "vision", ("siglip",)).vision_config,
-        text_config=_read_config(language, "language", ("qwen2",)),
-    )
+    vision_config, image_processor = _read_vision(_Part(vision, None, False))
+    text_config, tokenizer = _read_language(_Part(language, None, False))
+    config = SiQVLConfig(vision_config=vision_config, text_config=text_config)
     assert config.tokens_per_image == 81
-    tokenizer = _read_tokenizer(language, config.text_config)
     assert len(tokenizer) == 151_665
     assert config.text_config.vocab_size == 151_936
     assert tokenizer.get_vocab()["<|image_pad|>"] == config.image_token_id == 151_655
-    image_processor = _read_image_processor(vision, config.vision_config)
     assert image_processor(picture(0), return_tensors="pt")["pixel_values"].shape[-2:] == (384, 384)
     generation = _generation_config(tokenizer)
     published = json.loads((configs / "Qwen2.5-0.5B-Instruct.generation_config.json").read_text())

@@ -13,14 +13,14 @@ BASE = Path(__file__).parents[2] / "recipes" / "tiny_base"
 ANSWERS = ("red", "a blue circle and a red square", "2", "yes", "no", "three small squares", "left")
 
 
-def random_model(attention: str, dtype: torch.dtype = torch.float64):
+def random_model(attention: str, dtype: torch.dtype = torch.float64, *, max_image_tokens: int = 4):
     """Of the tiny base's shape and random weights; everything in it learns."""
     torch.manual_seed(0)
     model, processor = assemble(
         str(BASE / "vision"),
         str(BASE / "language"),
         pixel_shuffle_factor=None,
-        max_image_tokens=4,
+        max_image_tokens=max_image_tokens,
         init="config",
         attn_implementation=attention,
     )

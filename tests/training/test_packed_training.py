@@ -1,47 +1,18 @@
 """Packed and padded batches of the same rows teach the same; packed samples stay apart."""
 
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from siqvl.data.collate import PackedCollator, SFTCollator
 from siqvl.data.encode import encode_sft
 from siqvl.data.packing import best_fit
 from siqvl.data.schema import sft_row
-from siqvl.model.assemble import assemble
+from tests.training.made_pairs import picture, random_model
 
-BASE = Path(__file__).parents[2] / "recipes" / "tiny_base"
 ATTENTIONS = ["sdpa", "eager"]
 WORDS = ("red", "a blue circle and a red square", "2", "yes", "no", "three")
-
-
-@pytest.fixture
-def load() -> Callable:
-    """A model of the tiny base's shape and random weights, in fp32; everything in it learns."""
-
-    def build(attention: str):
-        torch.manual_seed(0)
-        model, processor = assemble(
-            str(BASE / "vision"),
-            str(BASE / "language"),
-            pixel_shuffle_factor=None,
-            max_image_tokens=16,
-            init="config",
-            attn_implementation=attention,
-        )
-        return model.float().train(), processor
-
-    return build
-
-
-def picture(seed: int) -> Image.Image:
-    generator = torch.Generator().manual_seed(seed)
-    pixels = torch.randint(0, 256, (24, 24, 3), dtype=torch.uint8, generator=generator)
-    return Image.fromarray(pixels.numpy())
 
 
 def item(
@@ -72,13 +43,18 @@ def mixed(processor, first: int) -> list[dict]:
 
 
 def learn(model, batches: list[list[dict]], optimizer) -> list[tuple[float, list[torch.Tensor]]]:
-    """Loss, and gradients clipped to norm 1 together, of steps over batches with a common count."""
+    """Loss, and gradients clipped to norm 1 together, of steps over batches with a common count.
+
+    By the head that training uses. transformers' own loss rounds logits to float32 whatever the
+    model's precision, so that a difference of 1e-14 in weights, which only AdamW makes, now and
+    then moves a logit to the next float32, and with it gradients by up to 5e-9.
+    """
     steps = []
     for micros in batches:
         count = sum(int((batch["labels"] != -100).sum()) for batch in micros)
         total = 0.0
         for batch in micros:
-            loss = model(**batch, num_items_in_batch=count).loss
+            loss = -model(**batch, head_chunk=64).log_probs.sum() / count
             loss.backward()
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -102,12 +78,16 @@ RATES = {torch.optim.AdamW: 2e-5, torch.optim.SGD: 1e-2}
         (torch.optim.SGD, "sdpa", False, torch.float64, 1e-12),
     ],
 )
-def test_packed_steps_are_padded_steps(load, optimizer, attention, one_row, precision, tolerance):
-    """Losses and gradients of every weight, over steps that each start from the last one's end."""
+def test_packed_steps_are_padded_steps(optimizer, attention, one_row, precision, tolerance):
+    """Losses and gradients of every weight, over steps that each start from the last one's end.
+
+    AdamW divides by sqrt(mean of squares) + 1e-8, so a difference d in a gradient that is no larger
+    than 1e-8 becomes one of up to 2e-5 / 1e-8 = 2,000 d in the weight. In float64 rounding leaves
+    d = 3e-17, so 6e-14 in weights, and in the next gradients what a sum of such makes: below 1e-12.
+    """
     results = []
     for packed in (False, True):
-        model, processor = load(attention)
-        model.to(precision)
+        model, processor = random_model(attention, precision, max_image_tokens=16)
         steps = [mixed(processor, 6 * step) for step in range(3)]
         if packed:
             collate = PackedCollator(processor, one_row=one_row)
@@ -119,7 +99,7 @@ def test_packed_steps_are_padded_steps(load, optimizer, attention, one_row, prec
             batch |= {key: batch[key].to(precision) for key in {"pixel_values"} & set(batch)}
         results.append(learn(model, batches, optimizer(model.parameters(), lr=RATES[optimizer])))
     for (loss, gradients), (other_loss, other_gradients) in zip(*results, strict=True):
-        assert loss == pytest.approx(other_loss, abs=1e-5)  # transformers sums it in float32
+        assert loss == pytest.approx(other_loss, abs=1e-5)
         assert max(float(gradient.abs().max()) for gradient in gradients) > 0.05
         for one, other in zip(gradients, other_gradients, strict=True):
             assert (one - other).abs().max() <= tolerance
@@ -140,9 +120,9 @@ def in_packs(items: list[dict]) -> list[list[dict]]:
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("one_row", [False, True])
 @pytest.mark.parametrize("training", [False, True])
-def test_no_sample_changes_another_one_of_its_pack(load, attention, one_row, training):
+def test_no_sample_changes_another_one_of_its_pack(attention, one_row, training):
     """Every sample is changed in turn, its text and its pictures; all others are watched."""
-    model, processor = load(attention)
+    model, processor = random_model(attention, torch.float32, max_image_tokens=16)
     model.train(training)
     collate = PackedCollator(processor, one_row=one_row)
     images = [1, 0, 2, 1]  # two packs: the first three, and the last beside filling

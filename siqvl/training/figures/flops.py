@@ -13,20 +13,17 @@ first of these, without attention.
 
 What a model needs is counted, not what is computed on the way (padding, the causal upper half, what
 checkpointing computes again): PaLM's model FLOPs (Chowdhery et al. 2022, arXiv:2204.02311, appendix
-B). `hardware=True` adds what checkpointing of layers computes again.
+B).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from siqvl.model.configuration import SiQVLConfig
 from siqvl.recipe import Part
 from siqvl.training.figures.work import Size, Work
-
-if TYPE_CHECKING:
-    from siqvl.model.configuration import SiQVLConfig
 
 
 @dataclass(frozen=True)
@@ -69,8 +66,6 @@ class TrainingFlops:
         config: of the model.
         trainable: the parts that learn.
         cached_features: the tower does not run.
-        gradient_checkpointing: layers that have a graph run forward once more; counted only on
-            request.
     """
 
     def __init__(
@@ -79,7 +74,6 @@ class TrainingFlops:
         trainable: Collection[Part],
         *,
         cached_features: bool = False,
-        gradient_checkpointing: bool = False,
     ) -> None:
         self.forward = forward = ForwardFlops.of(config)
         tower, projector, language = (
@@ -95,23 +89,12 @@ class TrainingFlops:
         self.token = (1 + graph + language) * forward.layers
         self.pair = (1 + 2 * graph) * forward.scores
         self.learned = (1 + graph + language) * forward.head
-        self._again = graph and gradient_checkpointing
-        self._tower_again = tower and gradient_checkpointing
 
-    def of(self, work: Work[Size], *, hardware: bool = False) -> Size:
-        """Operations of training on some work, forward and backward.
-
-        Args:
-            hardware: count what gradient checkpointing computes again, too.
-        """
-        total = (
+    def of(self, work: Work[Size]) -> Size:
+        """Operations of training on some work, forward and backward."""
+        return (
             self.image * work.images
             + self.token * work.tokens
             + self.pair * work.pairs
             + self.learned * work.learned
         )
-        if hardware and self._again:
-            total += self.forward.layers * work.tokens + self.forward.scores * work.pairs
-        if hardware and self._tower_again:
-            total += (self.forward.tower + self.forward.tower_scores) * work.images
-        return total

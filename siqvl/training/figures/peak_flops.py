@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import torch
+
 from siqvl.device import Precision
 from siqvl.recipe import Recipe
 
@@ -43,8 +45,6 @@ def peak_flops(recipe: Recipe, precision: Precision) -> float | None:
     Returns:
         None if it is not known.
     """
-    import torch
-
     if recipe.hardware.peak_tflops is not None:
         return recipe.hardware.peak_tflops * 1e12
     if precision == "fp32" or not torch.cuda.is_available():

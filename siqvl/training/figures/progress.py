@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerState
 
 RECENT = 30  # steps whose pace tells when training ends
 SECONDS_A_LINE = 30.0
@@ -39,14 +40,10 @@ class Progress(TrainerCallback):
         self._bar: Any = None
         self._logs: dict[str, float] = {}
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._pace = Pace(self._clock(), state.global_step)
         self._said = self._clock()
         if state.is_world_process_zero and self._stream.isatty():
-            from tqdm import tqdm
-
             self._bar = tqdm(
                 desc=self.name,
                 total=state.max_steps,
@@ -56,9 +53,7 @@ class Progress(TrainerCallback):
                 bar_format="{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
             )
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         self._pace.reached(self._clock(), state.global_step)
         if self._bar is not None:
             self._bar.set_postfix_str(self._words(state), refresh=False)
@@ -67,20 +62,13 @@ class Progress(TrainerCallback):
             self._say(state)
 
     def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
     ) -> None:
         numbers = {key: one for key, one in (logs or {}).items() if isinstance(one, int | float)}
         if "loss" in numbers:  # not the summary of the whole run
             self._logs = numbers
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         if self._bar is not None:
             self._bar.set_postfix_str(self._words(state))
             self._bar.close()
@@ -92,17 +80,13 @@ class Progress(TrainerCallback):
         if not state.is_world_process_zero:
             return
         self._said = self._clock()
-        words = ", ".join(
-            [f"step {state.global_step:,} of {state.max_steps:,}", *self._parts(state)]
-        )
+        words = self._words(state, f"step {state.global_step:,} of {state.max_steps:,}")
         self._stream.write(f"{self.name}: {words}\n")
         self._stream.flush()
 
-    def _words(self, state: TrainerState) -> str:
-        return ", ".join(self._parts(state))
-
-    def _parts(self, state: TrainerState) -> list[str]:
-        parts = []
+    def _words(self, state: TrainerState, *first: str) -> str:
+        """What the trainer logged last and the time that is left, behind what comes first."""
+        parts = list(first)
         if "loss" in self._logs:
             parts.append(f"loss {self._logs['loss']:.3f}")
         if "tokens_per_second" in self._logs:
@@ -113,7 +97,7 @@ class Progress(TrainerCallback):
         seconds = self._pace.seconds_a_step()
         if left > 0 and seconds is not None:
             parts.append(f"{in_words(left * seconds)} left")
-        return parts
+        return ", ".join(parts)
 
 
 class Pace:

@@ -9,23 +9,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, TypeVar
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+import numpy as np
+import torch
+import torch.distributed as dist
+from transformers import TrainerCallback, TrainerState
 
 from siqvl.data.batching import BatchPlan, Key
 from siqvl.data.loader import TrainingLoader
-from siqvl.device import resolve_precision
+from siqvl.device import precision_of
+from siqvl.model.configuration import SiQVLConfig
 from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.figures.flops import TrainingFlops
 from siqvl.training.figures.peak_flops import peak_flops
 from siqvl.training.figures.work import ItemWork, Work
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-    from siqvl.model.configuration import SiQVLConfig
 
 GIB = 2**30
 #: Batches whose losses wait to be shared out to the sources, together.
@@ -34,7 +32,7 @@ PENDING = 64
 Batch = TypeVar("Batch")
 
 
-class Telemetry:
+class Telemetry(TrainerCallback):
     """Figures between two logs of a run; of all processes together, unless said otherwise.
 
     Args:
@@ -44,6 +42,10 @@ class Telemetry:
         peak_flops: of one device, operations a second.
         one_row: batches are laid into a single row, without padding.
         clock: seconds.
+
+    Attributes:
+        waited: seconds that this process has waited for batches since the last figures.
+        losses: of the sources, to be told those of every batch.
     """
 
     def __init__(
@@ -62,7 +64,7 @@ class Telemetry:
         self.peak_flops = peak_flops
         self._one_row = one_row
         self._clock = clock
-        self._losses = SourceLosses(plan, items)
+        self.losses = SourceLosses(plan, items)
         self._seen = (0, 0, 0)  # tokens and images before a step: step, tokens, images
         self.begin(0)
 
@@ -80,7 +82,7 @@ class Telemetry:
             loader.plan,
             ItemWork(loader.dataset, shared_prompt=getattr(collate, "shared_prompt", False)),
             TrainingFlops(config, stage.trainable, cached_features=stage.cached_features),
-            peak_flops(recipe, resolve_precision(stage.precision, allow_fp16=stage.allow_fp16)),
+            peak_flops(recipe, precision_of(stage)),
             one_row=getattr(collate, "one_row", False),
         )
 
@@ -88,15 +90,15 @@ class Telemetry:
         """Training starts, or goes on, behind `step` optimizer steps; figures count from here."""
         self._step = step
         self._time = self._clock()
-        self._waited = 0.0
+        self.waited = 0.0
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
+        """Count from where Hugging Face's trainer starts, or resumes."""
+        self.begin(state.global_step)
 
     def leave_out(self, seconds: float) -> None:
         """So long this process did something else than training."""
         self._time += seconds
-
-    def waited(self, seconds: float) -> None:
-        """This process waited for a batch."""
-        self._waited += seconds
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """The same batches; how long each of them is waited for counts."""
@@ -107,29 +109,8 @@ class Telemetry:
             except StopIteration:
                 return
             finally:
-                self.waited(self._clock() - start)
+                self.waited += self._clock() - start
             yield batch
-
-    def token_losses(self, keys: Sequence[Key], nll: torch.Tensor) -> None:
-        """The losses of a batch of this process.
-
-        Args:
-            keys: of the batch, as `BatchPlan.batch` gives them.
-            nll: [labelled tokens], negative log-likelihoods in reading order, on their device,
-                which is not waited for; of the chosen side alone if the rows are pairs.
-
-        Raises:
-            ValueError: the rows have another number of labelled tokens.
-        """
-        self._losses.add(keys, nll)
-
-    def state(self) -> list[list[float]] | None:
-        """What a resumed run needs, so that no loss is missing from its next figures; for JSON."""
-        return self._losses.state()
-
-    def load_state(self, state: list[list[float]] | None) -> None:
-        """Take up what `state` gave, in the same process of the run."""
-        self._losses.load_state(state)
 
     def figures(self, step: int) -> dict[str, float]:
         """What happened since the last call; every process has to ask, at the same step.
@@ -145,9 +126,9 @@ class Telemetry:
             return {}
         now = self._clock()
         seconds = max(now - self._time, 1e-9)
-        waited = self._waited
+        waited = self.waited
         first = self._step
-        self._step, self._time, self._waited = step, now, 0.0
+        self._step, self._time, self.waited = step, now, 0.0
         work, samples = self._work(first, step)
         waiting, memory = _largest(waited / seconds, peak_memory() / GIB)
         tokens, images = self._seen_before(first)
@@ -165,19 +146,13 @@ class Telemetry:
         if self.flops is not None and self.peak_flops is not None:
             most = seconds * self.peak_flops * self.plan.world
             figures["mfu"] = self.flops.of(work) / most
-        return figures | self._losses.means()
+        return figures | self.losses.means()
 
     def _work(self, first: int, end: int) -> tuple[Work[int], int]:
         """The work of some steps, and their samples."""
         work, samples = Work(0, 0, 0, 0), 0
         for items in self.plan.items(first, end):
-            more = self.items.total(items)
-            work = Work(
-                work.tokens + more.tokens,
-                work.pairs + more.pairs,
-                work.images + more.images,
-                work.learned + more.learned,
-            )
+            work += self.items.total(items)
             samples += len(items)
         return work, samples
 
@@ -200,9 +175,16 @@ class SourceLosses:
         self._earlier: list[list[float]] | None = None  # those of the process before
 
     def add(self, keys: Sequence[Key], nll: torch.Tensor) -> None:
-        """See `Telemetry.token_losses`."""
-        import numpy as np
+        """The losses of a batch of this process.
 
+        Args:
+            keys: of the batch, as `BatchPlan.batch` gives them.
+            nll: [labelled tokens], negative log-likelihoods in reading order, on their device,
+                which is not waited for; of the chosen side alone if the rows are pairs.
+
+        Raises:
+            ValueError: the rows have another number of labelled tokens.
+        """
         rows: list[int] = []
         for key in keys:
             rows.extend((key,) if isinstance(key, int) else key)
@@ -218,16 +200,16 @@ class SourceLosses:
             self._share_out()
 
     def state(self) -> list[list[float]] | None:
+        """What a resumed run needs, so that no loss is missing from its next figures; for JSON."""
         self._share_out()
         return self._earlier if self._sums is None else self._sums.tolist()
 
     def load_state(self, state: list[list[float]] | None) -> None:
+        """Take up what `state` gave, in the same process of the run."""
         self._waiting, self._sums, self._earlier = [], None, state
 
     def means(self) -> dict[str, float]:
         """`loss/source {number} {name}` of every source with a token in the meantime."""
-        import torch.distributed as dist
-
         self._share_out()
         if self._sums is None:
             return {}
@@ -244,9 +226,6 @@ class SourceLosses:
 
     def _share_out(self) -> None:
         """Add what waits to the sums, on the device of the losses and without waiting for it."""
-        import numpy as np
-        import torch
-
         if not self._waiting:
             return
         items = np.concatenate([rows for rows, _ in self._waiting])
@@ -264,26 +243,8 @@ class SourceLosses:
         self._sums.index_add_(0, index, torch.stack([losses, torch.ones_like(losses)], dim=1))
 
 
-class TelemetryStart(TrainerCallback):
-    """Counts time from where Hugging Face's trainer starts, or resumes."""
-
-    def __init__(self, telemetry: Telemetry) -> None:
-        self.telemetry = telemetry
-
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: object,
-    ) -> None:
-        self.telemetry.begin(state.global_step)
-
-
 def peak_memory() -> int:
     """Most bytes that this process has held so far: on its GPU if it has one, else resident."""
-    import torch
-
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     import resource  # not on Windows
@@ -294,9 +255,6 @@ def peak_memory() -> int:
 
 def _largest(*values: float) -> list[float]:
     """The largest of each value over all processes."""
-    import torch
-    import torch.distributed as dist
-
     if not (dist.is_initialized() and dist.get_world_size() > 1):
         return list(values)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
+import numpy as np
+
+from siqvl.data.encoded import EncodedDataset
 from siqvl.data.schema import RowKind
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from siqvl.data.encoded import EncodedDataset
-
-Size = TypeVar("Size", int, float, "np.ndarray")
+Size = TypeVar("Size", int, float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,14 @@ class Work(Generic[Size]):
     images: Size
     learned: Size
 
+    def __add__(self, more: Work[Size]) -> Work[Size]:
+        return Work(
+            self.tokens + more.tokens,
+            self.pairs + more.pairs,
+            self.images + more.images,
+            self.learned + more.learned,
+        )
+
 
 class ItemWork:
     """The sizes of every item of a data set, in arrays.
@@ -46,8 +52,6 @@ class ItemWork:
     """
 
     def __init__(self, dataset: EncodedDataset, *, shared_prompt: bool = False) -> None:
-        import numpy as np
-
         self._images = np.asarray(dataset.num_images, np.int64)
         self._tokens = [dataset.token_counts(side) for side in dataset.sides]
         self._learned = [dataset.learned_tokens(side) for side in dataset.sides]

@@ -6,7 +6,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from siqvl.device import resolve_precision
+import torch
+
+from siqvl.device import precision_of
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, SFTStage
 
@@ -22,9 +24,7 @@ def trainer_arguments(
     Raises:
         UserError: the precision is not to be had on this machine.
     """
-    import torch
-
-    precision = resolve_precision(stage.precision, allow_fp16=stage.allow_fp16)
+    precision = precision_of(stage)
     return {
         "output_dir": str(work_dir),
         "seed": recipe.seed,
@@ -68,8 +68,6 @@ def _sharding(recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: it is asked for on a machine without a GPU.
     """
-    import torch
-
     distributed = recipe.distributed
     if not distributed.enabled or distributed.strategy != "fsdp":
         return {}

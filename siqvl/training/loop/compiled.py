@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 
 def compile_layers(model: SiQVLForConditionalGeneration) -> None:

@@ -8,13 +8,12 @@ grows to the recipe's, min(decay, (1 + step) / (10 + step)), so that the first w
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-if TYPE_CHECKING:
-    from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import TrainerCallback, TrainerState
 
 FILE = "ema.safetensors"
 
@@ -32,25 +31,13 @@ class WeightMean(TrainerCallback):
         }
         self._means: dict[str, torch.Tensor] = {}
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Start at the weights as they are; what a resumed run has read is kept."""
         for name, weight in self._weights.items():
             mean = self._means.get(name, weight.detach().float().clone())
             self._means[name] = mean.to(weight.device)
 
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        **kwargs: Any,
-    ) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         step = state.global_step
         self.update(min(self.decay, (1 + step) / (10 + step)))
 
@@ -68,12 +55,8 @@ class WeightMean(TrainerCallback):
 
     def write(self, folder: Path) -> None:
         """Keep the mean beside the other files of a state that a run continues from."""
-        from safetensors.torch import save_file
-
         save_file({name: mean.cpu() for name, mean in self._means.items()}, folder / FILE)
 
     def read(self, folder: Path) -> None:
         """Continue from what `write` left there."""
-        from safetensors.torch import load_file
-
         self._means = load_file(folder / FILE)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 
 def add_embedding_gradient_in_place(model: SiQVLForConditionalGeneration) -> None:

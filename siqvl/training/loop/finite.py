@@ -7,18 +7,14 @@ import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from transformers import Trainer
+import torch
 
+from siqvl.data.loader import TrainingLoader
 from siqvl.errors import UserError, one_line
+from siqvl.training.loop.resumable import ResumableStates
 from siqvl.training.states import state_step, states
-
-if TYPE_CHECKING:
-    import torch
-
-    from siqvl.data.batching import Key
-    from siqvl.data.loader import TrainingLoader
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +65,6 @@ class FiniteGuard:
             1 if anything of the step is not finite, else 0: a float32 scalar on the device of the
             losses, computed without waiting for it, which fused optimizers take as `found_inf`.
         """
-        import torch
-
         seen = self._seen[-1]
         assert seen.step == step
         seen.grad_norm, seen.learning_rate = grad_norm, learning_rate
@@ -137,13 +131,13 @@ class FiniteGuard:
 
     def _rows(self, step: int, micro: int) -> list[str]:
         """Ids of the rows of a batch, those of a pack one after another."""
-        keys: list[Key] = self.loader.plan.batch(step, micro, self.loader.rank)
+        keys = self.loader.plan.batch(step, micro, self.loader.rank)
         items = [item for key in keys for item in (key if isinstance(key, tuple) else [key])]
         return [self.loader.dataset.row_id(item) for item in items]
 
 
-class FiniteSteps(Trainer):
-    """Mixin for the trainers that follow a plan: no step changes a weight unless it is finite.
+class FiniteSteps(ResumableStates):
+    """A trainer that follows a plan, and in which no step changes a weight unless it is finite.
 
     On a CPU every step is judged before its update. Elsewhere that would stall the queue of the
     device, so there the fused optimizer itself passes over a step that is not finite, and the run
@@ -152,7 +146,7 @@ class FiniteSteps(Trainer):
 
     loader: TrainingLoader
     guard: FiniteGuard
-    _place: tuple[int, int]  # optimizer step and micro-batch, see `PlannedBatches`
+    _place: tuple[int, int]  # optimizer step and micro-batch, see `PlannedTrainer`
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         work_dir = Path(str(self.args.output_dir))
@@ -203,16 +197,13 @@ class FiniteSteps(Trainer):
 
 def _values(seen: list[Seen]) -> list[list[float]]:
     """Losses, then the gradient norm, of each step; fetched from the device at once."""
-    import torch
-
     flat = [value for one in seen for value in (*one.losses, one.grad_norm)]
     if not flat:
         return []
     device = seen[0].losses[0].device
-    fetched = iter(
-        torch.stack([torch.as_tensor(value, device=device).float() for value in flat]).tolist()
-    )
-    return [[next(fetched) for _ in range(len(one.losses) + 1)] for one in seen]
+    scalars = torch.stack([torch.as_tensor(value, device=device).float() for value in flat])
+    parts = scalars.cpu().split([len(one.losses) + 1 for one in seen])
+    return [part.tolist() for part in parts]
 
 
 def _text(value: float) -> float | str:

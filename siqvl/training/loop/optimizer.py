@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from siqvl.recipe import SFTStage
 from siqvl.stages import part_of
-
-if TYPE_CHECKING:
-    import torch
-
-    from siqvl.recipe import SFTStage
 
 
 def parameter_groups(model: torch.nn.Module, stage: SFTStage) -> list[dict[str, Any]]:

@@ -9,11 +9,14 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import TrainOutput
 
 from siqvl.errors import UserError, one_line
 from siqvl.training.states import (
@@ -28,15 +31,11 @@ from siqvl.training.states import (
     states,
 )
 
-if TYPE_CHECKING:
-    import torch
-    from transformers.trainer_utils import TrainOutput
-
 logger = logging.getLogger(__name__)
 
 
 class ResumableStates(Trainer):
-    """Mixin for Hugging Face's trainers: states are whole or absent, and hold all that counts.
+    """Hugging Face's Trainer, but that states are whole or absent, and hold all that counts.
 
     Beside what Hugging Face saves (weights, optimizer, schedule, scaler, random numbers, history)
     a state has what its Trainer forgets: the losses since the last line of the history, and those
@@ -61,6 +60,16 @@ class ResumableStates(Trainer):
         schedule are loaded, and where they belong. Not called when a run starts anew.
         """
 
+    def keep(self, folder: Path, name: str, content: Any) -> None:
+        """Write what this process alone knows; a float32 is the same after JSON and back."""
+        path = folder / f"{name}-{self.args.process_index}.json"
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    def kept(self, folder: Path, name: str) -> Any:
+        """What `keep` wrote in this process."""
+        path = folder / f"{name}-{self.args.process_index}.json"
+        return json.loads(path.read_text(encoding="utf-8"))
+
     def extra_state_bytes(self) -> int:
         """About how large `write_extra_state` makes a state, in bytes."""
         return 0
@@ -70,9 +79,6 @@ class ResumableStates(Trainer):
 
         Clears away what dead runs left, so no other run may be writing there.
         """
-        import torch
-        from accelerate.utils import broadcast
-
         found = last_good_state(self._work_dir) if self.is_world_process_zero() else None
         step = torch.tensor(state_step(found) if found else -1, device=self.args.device)
         if self.args.world_size > 1:
@@ -176,24 +182,21 @@ class ResumableStates(Trainer):
         self._continue()  # the last state of a run, whose checkpoint was not written any more
         return super()._finalize_training(trial, num_train_samples, start - self._seconds)
 
-    def _progress(self, folder: Path) -> Path:
-        return folder / f"progress-{self.args.process_index}.json"
-
     def _write_progress(self, folder: Path) -> None:
         content = {
-            "loss": self._tr_loss.item(),  # a float32 is the same after JSON and back
+            "loss": self._tr_loss.item(),
             "logged_loss": self._total_loss_scalar,
             "logged_step": self._globalstep_last_logged,
             "seconds": self._seconds + time.time() - self._began,
         }
-        self._progress(folder).write_text(json.dumps(content), encoding="utf-8")
+        self.keep(folder, "progress", content)
 
     def _continue(self) -> None:
         """Take up what Hugging Face's Trainer sets to zero when it resumes."""
         if self._continued is None:
             return
         folder, self._continued = self._continued, None
-        content = json.loads(self._progress(folder).read_text(encoding="utf-8"))
+        content = self.kept(folder, "progress")
         self._tr_loss.fill_(content["loss"])
         self._total_loss_scalar = content["logged_loss"]
         self._globalstep_last_logged = content["logged_step"]

@@ -12,28 +12,26 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from siqvl.device import Precision
+from siqvl.device import Precision, autocast, device_memory
 from siqvl.model.assemble import build_on_meta
+from siqvl.model.configuration import SiQVLConfig
+from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.token_log_probs import token_log_probs
 from siqvl.recipe import Recipe, SFTStage
-from siqvl.stages import PART_PREFIXES
+from siqvl.stages import part_of
 from siqvl.training.loop.embedding import add_embedding_gradient_in_place
 from siqvl.training.memory.batch_shape import BatchShape
-from siqvl.training.memory.estimate import MemoryEstimate, device_memory
+from siqvl.training.memory.estimate import MemoryEstimate
 from siqvl.training.memory.live_bytes import LiveBytes
-
-if TYPE_CHECKING:
-    from siqvl.model.configuration import SiQVLConfig
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 logger = logging.getLogger(__name__)
 
 SMALL = 20_000_000  # parameters
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ADAM_STATES = 2  # running means of gradients and of their squares, each as large as the weights
 
 
@@ -84,28 +82,8 @@ def estimate_memory(
         processes: training processes.
         sharded: FSDP: each holds a part of weights, gradients and optimizer states.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
-
-    config = copy.deepcopy(config)
-    masked = config.text_config._attn_implementation in ("sdpa", "eager")
-    if not masked:
-        # FlashAttention keeps what sdpa does without a mask: its output and a number a row
-        config.vision_config._attn_implementation = "sdpa"
-        config.text_config._attn_implementation = "sdpa"
-    model = build_on_meta(config)
-    for name, parameter in model.named_parameters():  # as `freeze` does, which also says so
-        learns = any(name.startswith(PART_PREFIXES[part]) for part in stage.trainable)
-        parameter.requires_grad_(learns)
-    if stage.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    with fake:
-        model.to_empty(device="cpu")
-        model.tie_weights()
-    if processes == 1 and not torch.cuda.is_available():  # where training does the same
-        add_embedding_gradient_in_place(model)
-    model.train()
-    step = FakeStep(model, stage, precision, fake, masked=masked)
+    step = FakeStep(config, stage, precision, alone=processes == 1)
+    model = step.model
     rows = max(2, shape.rows)
     # the third chunk of logits and those after it take no more than two do
     learned = min(shape.learned, 3 * stage.head_chunk)
@@ -136,24 +114,37 @@ def estimate_memory(
 
 
 class FakeStep:
-    """A training step of a model of fake tensors."""
+    """A training step of a model of fake tensors, made ready as a stage does it.
+
+    Args:
+        config: of the model.
+        alone: one process trains.
+    """
 
     def __init__(
-        self,
-        model: SiQVLForConditionalGeneration,
-        stage: SFTStage,
-        precision: Precision,
-        fake: Any,
-        *,
-        masked: bool,
+        self, config: SiQVLConfig, stage: SFTStage, precision: Precision, *, alone: bool
     ) -> None:
-        self.model = model
         self.stage = stage
-        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
-            precision
-        ]
-        self.fake = fake
-        self.masked = masked
+        self.precision = precision
+        config = copy.deepcopy(config)
+        #: whether attention is given a mask
+        self.masked = config.text_config._attn_implementation in ("sdpa", "eager")
+        if not self.masked:
+            # FlashAttention keeps what sdpa does without a mask: its output and a number a row
+            config.vision_config._attn_implementation = "sdpa"
+            config.text_config._attn_implementation = "sdpa"
+        self.model = model = build_on_meta(config)
+        for name, parameter in model.named_parameters():  # as `freeze` does, which also says so
+            parameter.requires_grad_(part_of(name) in stage.trainable)
+        if stage.gradient_checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with self.fake:
+            model.to_empty(device="cpu")
+            model.tie_weights()
+        if alone and not torch.cuda.is_available():  # where training does the same
+            add_embedding_gradient_in_place(model)
+        model.train()
 
     def timeline(self, shape: BatchShape, learned: int) -> list[int]:
         """Bytes alive after each operation of a step, without weights and optimizer states."""
@@ -162,17 +153,12 @@ class FakeStep:
                 # with accumulation gradients of the batches before are there already
                 kept = parameter.requires_grad and self.stage.accumulation > 1
                 parameter.grad = torch.empty_like(parameter) if kept else None
-            with self._autocast():
+            with autocast(torch.device("cpu"), self.precision):
                 loss = self._loss(shape, learned)
             loss.backward()
         for parameter in self.model.parameters():
             parameter.grad = None
         return live.timeline
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.dtype is torch.float32:
-            return nullcontext()
-        return torch.autocast("cpu", self.dtype)
 
     def _loss(self, shape: BatchShape, learned: int) -> torch.Tensor:
         """The model's parts one after the other: its own `forward` also looks at values."""
@@ -200,7 +186,9 @@ class FakeStep:
         vision = self.model.config.vision_config
         if self.stage.cached_features:
             patches = self.model.config.patch_grid**2
-            features = torch.empty(images, patches, vision.hidden_size, dtype=self.dtype)
+            features = torch.empty(
+                images, patches, vision.hidden_size, dtype=DTYPES[self.precision]
+            )
             encoded = self.model.model.project_vision_features(features)
         else:
             pixels = torch.empty(images, vision.num_channels, vision.image_size, vision.image_size)

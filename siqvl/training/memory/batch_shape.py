@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from siqvl.data.batching import BatchPlan
-    from siqvl.training.figures.work import ItemWork
+import numpy as np
+
+from siqvl.data.batching import BatchPlan
+from siqvl.training.figures.work import ItemWork
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,6 @@ class BatchShape:
     @classmethod
     def largest(cls, plan: BatchPlan, items: ItemWork, steps: int = 200) -> BatchShape:
         """The largest of each size among the batches of the first steps."""
-        import numpy as np
-
         width = images = learned = 0
         for step in range(min(steps, plan.steps)):
             for micro in range(plan.accumulation):

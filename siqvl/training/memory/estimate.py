@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from siqvl.training.memory.batch_shape import BatchShape
 
@@ -54,15 +52,12 @@ class MemoryEstimate:
     @property
     def batch(self) -> int:
         """What the batch takes at its peak: activations, copies of weights, logits, buffers."""
-        return _highest(self.lines, self.shape.rows)
+        rows = self.shape.rows
+        return max(0, int(max(least + each * rows for least, each in self.lines)))
 
     @property
     def total(self) -> int:
         return self.fixed + self.batch
-
-    @property
-    def surely_too_large(self) -> bool:
-        return self.capacity is not None and self.total > self.capacity
 
     @property
     def rows_that_fit(self) -> int | None:
@@ -88,24 +83,9 @@ class MemoryEstimate:
         most = f"about {fit:,} {self._rows(fit)} would fit" if fit else "not one would fit"
         return f"{said} of {_gib(self.capacity)} GiB {self.device}; {most}"
 
-    def table(self) -> str:
-        """Part by part, in GiB."""
-        parts = {
-            "weights": self.weights,
-            "gradients": self.gradients,
-            "AdamW states": self.optimizer,
-            "mean of the weights": self.mean,
-            "gradients being sent": self.buckets,
-            "the batch": self.batch,
-            "together": self.total,
-        }
-        if self.capacity is not None:
-            parts[self.device] = self.capacity
-        return "\n".join(f"{name:<22}{size / GIB:>9.2f}" for name, size in parts.items() if size)
-
     def warning(self) -> str | None:
         """What to change when training is bound to run out of memory; None when it is not."""
-        if not self.surely_too_large:
+        if self.capacity is None or self.total <= self.capacity:
             return None
         lower = "batch_size, pack_length" if self.packed else "batch_size, max_length"
         keep = "" if self.checkpointed else ", or set gradient_checkpointing: true"
@@ -116,28 +96,6 @@ class MemoryEstimate:
 
     def _rows(self, count: int) -> str:
         return ("pack" if self.packed else "row") + ("" if count == 1 else "s")
-
-
-def device_memory() -> int | None:
-    """Bytes of the GPU, or else of memory that this process may use; None where not known."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    try:
-        physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
-    for path in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup v2, v1
-        try:
-            physical = min(physical, int((Path("/sys/fs/cgroup") / path).read_text()))
-        except (OSError, ValueError):  # no such file, or `max`
-            continue
-    return physical
-
-
-def _highest(lines: list[tuple[float, float]], rows: int) -> int:
-    return max(0, int(max(least + each * rows for least, each in lines)))
 
 
 def _gib(size: float) -> str:

@@ -38,9 +38,11 @@ class LiveBytes(TorchDispatchMode):
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         for value in tree_leaves(out):
-            if isinstance(value, torch.Tensor):
-                for part in _strided(value):
-                    self._follow(part.untyped_storage())
+            if not isinstance(value, torch.Tensor):
+                continue
+            sparse = value.layout is torch.sparse_coo  # of an embedding's rows
+            for part in (value._indices(), value._values()) if sparse else (value,):
+                self._follow(part.untyped_storage())
         self.timeline.append(self._live)
         return out
 
@@ -54,9 +56,3 @@ class LiveBytes(TorchDispatchMode):
 
     def _free(self, size: int) -> None:
         self._live -= size
-
-
-def _strided(tensor: torch.Tensor) -> list[torch.Tensor]:
-    if tensor.layout is torch.sparse_coo:  # of an embedding's rows
-        return [tensor._indices(), tensor._values()]
-    return [tensor]

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback
 
 from siqvl.data.collate import Batch, Features
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.loader import TrainingLoader
 from siqvl.data.pairs import PreferenceCollator
-from siqvl.device import resolve_precision
+from siqvl.device import precision_of
 from siqvl.errors import UserError
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe
-from siqvl.training.loop.arguments import trainer_arguments
-from siqvl.training.loop.finite import FiniteSteps
-from siqvl.training.loop.planned import PlannedBatches, training_loader
-from siqvl.training.loop.resumable import ResumableStates
+from siqvl.training.loop.planned import PlannedTrainer, training_loader
 from siqvl.training.preference.losses import Pairs, preference_loss
 from siqvl.training.preference.pair_log_probs import TAKE_ANY_MASK, completion_log_probs, sums
 from siqvl.training.preference.reference_pass import Reference, reference_log_probs
 from siqvl.training.rows import features_folder, on_device
-
-if TYPE_CHECKING:
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +38,7 @@ METRICS = (
 )
 
 
-class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
+class PreferenceTrainer(PlannedTrainer):
     """Hugging Face's Trainer over planned batches of pairs, which carry the reference's log-probs.
 
     The loss of an optimizer step is a mean over all of its pairs, however they are divided into
@@ -80,14 +74,11 @@ class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
             inputs["completion_tokens"],
         )
         self._count(pairs)
-        stage = self.stage
-        if num_items_in_batch is None:
-            loss = preference_loss(pairs, stage.loss, stage.beta)
-        else:
-            count, tokens = num_items_in_batch  # type: ignore[misc]  # ours, see below
-            loss = preference_loss(
-                pairs, stage.loss, stage.beta, pairs_in_step=count, tokens_in_step=tokens
-            )
+        count, tokens = (None, None) if num_items_in_batch is None else num_items_in_batch  # type: ignore[misc]  # ours, see below
+        loss = preference_loss(
+            pairs, self.stage.loss, self.stage.beta, pairs_in_step=count, tokens_in_step=tokens
+        )
+        if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes  # DDP takes the mean over processes
         return (loss, pairs) if return_outputs else loss
 
@@ -127,17 +118,12 @@ class PreferenceTrainer(PlannedBatches, FiniteSteps, ResumableStates, Trainer):
 
     def write_extra_state(self, folder: Path) -> None:
         super().write_extra_state(folder)
-        content = None if self._sums is None else self._sums.tolist()
-        self._kept_sums(folder).write_text(json.dumps(content), encoding="utf-8")
+        self.keep(folder, "pairs", None if self._sums is None else self._sums.tolist())
 
     def read_extra_state(self, folder: Path) -> None:
         super().read_extra_state(folder)
-        content = json.loads(self._kept_sums(folder).read_text(encoding="utf-8"))
-        # a float32 is the same after JSON and back
+        content = self.kept(folder, "pairs")
         self._sums = None if content is None else torch.tensor(content, device=self.args.device)
-
-    def _kept_sums(self, folder: Path) -> Path:
-        return folder / f"pairs-{self.args.process_index}.json"
 
 
 def dpo_trainer(
@@ -177,13 +163,9 @@ def dpo_trainer(
         rows_of_sources=rows_of_sources,
     )
     loader.dataset = _with_reference(rows, loader, model, collate, stage, recipe)
-    return PreferenceTrainer(
-        model=model,
-        args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
-        train_dataset=loader.dataset,
-        data_collator=collate,
-        callbacks=callbacks,
-    ).follow(loader, stage, recipe)
+    return PreferenceTrainer.over(
+        loader, model, stage=stage, recipe=recipe, work_dir=work_dir, callbacks=callbacks
+    )
 
 
 def _collator(
@@ -224,7 +206,7 @@ def _with_reference(
     reference = Reference(
         model,
         collate,
-        resolve_precision(stage.precision, allow_fp16=stage.allow_fp16),
+        precision_of(stage),
         batch_size=stage.reference_batch_size,
         head_chunk=stage.head_chunk,
         workers=stage.loader_workers,

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch.nn.functional import logsigmoid
 
-    from siqvl.recipe import PreferenceLoss
+from siqvl.recipe import PreferenceLoss
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Pairs:
 
 def sigmoid(pairs: Pairs, beta: float) -> torch.Tensor:
     """DPO, eq. 7 of Rafailov et al. 2023 (arXiv:2305.18290); ln 2 where nothing is learnt yet."""
-    return -_log_sigmoid(beta * pairs.margins)
+    return -logsigmoid(beta * pairs.margins)
 
 
 def ipo(pairs: Pairs, beta: float) -> torch.Tensor:
@@ -90,13 +89,7 @@ def bco_pair(pairs: Pairs, beta: float) -> torch.Tensor:
     As in TRL without the paper's reward shift, a running mean of rewards. MPO (Wang et al. 2024,
     arXiv:2411.10442) adds such a term to `sigmoid` and `sft`.
     """
-    return -_log_sigmoid(beta * pairs.chosen_ratios) - _log_sigmoid(-beta * pairs.rejected_ratios)
-
-
-def _log_sigmoid(values: torch.Tensor) -> torch.Tensor:
-    from torch.nn.functional import logsigmoid
-
-    return logsigmoid(values)
+    return -logsigmoid(beta * pairs.chosen_ratios) - logsigmoid(-beta * pairs.rejected_ratios)
 
 
 LOSSES: dict[PreferenceLoss, Callable[[Pairs, float], torch.Tensor]] = {

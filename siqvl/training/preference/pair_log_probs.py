@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from siqvl.data.collate import Batch
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.data.collate import Batch
+from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 #: Keys of a batch of `PreferenceCollator` that say something about it and are not for the model.
 ABOUT = ("completion_tokens", "segments", "image_order", "ref_chosen_logps", "ref_rejected_logps")

@@ -22,7 +22,7 @@ from siqvl.data.schema import RowKind, features, preference_row, sft_row
 from siqvl.model.assemble import assemble
 from siqvl.recipe import Stage
 from siqvl.training.figures.flops import TrainingFlops
-from siqvl.training.figures.telemetry import Telemetry, TelemetryStart
+from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.figures.work import ItemWork
 from siqvl.training.memory.batch_shape import BatchShape
 
@@ -118,8 +118,8 @@ def test_figures_are_those_of_the_batches(parts, batching) -> None:
             images += len(batch.get("pixel_values", []))
             learned += int((batch["labels"][:, 1:] != -100).sum())
             positions += batch["input_ids"].numel()
-        telemetry.waited(0.5)
-        telemetry.waited(0.25)
+        telemetry.waited += 0.5
+        telemetry.waited += 0.25
         clock.time += 3.0
         figures = telemetry.figures(steps.stop)
         seen = [seen[0] + tokens, seen[1] + images]
@@ -147,7 +147,7 @@ def test_a_resumed_run_counts_like_one_that_was_not_interrupted(parts) -> None:
         first.figures(step)
     second = Telemetry(plan_of(encoded, "packed"), ItemWork(encoded), clock=resumed)
     resumed.time += 1000  # loading what was saved
-    TelemetryStart(second).on_train_begin(None, State(17), None)
+    second.on_train_begin(None, State(17), None)
     whole.time += 2
     resumed.time += 2
     one, other = first.figures(21), second.figures(21)
@@ -178,7 +178,7 @@ def test_every_token_is_counted_to_its_source(parts, batching, one_row) -> None:
     expected = defaultdict(list)
     for _, keys, batch in collated(plan, encoded, collate, range(9)):
         labels = batch["labels"][:, 1:]
-        telemetry.token_losses(keys, labels[labels != -100].float().requires_grad_())
+        telemetry.losses.add(keys, labels[labels != -100].float().requires_grad_())
         for key in keys:
             for row in key if isinstance(key, tuple) else [key]:
                 learned = [label for label in encoded[row]["labels"] if label != -100]
@@ -198,7 +198,7 @@ def test_losses_of_other_rows_are_refused(parts) -> None:
     encoded = dataset(processor, RowKind.SFT)
     plan = plan_of(encoded, "grouped")
     with pytest.raises(ValueError, match="have shape"):
-        Telemetry(plan, ItemWork(encoded)).token_losses(plan.batch(0), torch.zeros(3))
+        Telemetry(plan, ItemWork(encoded)).losses.add(plan.batch(0), torch.zeros(3))
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -225,7 +225,7 @@ def test_pairs(parts, shared) -> None:
             nll = torch.cat([nll, torch.tensor(completions[0])])
             if not shared:
                 pairs += sum(sum(range(1, len(side) + 1)) for side in sides)
-        telemetry.token_losses(keys, nll.float())
+        telemetry.losses.add(keys, nll.float())
         for key, segments in zip(keys, batch.get("segments", []), strict=shared):
             for one in range(3 * len(key)):
                 own = int((segments == one).sum())
@@ -263,8 +263,8 @@ def log_losses(rank: int, folder: str, answers) -> None:
     for one, keys, batch in collated(plan, encoded, SFTCollator(processor), range(3)):
         if one == rank:
             labels = batch["labels"][:, 1:]
-            telemetry.token_losses(keys, labels[labels != -100].float())
-    telemetry.waited([0.2, 0.6][rank])
+            telemetry.losses.add(keys, labels[labels != -100].float())
+    telemetry.waited += [0.2, 0.6][rank]
     clock.time += 2.0
     answers.put((rank, telemetry.figures(3)))
     dist.destroy_process_group()

@@ -202,7 +202,7 @@ def test_an_interrupted_stage_continues_to_the_same_weights(
     common = {"data": trained.data(stage), "checkpoint": trained.parent(stage)}
     train_stage(stage, recipe, **common, output=tmp_path / "straight")
 
-    from siqvl.training import stage as run
+    from siqvl.training import stage_process as run
 
     build = run._build_trainer
 

@@ -156,14 +156,6 @@ def test_too_large_a_batch_is_warned_of_with_what_to_change() -> None:
     assert "pack" not in rows
 
 
-def test_the_table_adds_up() -> None:
-    table = made_estimate(mean=GIB, capacity=80 * GIB).table().splitlines()
-    sizes = {line[:22].strip(): float(line[22:]) for line in table}
-    assert sizes.pop("GPU") == 80
-    assert sizes.pop("together") == pytest.approx(sum(sizes.values())) == 9
-    assert sizes["mean of the weights"] == 1
-
-
 def test_processes_send_copies_or_share_out() -> None:
     config, shape = made_config(), BatchShape(2, 96, 4, 48)
     alone = estimate_memory(config, made_stage(ema=0.9), shape, "fp32")

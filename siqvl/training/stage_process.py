@@ -1,0 +1,172 @@
+"""The body of a training process: model and rows, a trainer over them, and what it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, set_seed
+
+from siqvl.checkpoint import CheckpointCard, read_card, training_history, write_checkpoint
+from siqvl.data.encoded import EncodedDataset
+from siqvl.data.features.build_features import FeatureCache
+from siqvl.data.manifest import Manifest
+from siqvl.data.shards import load_prepared
+from siqvl.device import attention_of, precision_of, set_up
+from siqvl.errors import UserError
+from siqvl.model.assemble import assemble, load_checkpoint
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
+from siqvl.recipe import DPOStage, Recipe, Stage
+from siqvl.stages import STAGES, freeze
+from siqvl.tracking.callback import MetricLogger
+from siqvl.tracking.runs import RunLog
+from siqvl.training.figures.progress import Progress
+from siqvl.training.loop.compiled import compile_layers
+from siqvl.training.memory.batch_memory import tell_memory
+from siqvl.training.memory.batch_shape import BatchShape
+from siqvl.training.preference.dpo import PreferenceTrainer, dpo_trainer
+from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
+from siqvl.training.samples.sample_answers import SampleAnswers
+from siqvl.training.sft import SFTTrainer, sft_trainer
+from siqvl.version import code_version
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """Everything a training process needs; picklable."""
+
+    stage: Stage
+    recipe: Recipe
+    data: Path
+    checkpoint: Path | None
+    output: Path
+    log: RunLog | None
+
+
+def train(inputs: StageInputs) -> None:
+    """Train a stage in this process, one of several that do the same; the first of them writes."""
+    recipe, stage = inputs.recipe, inputs.stage
+    set_seed(recipe.seed)
+    parent = read_card(inputs.checkpoint) if inputs.checkpoint else None
+    # `train_stage` has judged both already, and compared the checksums once for all processes.
+    dataset, manifest = load_prepared(inputs.data, STAGES[stage].rows, verify=False)
+    figures = recipe.stage(stage)
+    precision = precision_of(figures)
+    set_up(recipe, precision)
+    model, processor = _load_model(recipe, inputs.checkpoint, attention_of(recipe, stage))
+    counts = freeze(model, figures.trainable)
+    if figures.compile:
+        compile_layers(model)
+    work_dir = _work_dir(inputs, parent, manifest)
+    encoded = encoded_rows(recipe, stage, dataset, processor)
+    features = tower_features(recipe, stage, encoded, dataset, model, processor)
+    trainer = _build_trainer(
+        inputs, model, processor, encoded, features, manifest.rows_of_sources, work_dir
+    )
+    data_metrics: dict[str, float] = {}
+    if trainer.is_world_process_zero():
+        # packing every epoch of a large run takes a while, and only one process reports it
+        data_metrics = plan_metrics(trainer.loader.plan)
+        if inputs.log:
+            inputs.log.metrics(data_metrics)
+        shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
+        tell_memory(model, shape, figures, recipe, precision)
+    samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
+    result = trainer.train(resume_from_checkpoint=trainer.last_state())
+    if trainer.mean is not None:
+        trainer.mean.to_model()
+    if samples is not None:
+        samples.take(trainer.state.global_step)
+    weights = trainer.whole_weights()
+
+    if trainer.is_world_process_zero():
+        write_checkpoint(
+            inputs.output,
+            trainer.accelerator.unwrap_model(trainer.model),
+            processor,
+            weights=weights,
+            stage=stage,
+            parent=parent,
+            recipe=recipe,
+            data_fingerprint=manifest.fingerprint,
+            code_version=code_version(),
+            mlflow_run=inputs.log.run_id if inputs.log else None,
+            metrics=_metrics(result.metrics, encoded, counts) | data_metrics,
+            history=training_history(trainer.state.log_history),
+        )
+        shutil.rmtree(work_dir, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _metrics(
+    trained: dict[str, float], encoded: EncodedDataset, counts: dict[str, int]
+) -> dict[str, float]:
+    """What a checkpoint's card says of its training."""
+    kept = ("train_loss", "train_runtime", "train_samples_per_second")
+    metrics = {key: float(value) for key, value in trained.items() if key in kept}
+    left_out = float(sum(encoded.left_out.values()))
+    metrics |= {"rows": float(len(encoded)), "rows_left_out": left_out}
+    return metrics | {f"trainable_{part}": float(count) for part, count in counts.items()}
+
+
+def _load_model(
+    recipe: Recipe, checkpoint: Path | None, attention: str
+) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
+    """The parent checkpoint, or the parts assembled; float32 weights, autocast does the rest."""
+    spec = recipe.model
+    try:
+        if checkpoint is not None:
+            return load_checkpoint(checkpoint, attn_implementation=attention)
+        return assemble(
+            spec.vision,
+            spec.language,
+            pixel_shuffle_factor=spec.pixel_shuffle_factor,
+            max_image_tokens=spec.max_image_tokens,
+            init=spec.init,
+            random_tower=spec.random_tower,
+            attn_implementation=attention,
+            system_prompt=spec.system_prompt,
+            trust_remote_code=spec.trust_remote_code,
+            vision_revision=spec.vision_revision,
+            language_revision=spec.language_revision,
+        )
+    except (ValueError, OSError) as error:  # what transformers raises for a wrong or missing part
+        raise UserError(" ".join(str(error).split())) from error
+
+
+def _build_trainer(
+    inputs: StageInputs,
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    encoded: EncodedDataset,
+    features: FeatureCache | None,
+    rows_of_sources: list[int],
+    work_dir: Path,
+) -> SFTTrainer | PreferenceTrainer:
+    stage = inputs.recipe.stage(inputs.stage)
+    callbacks: list[TrainerCallback] = [Progress(STAGES[inputs.stage].title)]
+    if inputs.log:
+        callbacks.append(MetricLogger(inputs.log))
+    trainer_of: Any = dpo_trainer if isinstance(stage, DPOStage) else sft_trainer
+    return trainer_of(
+        model,
+        processor,
+        encoded,
+        stage=stage,
+        recipe=inputs.recipe,
+        rows_of_sources=rows_of_sources,
+        work_dir=work_dir,
+        callbacks=callbacks,
+        features=features,
+    )
+
+
+def _work_dir(inputs: StageInputs, parent: CheckpointCard | None, manifest: Manifest) -> Path:
+    """Where resumable states are kept, named by what they depend on: stale ones are never used."""
+    key = "-".join([inputs.recipe.hash(), parent.hash if parent else "none", manifest.fingerprint])
+    name = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return inputs.output.with_name(f".{inputs.output.name}.training-{name}")
