@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from siqvl.data.batching import BatchPlan
     from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.features.build_features import FeatureCache
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
+    from siqvl.tensor_store import TensorStore
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def tower_features(
     dataset: Dataset,
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
-) -> FeatureCache | None:
+) -> TensorStore | None:
     """Features of the frozen tower for all pictures that are trained on, if the stage wants them.
 
     Every training process computes its share; `model` is on its device afterwards.

@@ -27,9 +27,9 @@ from siqvl.version import code_version
 
 if TYPE_CHECKING:
     from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.features.build_features import FeatureCache
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
+    from siqvl.tensor_store import TensorStore
     from siqvl.training.preference.dpo import PreferenceTrainer
     from siqvl.training.sft import SFTTrainer
 
@@ -216,7 +216,7 @@ def _build_trainer(
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
     encoded: EncodedDataset,
-    features: FeatureCache | None,
+    features: TensorStore | None,
     rows_of_sources: list[int],
     work_dir: Path,
 ) -> SFTTrainer | PreferenceTrainer:
