@@ -108,7 +108,7 @@ def image_settings(processor: SiQVLProcessor) -> dict[str, Any]:
 
 
 def key_of(about: dict[str, Any], weights: Iterable[tuple[str, torch.Tensor]]) -> str:
-    """Digests settings and named weights to the 32 characters that cached tensors are kept under."""
+    """Digests settings and named weights: 32 characters, under which cached tensors are kept."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, weight in sorted(weights):
         digest.update(f"\n{name} {weight.dtype} {list(weight.shape)}\n".encode())

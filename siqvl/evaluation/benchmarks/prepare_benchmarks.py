@@ -15,6 +15,7 @@ from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.floors import floor_answers
 from siqvl.evaluation.letters import letters
 from siqvl.evaluation.scoring.scorers import Scorer, scorer
+from siqvl.files import atomic_file
 from siqvl.recipe import Benchmark, Recipe, Source
 
 if TYPE_CHECKING:
@@ -114,9 +115,8 @@ def _write_floors(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None
         for row, (answer, score) in zip(rows, answered, strict=True)
     ]
     table = pa.Table.from_pylist(lines, schema=_schema())
-    unfinished = directory / f".{FLOORS}"
-    pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), unfinished)
-    unfinished.rename(directory / FLOORS)  # a killed run leaves no half of it
+    with atomic_file(directory / FLOORS) as partial:
+        pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), partial)
 
 
 def _guesses_scorer(benchmark: Benchmark) -> Scorer:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+import torch
+from torch.nn.functional import logsigmoid
 
+if TYPE_CHECKING:
     from siqvl.recipe import PreferenceLoss
 
 
@@ -94,8 +95,6 @@ def bco_pair(pairs: Pairs, beta: float) -> torch.Tensor:
 
 
 def _log_sigmoid(values: torch.Tensor) -> torch.Tensor:
-    from torch.nn.functional import logsigmoid
-
     return logsigmoid(values)
 
 
