@@ -61,6 +61,12 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def file_sha256(path: Path) -> str:
+    """Returns the sha256 of a file's content, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def folder_hash(folder: Path, counts: Callable[[Path], bool] = lambda path: True) -> str:
     """Returns the sha256 over relative names and bytes of a folder's files, in order of names.
 

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.schema import RowKind, features
-from siqvl.data.shards import file_sha256
-from siqvl.files import atomic_file, sync
+from siqvl.files import atomic_file, file_sha256, sync
 
 if TYPE_CHECKING:
     import pyarrow as pa
