@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and one hash for all that is in a folder."""
+"""Files and folders that appear whole or not at all, and one hash for all that is in a folder."""
 
 from __future__ import annotations
 
@@ -10,10 +10,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial"
+
+
+@contextmanager
+def atomic_file(path: Path, owner: object = "") -> Iterator[Path]:
+    """Yields the place of a hidden file that becomes `path`, synced, when the block succeeds.
+
+    Args:
+        owner: part of the hidden file's name, for writers of one `path` side by side, or so that
+            what a dead one left can be told.
+    """
+    partial = path.with_name(f".{owner}.{path.name}{PARTIAL}")
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
 
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `out` when the block succeeds."""
+    """Yields a temporary folder that takes the place of `out` when the block succeeds."""
     out.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
     try:
@@ -34,7 +53,7 @@ def atomic_folder(out: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or folder is on disk."""
+    """Waits until a file or folder is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -42,8 +61,14 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def file_sha256(path: Path) -> str:
+    """Returns the sha256 of a file's content, as hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def folder_hash(folder: Path, counts: Callable[[Path], bool] = lambda path: True) -> str:
-    """sha256 over relative names and bytes of the files in a folder, in the order of their names.
+    """Returns the sha256 over relative names and bytes of a folder's files, in order of names.
 
     Args:
         counts: whether a file does.

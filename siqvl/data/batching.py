@@ -17,20 +17,18 @@ accumulation and devices: a run may go on with another division.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from siqvl.data.packing import best_fit
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from siqvl.data.encoded import EncodedDataset
     from siqvl.data.mixture import Mixture, Share
     from siqvl.recipe import SFTStage
@@ -56,13 +54,9 @@ class Sequences:
 
     @classmethod
     def of_sizes(cls, items: np.ndarray, sizes: np.ndarray) -> Sequences:
-        import numpy as np
-
         return cls(items, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
 
     def __add__(self, other: Sequences) -> Sequences:
-        import numpy as np
-
         return Sequences(
             np.concatenate([self.items, other.items]),
             np.concatenate([self.ends, self.ends[-1] + other.ends[1:]]),
@@ -116,8 +110,6 @@ class BatchPlan:
         pack_length: int | None = None,
         pack_images: int | None = None,
     ) -> None:
-        import numpy as np
-
         if (steps is None) == (epochs is None):
             raise ValueError("a plan needs exactly one of `steps` and `epochs`")
         if batching == "packed" and pack_length is None:
@@ -210,8 +202,6 @@ class BatchPlan:
 
     def padding_share(self, first: int = 0, end: int | None = None) -> float:
         """The share of all positions in some steps' batches that hold no token."""
-        import numpy as np
-
         tokens = positions = 0
         for part in self._parts(first, end):
             lengths = np.add.reduceat(self.mixture.lengths[part.items], part.ends[:-1])
@@ -219,22 +209,6 @@ class BatchPlan:
             widths = lengths.reshape(-1, self.batch_size).max(axis=1)
             positions += int(widths.sum()) * self.batch_size
         return 1 - tokens / positions
-
-    def fingerprint(self) -> str:
-        """sha256 of all that decides which rows a step has; the length of the run does not."""
-        content: dict[str, Any] = {
-            "batching": self.batching,
-            "sequences_per_step": self.sequences_per_step,
-            "rows_per_epoch": self.mixture.rows_per_epoch,
-            "seed": self.mixture.seed,
-            "windows": [PACK_WINDOW, GROUP_WINDOW],
-        }
-        if self.batching == "packed":
-            content |= {"pack_length": self.pack_length, "pack_images": self.pack_images}
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-        for values in (self.mixture.source_of, self.mixture.lengths, self._images):
-            digest.update(values.tobytes())
-        return digest.hexdigest()
 
     def _parts(self, first: int, end: int | None) -> Iterator[Sequences]:
         """The sequences of some steps, epoch by epoch."""
@@ -265,8 +239,6 @@ class BatchPlan:
         return self._blocks[epoch]
 
     def _epoch(self, number: int) -> Sequences:
-        import numpy as np
-
         if number not in self._epochs:
             items = self.mixture.epoch(number)
             if self.batching == "packed":
@@ -279,8 +251,6 @@ class BatchPlan:
         return self._epochs[number]
 
     def _packed(self, items: np.ndarray, epoch: int) -> Sequences:
-        import numpy as np
-
         assert self.pack_length is not None
         packed, sizes = [items[:0]], [items[:0]]
         windows = np.array_split(items, math.ceil(len(items) / PACK_WINDOW) or 1)
@@ -300,8 +270,6 @@ class BatchPlan:
 
     def _grouped(self, sequences: Sequences, epoch: int, first: int) -> Sequences:
         """The first sequences stay first: they complete the epoch before."""
-        import numpy as np
-
         rng = np.random.default_rng([self.mixture.seed, epoch])
         size = GROUP_WINDOW * self.sequences_per_step
         starts = sorted({0, *range(first, len(sequences), size)})

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
+if TYPE_CHECKING:
     from siqvl.data.encoded import EncodedDataset
     from siqvl.recipe import Source
 
@@ -62,8 +62,6 @@ class Mixture:
         temperature: float = 1.0,
         seed: int = 0,
     ) -> None:
-        import numpy as np
-
         self.source_of = np.asarray(source_of, np.int64)
         self.lengths = np.asarray(lengths, np.int64)
         self.names = list(names)
@@ -97,8 +95,6 @@ class Mixture:
             rows_of_sources: the manifest's: prepared rows of each source, which lie one after the
                 other.
         """
-        import numpy as np
-
         ends = np.cumsum(rows_of_sources)
         return cls(
             np.searchsorted(ends, encoded.rows, side="right"),
@@ -111,8 +107,6 @@ class Mixture:
 
     def epoch(self, number: int) -> np.ndarray:
         """The items of an epoch in the order in which they are shown, another one every epoch."""
-        import numpy as np
-
         drawn = []
         for order, rows in zip(self._orders, self.rows_per_epoch, strict=True):
             # halves are rounded up, so that 2.5 rows an epoch come as 3, 2, 3, 2
@@ -123,8 +117,6 @@ class Mixture:
 
     def realised(self, items: np.ndarray) -> list[Share]:
         """What some drawn items (an epoch's, or all of a run) hold of each source."""
-        import numpy as np
-
         sources = self.source_of[items]
         rows = np.bincount(sources, minlength=len(self.names)).tolist()
         # summed as integers: bincount's weights would be floats
@@ -133,8 +125,6 @@ class Mixture:
         return [Share(*share) for share in zip(self.names, rows, tokens.tolist(), strict=True)]
 
     def _shuffled(self, items: np.ndarray, stream: int) -> np.ndarray:
-        import numpy as np
-
         return np.random.default_rng([self.seed, stream]).permutation(items)
 
 

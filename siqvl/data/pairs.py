@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
+import torch
+
 from siqvl.data.collate import Batch, Features, pictures
 from siqvl.data.encoded import IGNORED
 
@@ -57,8 +59,6 @@ class PreferenceCollator:
         self.one_row = one_row
 
     def __call__(self, items: Sequence[Item] | Sequence[Sequence[Item]]) -> Batch:
-        import torch
-
         packs = [[one] if isinstance(one, Mapping) else one for one in items]
         pairs = list(chain.from_iterable(packs))
         rows = [self._row(pack) for pack in ([pairs] if self.one_row else packs)]

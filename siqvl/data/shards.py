@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from siqvl.data.manifest import Manifest, Shard
 from siqvl.data.schema import RowKind, features
 from siqvl.errors import UserError
+from siqvl.files import file_sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,12 +80,7 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._close()
         elif self._file is not None:
@@ -144,9 +138,3 @@ def checked_shard(file: Path, shard: Shard, verify: bool) -> Path:
     if file.stat().st_size != shard.bytes or (verify and file_sha256(file) != shard.sha256):
         raise UserError(f"{file} was altered after it was prepared; prepare the data again")
     return file
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,12 +13,13 @@ from datasets import Dataset
 from siqvl.data.batching import BatchPlan
 from siqvl.data.encode import encode_dataset
 from siqvl.data.encoded import EncodedDataset
-from siqvl.data.features.build_features import FeatureCache, cached_features
+from siqvl.data.features.build_features import cached_features
 from siqvl.device import best_device, precision_of
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import STAGES
+from siqvl.tensor_store import TensorStore
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def tower_features(
     dataset: Dataset,
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
-) -> FeatureCache | None:
+) -> TensorStore | None:
     """Features of the frozen tower for all pictures that are trained on, if the stage wants them.
 
     Every training process computes its share; `model` is on its device afterwards.

@@ -12,7 +12,6 @@ from transformers import TrainerCallback, set_seed
 
 from siqvl.checkpoint import CheckpointCard, read_card, training_history, write_checkpoint
 from siqvl.data.encoded import EncodedDataset
-from siqvl.data.features.build_features import FeatureCache
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
 from siqvl.device import attention_of, precision_of, set_up
@@ -22,6 +21,7 @@ from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe, Stage
 from siqvl.stages import STAGES, freeze
+from siqvl.tensor_store import TensorStore
 from siqvl.tracking.callback import MetricLogger
 from siqvl.tracking.runs import RunLog
 from siqvl.training.figures.progress import Progress
@@ -143,7 +143,7 @@ def _build_trainer(
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
     encoded: EncodedDataset,
-    features: FeatureCache | None,
+    features: TensorStore | None,
     rows_of_sources: list[int],
     work_dir: Path,
 ) -> SFTTrainer | PreferenceTrainer:

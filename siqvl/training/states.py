@@ -8,14 +8,13 @@ half done has another name, and is cleared away by the next run.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import re
 import shutil
 from pathlib import Path
 
-from siqvl.files import sync
+from siqvl.files import file_sha256, sync
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ def seal(state: Path) -> None:
         OSError: the disk is full, or does not let us write.
     """
     content = {
-        name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for name, path in _files(state).items()
     }
     (state / CHECKSUMS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -118,7 +117,7 @@ def damage(state: Path) -> str | None:
         try:
             if (found := files[name].stat().st_size) != size:
                 return f"{name} has {found} bytes where {size} belong"
-            if _sha256(files[name]) != digest:
+            if file_sha256(files[name]) != digest:
                 return f"the checksum of {name} is wrong"
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
@@ -156,8 +155,3 @@ def _files(state: Path) -> dict[str, Path]:
     paths = (path for path in sorted(state.rglob("*")) if path.is_symlink() or not path.is_dir())
     named = {path.relative_to(state).as_posix(): path for path in paths}
     return {name: path for name, path in named.items() if name != CHECKSUMS}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

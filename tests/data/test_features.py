@@ -22,12 +22,13 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
 from transformers import SiglipVisionModel
 
-from siqvl.data.features.build_features import FeatureCache, cached_features
+from siqvl.data.features.build_features import cached_features
 from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind, message
 from siqvl.errors import UserError
 from siqvl.model import SiQVLProcessor, assemble
 from siqvl.recipe import DataPrep
+from siqvl.tensor_store import TensorStore
 
 BASE = Path(__file__).parents[2] / "recipes" / "tiny_base"
 SHAPE = (64, 128)  # patches, hidden
@@ -89,17 +90,17 @@ def singles(count: int) -> Dataset:
     return rows_of(*([noise(seed)] for seed in range(count)))
 
 
-def build(folder: Path, dataset: Dataset, parts, **changes) -> FeatureCache:
+def build(folder: Path, dataset: Dataset, parts, **changes) -> TensorStore:
     model, processor = parts
     options = {"precision": "fp32", "batch_size": 4, **changes}
     return cached_features(folder, dataset, model=model, processor=processor, **options)
 
 
-def shards_of(cache: FeatureCache) -> list[Path]:
+def shards_of(cache: TensorStore) -> list[Path]:
     return [shard.path for shard in cache.shards]
 
 
-def content(cache: FeatureCache) -> dict[str, torch.Tensor]:
+def content(cache: TensorStore) -> dict[str, torch.Tensor]:
     return {image: cache[image].clone() for image in cache}
 
 
@@ -253,7 +254,7 @@ def test_rows_of_an_older_preparation_are_refused(tmp_path, parts):
 
 def test_a_shard_is_a_safetensors_file_with_its_own_index(tmp_path, parts):
     cache = build(tmp_path, singles(5), parts, batch_size=2, shard_bytes=2 * ROW_BYTES)
-    assert sorted(len(shard.images) for shard in cache.shards) == [1, 2, 2]
+    assert sorted(len(shard.names) for shard in cache.shards) == [1, 2, 2]
     for path in shards_of(cache):
         rows = safetensors.torch.load_file(path)["features"]
         with safetensors.safe_open(path, "pt") as file:
@@ -545,7 +546,7 @@ def test_each_rank_computes_its_share_and_reads_all(tmp_path, parts):
     one, other = results.get(), results.get()
     assert one[1:] == other[1:]
     assert one[1] == 7
-    assert sorted(len(s.images) for s in build(tmp_path, dataset, parts).shards) == [3, 4]
+    assert sorted(len(s.names) for s in build(tmp_path, dataset, parts).shards) == [3, 4]
 
 
 def test_several_ranks_without_a_barrier_are_refused(tmp_path, parts):
@@ -560,7 +561,7 @@ def test_decoding_in_workers_changes_nothing(tmp_path, parts):
 
 
 class _Lookups(torch.utils.data.Dataset):
-    def __init__(self, cache: FeatureCache, images: list[str]) -> None:
+    def __init__(self, cache: TensorStore, images: list[str]) -> None:
         self.cache, self.images = cache, images
 
     def __len__(self) -> int:

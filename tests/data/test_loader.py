@@ -1,8 +1,6 @@
 """Batches of a run: the same ones whatever happens on the way."""
 
-import multiprocessing
 import re
-from itertools import islice
 
 import pytest
 import torch
@@ -58,59 +56,11 @@ def all_same(some, others) -> bool:
 
 def test_a_loader_gives_what_the_plan_says(make_loader, encoded, processor):
     loader = make_loader("padded")
-    batches = list(loader)
-    assert len(batches) == len(loader) == 16
+    batches = list(loader.dataloader())
+    assert len(batches) == len(loader.dataloader()) == 16
     for number, batch in enumerate(batches):
         items = [encoded[item] for item in loader.plan.batch(*divmod(number, 2))]
         assert same(batch, SFTCollator(processor)(items))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_run_goes_on_in_the_middle_of_an_epoch(make_loader, kind, workers):
-    straight = list(make_loader(kind))
-    interrupted = make_loader(kind, workers=workers)
-    batches = iter(interrupted)
-    seen = [next(batches) for _ in range(5)]
-    state = interrupted.state_dict()  # workers are ahead by now; what they hold does not count
-    resumed = make_loader(kind, workers=workers)
-    resumed.load_state_dict(state)
-    assert resumed.state_dict() == state
-    assert all_same([*seen, *resumed], straight)
-
-
-def test_a_loader_goes_on_where_its_iteration_was_left(make_loader):
-    straight = list(make_loader("padded"))
-    loader = make_loader("padded")
-    seen = list(islice(loader, 3))
-    assert all_same([*seen, *loader], straight)
-
-
-def test_a_state_holds_for_another_division_of_the_steps(make_loader):
-    loader = make_loader("grouped", batch_size=2, accumulation=4)
-    batches = iter(loader)
-    for _ in range(4 * 3):
-        next(batches)
-    state = loader.state_dict()
-    for rank in range(2):
-        division = {"batch_size": 4, "accumulation": 1, "world": 2, "rank": rank}
-        resumed = make_loader("grouped", **division)
-        resumed.load_state_dict(state)
-        assert all_same(resumed, list(make_loader("grouped", **division))[3:])
-
-
-def test_a_state_inside_of_a_batch_is_refused(make_loader):
-    loader = make_loader("padded", batch_size=2, accumulation=4)
-    next(iter(loader))
-    with pytest.raises(UserError, match="2 sequences, lies inside of a batch of 8 sequences"):
-        make_loader("padded", batch_size=8, accumulation=1).load_state_dict(loader.state_dict())
-
-
-@pytest.mark.parametrize("change", [{"seed": 1}, {"batch_size": 4}], ids=str)
-def test_a_state_of_another_plan_is_refused(make_loader, change):
-    state = make_loader("padded").state_dict()
-    with pytest.raises(UserError, match="belongs to another plan"):
-        make_loader("padded", **change).load_state_dict(state)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,7 +77,7 @@ def test_devices_share_every_step_between_them(make_loader, kind):
 @pytest.mark.parametrize("kind", ["packed", "grouped"])
 def test_accelerate_skips_to_the_same_batches(make_loader, kind, workers):
     """How Hugging Face's Trainer resumes."""
-    straight = list(make_loader(kind))
+    straight = list(make_loader(kind).dataloader())
     plain = make_loader(kind, workers=workers).dataloader()
     assert len(plain) == 16
     skipped = skip_first_batches(plain, 5)
@@ -151,14 +101,7 @@ UNREADABLE = r"^a picture of row made/7 cannot be read \([^\n]*\); prepare the d
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", ["packed", "padded"])
 def test_an_unreadable_picture_names_its_row(make_loader, damaged, kind, workers):
-    with pytest.raises(UserError, match=UNREADABLE):
-        list(make_loader(kind, data=damaged, workers=workers))
-    assert not multiprocessing.active_children()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_unreadable_picture_names_its_row_under_a_trainer(make_loader, damaged, workers):
-    batches = skip_first_batches(make_loader("padded", data=damaged, workers=workers).dataloader())
+    batches = skip_first_batches(make_loader(kind, data=damaged, workers=workers).dataloader())
     message = ""
     try:
         list(batches)
@@ -179,7 +122,7 @@ def test_with_hashes_no_picture_is_opened(encoded, processor, make_loader, monke
     }
     loader = make_loader("packed", data=encoded.with_hashes())
     loader.collate = PackedCollator(processor, features)
-    for number, batch in enumerate(loader):
+    for number, batch in enumerate(loader.dataloader()):
         keys = loader.plan.batch(*divmod(number, 2))
         names = [n for pack in keys for item in pack for n in encoded.image_hashes(item)]
         expected = torch.stack([features[name] for name in names])

@@ -17,19 +17,20 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.data.features.feature_cache import FeatureCache, open_cache
-from siqvl.data.features.feature_shards import PARTIAL, row_bytes, write_shard
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
 from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
 from siqvl.errors import UserError
+from siqvl.files import PARTIAL
+from siqvl.tensor_store import TensorStore, open_store, write_shard
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
 
     from siqvl.model.modeling import SiQVLForConditionalGeneration
     from siqvl.model.processing import SiQVLProcessor
-
-__all__ = ["FeatureCache", "cached_features"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ def cached_features(
     world: int = 1,
     barrier: Callable[[], object] | None = None,
     shard_bytes: int = SHARD_BYTES,
-) -> FeatureCache:
-    """The features of all pictures of `dataset`; what the folder lacks is computed and added.
+) -> TensorStore:
+    """Looks up the features of all pictures of `dataset`, and computes what the folder lacks.
 
     The tower runs where it is: move it to the GPU before. Each shard appears when it is complete,
     so a run that is killed keeps the others, and several processes may fill a folder at once.
@@ -65,6 +66,9 @@ def cached_features(
         rank: which of `world` processes this is; each computes its share of the pictures.
         barrier: waits for all processes; required when there are several.
 
+    Returns:
+        Hash of a picture (`image_hashes` of a row) -> its features, bf16 [patches, hidden].
+
     Raises:
         UserError: the tower is trainable or gives values that are not finite, or the disk is too
             small or may not be written to.
@@ -72,22 +76,22 @@ def cached_features(
     if world > 1 and barrier is None:
         raise ValueError("several processes fill one cache: pass the barrier that they wait at")
     tower = Tower.frozen(model, processor, precision)
-    place = Path(folder) / tower.key
+    place = Path(folder) / tower.layout.key
     pictures = _pictures(dataset)
     share = sorted(pictures)[rank::world]
-    cache = open_cache(place, tower.key, tower.shape, pictures.keys())
+    cache = open_store(place, tower.layout, pictures.keys())
     if any(image not in cache for image in share):
-        _check_disk(place, len(pictures.keys() - cache.keys()), row_bytes(tower.shape))
+        _check_disk(place, len(pictures.keys() - cache.keys()), tower.layout.row_bytes)
         with _building(place, f"{rank}-of-{world}") as owner:
             # another run may have computed them while this one waited for its turn
-            cache = open_cache(place, tower.key, tower.shape, pictures.keys(), cache.shards)
+            cache = open_store(place, tower.layout, pictures.keys(), cache.shards)
             images = [image for image in share if image not in cache]
             pixels = PixelBatches(dataset, [pictures[i] for i in images], processor, batch_size)
             loader = pixels.loader(workers)
             _build(place, owner, tower, images, loader, batch_size, shard_bytes, show=rank == 0)
     if barrier is not None:
         barrier()
-    cache = open_cache(place, tower.key, tower.shape, pictures.keys(), cache.shards)
+    cache = open_store(place, tower.layout, pictures.keys(), cache.shards)
     if lost := len(pictures.keys() - cache.keys()):
         raise UserError(
             f"{place} lacks {lost} of {len(pictures)} pictures whose features were just written; "
@@ -122,8 +126,6 @@ def _build(
     show: bool,
 ) -> None:
     """Write the features of `images`, whose pixels come in batches, shard after shard."""
-    from tqdm import tqdm
-
     bar = tqdm(
         total=len(images),
         desc="tower features",
@@ -139,14 +141,14 @@ def _build(
             bar.update(len(batch))
 
     # Whole batches in every shard: a rerun then computes the very same batches, bit for bit.
-    shard_batches = max(shard_bytes // (row_bytes(tower.shape) * batch_size), 1)
+    shard_batches = max(shard_bytes // (tower.layout.row_bytes * batch_size), 1)
     batches = features()
     with bar:
         for start in range(0, len(images), shard_batches * batch_size):
             names = images[start : start + shard_batches * batch_size]
             rows = islice(batches, -(-len(names) // batch_size))
             try:
-                write_shard(place, owner, tower.key, tower.shape, names, rows)
+                write_shard(place, tower.layout, names, rows, owner)
             except OSError as error:
                 if error.errno not in DISK_FULL:
                     raise
@@ -173,7 +175,6 @@ def _building(place: Path, share: str) -> Iterator[str]:
 
     Yields the name under which partial files are written.
     """
-    from filelock import FileLock, Timeout
 
     def lock(name: str) -> FileLock:
         return FileLock(place / f".{name}.lock")

@@ -8,12 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from siqvl.data.features.feature_shards import VERSION, Shape
+import torch
+from datasets import Image
+from torch.utils.data import DataLoader
+from transformers import PretrainedConfig
+
 from siqvl.device import autocast
 from siqvl.errors import UserError
+from siqvl.tensor_store import VERSION, Layout
 
 if TYPE_CHECKING:
-    import torch
     from datasets import Dataset
 
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -21,19 +25,18 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16"]
 #: Saving adds these to an image processor; they do not change what it does.
-HOW_TO_LOAD = ("auto_map", "processor_class")
+_HOW_TO_LOAD = ("auto_map", "processor_class")
 Place = tuple[int, int]  # a row of the data set, and which of its images
 
 
 @dataclass(frozen=True)
 class Tower:
-    """What computes features, and the key they are kept under."""
+    """What computes features, and how they are kept."""
 
     model: SiQVLForConditionalGeneration
     processor: SiQVLProcessor
     precision: Precision
-    key: str
-    shape: Shape
+    layout: Layout
 
     @classmethod
     def frozen(
@@ -42,20 +45,34 @@ class Tower:
         processor: SiQVLProcessor,
         precision: Precision,
     ) -> Tower:
-        """Raises UserError when the tower is trainable."""
+        """Takes the tower of a model where and as it is.
+
+        Raises:
+            UserError: the tower is trainable.
+        """
         if not model.model.vision_tower_is_frozen:
             raise UserError(
                 "cached features need a frozen vision tower, but this one is trainable; take "
                 "vision_tower out of `trainable`, or set cached_features: false"
             )
         config = model.config
-        shape = (config.patch_grid**2, config.vision_config.hidden_size)
-        return cls(model, processor, precision, _key(model, processor, precision), shape)
+        layout = Layout(
+            key=_key(model, processor, precision),
+            origin="this tower, this image processor",
+            tensor="features",
+            row="picture",
+            names="images",
+            dtype="BF16",
+            shape=(config.patch_grid**2, config.vision_config.hidden_size),
+        )
+        return cls(model, processor, precision, layout)
 
     def features(self, pixels: torch.Tensor, images: list[str]) -> torch.Tensor:
-        """Pixels [n, 3, H, W] of `images` -> bf16 [n, patches, hidden] on the CPU."""
-        import torch
+        """Turns pixels [n, 3, H, W] of `images` into bf16 [n, patches, hidden] on the CPU.
 
+        Raises:
+            UserError: the tower gives NaN or infinite values.
+        """
         device = self.model.model.vision_tower.device
         with torch.no_grad(), autocast(device, self.precision):
             features = self.model.model.get_vision_features(pixels.to(device)).bfloat16()
@@ -72,23 +89,31 @@ def _key(
     model: SiQVLForConditionalGeneration, processor: SiQVLProcessor, precision: Precision
 ) -> str:
     """Digest of everything that features depend on, but for the picture."""
-    import torch
-    from transformers import PretrainedConfig
-
     general = PretrainedConfig().to_dict()  # names, labels and versions, which change no feature
     config = model.config.vision_config.to_dict()
-    settings = json.loads(processor.image_processor.to_json_string())
     about = {
         "version": VERSION,
         "precision": precision,
         "config": {name: value for name, value in config.items() if name not in general},
-        "image_processor": {k: v for k, v in settings.items() if k not in HOW_TO_LOAD},
+        "image_processor": image_settings(processor),
         "implementation": type(processor.image_processor).__name__,
     }
+    return key_of(about, model.model.vision_tower.state_dict().items())
+
+
+def image_settings(processor: SiQVLProcessor) -> dict[str, Any]:
+    """Returns the settings of an image processor that decide the pixels it makes."""
+    settings = json.loads(processor.image_processor.to_json_string())
+    return {name: value for name, value in settings.items() if name not in _HOW_TO_LOAD}
+
+
+def key_of(about: dict[str, Any], weights: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Digests settings and named weights: 32 characters, under which cached tensors are kept."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-    for name, weight in sorted(model.model.vision_tower.state_dict().items()):
+    for name, weight in sorted(weights):
         digest.update(f"\n{name} {weight.dtype} {list(weight.shape)}\n".encode())
-        digest.update(weight.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        plain = weight.detach().cpu().contiguous().flatten()
+        digest.update(plain.view(torch.uint8).numpy().data)
     return digest.hexdigest()[:32]
 
 
@@ -112,8 +137,6 @@ class PixelBatches:
         return -(-len(self._places) // self._batch_size)
 
     def __getitem__(self, batch: int) -> torch.Tensor:
-        from datasets import Image
-
         if not 0 <= batch < len(self):
             raise IndexError(batch)
         start = batch * self._batch_size
@@ -124,8 +147,6 @@ class PixelBatches:
         return self._image_processor(images=images, return_tensors="pt")["pixel_values"]
 
     def loader(self, workers: int) -> Iterable[torch.Tensor]:
-        """All batches in order, made by `workers` processes, or by this one when it is 0."""
-        from torch.utils.data import DataLoader
-
+        """Gives all batches in order, made by `workers` processes, or by this one when it is 0."""
         batches: Any = self  # DataLoader takes whatever has a length and items
         return DataLoader(batches, batch_size=None, num_workers=workers)

@@ -6,12 +6,15 @@ import hashlib
 import json
 import reprlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from siqvl.data.image_tokens import neutralise_image_tokens
-from siqvl.data.preparation.images import BadRow, StoredImage, stored_image
+from siqvl.data.preparation.bad_row import BadRow
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
 from siqvl.recipe import DataPrep
+
+if TYPE_CHECKING:
+    from siqvl.data.preparation.images import StoredImage
 
 ROLES = ("system", "user", "assistant")
 #: Qwen's turn marks: a tokenizer takes them for real ones wherever they stand.
@@ -73,6 +76,8 @@ def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
 
 
 def _fill(checked: Checked, row: Row, kind: RowKind, data: DataPrep) -> None:
+    from siqvl.data.preparation.images import stored_image  # loads Pillow
+
     texts = {column: _text(row.get(column), column) for column in ("id", "source", "meta")}
     _check_json(texts["meta"])
     images = row.get("images")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from siqvl.data.manifest import FILE_NAME, Manifest, Shard
 from siqvl.data.preparation.checks import Checked
@@ -21,9 +23,6 @@ class PictureWriter:
     """Writes `images.parquet`: hash, thumbnail and first row of each distinct picture."""
 
     def __init__(self, folder: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         columns = {"hash": pa.string(), "thumbnail": pa.binary(PIXELS), "row": pa.string()}
         self._schema = pa.schema(columns)
         self._path = folder / PICTURES
@@ -46,8 +45,6 @@ class PictureWriter:
                 self._flush()
 
     def _flush(self) -> None:
-        import pyarrow as pa
-
         self._file.write_table(pa.Table.from_pylist(self._waiting, self._schema))
         self._waiting = []
 
@@ -67,12 +64,7 @@ class PictureWriter:
     def __enter__(self) -> PictureWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._waiting:
             self._flush()
         self._file.close()
@@ -108,8 +100,6 @@ class Leaks:
             self._read(folder, near)
 
     def _read(self, folder: Path, near: float) -> None:
-        import pyarrow.parquet as pq
-
         self.rows[folder.name] = Counter(exact=0, near=0)
         alike = self._alike[folder.name] = LookAlikes(near)
         file = checked_shard(folder / PICTURES, Manifest.read(folder).pictures, verify=True)

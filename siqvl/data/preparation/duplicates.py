@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from siqvl.data.preparation.checks import Checked
 from siqvl.recipe import LeaveOut
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PIXELS = 192  # bytes of a thumbnail: 8 x 8 x RGB
 TAIL = 256  # signatures that are compared one by one before they are sorted
@@ -57,8 +55,6 @@ class LookAlikes:
             self._tail = []
 
     def _push(self, signatures: Sequence[bytes], labels: Sequence[str]) -> None:
-        import numpy as np
-
         pixels = _pixels(signatures)
         first = pixels[:, 0]
         order = np.arange(self._added - len(pixels), self._added)
@@ -82,8 +78,6 @@ class LookAlikes:
         return None
 
     def _search(self, run: Run, pixels: np.ndarray) -> tuple[int, str] | None:
-        import numpy as np
-
         total = int(pixels[0].sum(dtype=np.int64))
         start = np.searchsorted(run.sums, total - self._limit, side="left")
         stop = np.searchsorted(run.sums, total + self._limit, side="right")
@@ -97,23 +91,17 @@ class LookAlikes:
 
     def _alike(self, held: np.ndarray, pixels: np.ndarray) -> np.ndarray:
         """[n, pictures, 192] and [pictures, 192] -> [n], whether each looks alike."""
-        import numpy as np
-
         away = np.abs(held.astype(np.int16) - pixels).sum(axis=2, dtype=np.int32)
         return (away <= self._limit).all(axis=1)
 
 
 def _pixels(signatures: Sequence[bytes]) -> np.ndarray:
-    import numpy as np
-
     joined = np.frombuffer(b"".join(signatures), dtype=np.uint8)
     return joined.reshape(len(signatures), -1, PIXELS)
 
 
 def _coarse(thumbnails: np.ndarray) -> np.ndarray:
     """[n, 192] -> [n, 12]: each 4 x 4 quadrant of each channel added up (at most 16 x 255)."""
-    import numpy as np
-
     quadrants = thumbnails.reshape(-1, 2, 4, 2, 4, 3).sum(axis=(2, 4), dtype=np.int16)
     return quadrants.reshape(-1, 12)
 
@@ -125,8 +113,6 @@ def _sorted(run: Run) -> Run:
 
 
 def _joined(first: Run, second: Run) -> Run:
-    import numpy as np
-
     return _sorted(
         Run(
             sums=np.concatenate([first.sums, second.sums]),

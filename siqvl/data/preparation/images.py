@@ -7,24 +7,18 @@ import io
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.Image import Resampling
+
+from siqvl.data.preparation.bad_row import BadRow
 from siqvl.errors import one_line
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 THUMBNAIL = 8  # pixels a side
-
-
-class BadRow(Exception):
-    """A row that goes into quarantine: a reason to count by, and what exactly was wrong."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class StoredImage:
 
 
 def stored_image(value: Any, max_pixels: int) -> StoredImage:
-    """The picture to store.
+    """Returns the picture to store.
 
     An upright RGB or greyscale JPEG and an RGB PNG are kept byte for byte; anything else is turned
     upright, put on white where it is transparent, and encoded again as RGB. ICC profiles are not
@@ -49,8 +43,6 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
         BadRow: no picture, too large to decode, damaged, animated, without pixels, or of numbers
             that have no common scale.
     """
-    from PIL import Image
-
     if isinstance(value, Image.Image):
         return _encoded(value, "PNG", max_pixels)
     if not isinstance(value, bytes | bytearray | memoryview) or not value:
@@ -61,8 +53,6 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
 
 @lru_cache(maxsize=2)  # a picture's questions often follow one another
 def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
-    from PIL import Image
-
     image = _opened(data, max_pixels)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise BadRow("animated image", f"{image.format} with several frames")
@@ -83,23 +73,19 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
 
 
 def pixel_hash(image: Image.Image) -> str:
-    """sha256 of size and RGB pixels, as hex: equal for equal pixels in whatever file format."""
+    """Digests (sha256, hex) size and RGB pixels: equal for equal pixels in any file format."""
     digest = hashlib.sha256(f"{image.width}x{image.height}\n".encode())
     digest.update((image if image.mode == "RGB" else image.convert("RGB")).tobytes())
     return digest.hexdigest()
 
 
 def _stored(data: bytes, image: Image.Image) -> StoredImage:
-    from PIL.Image import Resampling
-
     small = image.resize((THUMBNAIL, THUMBNAIL), Resampling.BOX)
     return StoredImage(data, image.width, image.height, pixel_hash(image), small.tobytes())
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header alone, and look at the size before a pixel is decoded."""
-    from PIL import Image
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -122,8 +108,6 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
-    from PIL import Image, ImageOps
-
     _check_size(image, max_pixels)
     stream = io.BytesIO()
     try:
@@ -143,8 +127,6 @@ def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """The picture in RGB, on white where it is transparent."""
-    from PIL import Image
-
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.mode in ("I", "F"):
@@ -160,9 +142,6 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit greyscale scaled to 8 bits (65535 -> 255); Pillow's own conversion clips at 255."""
-    import numpy as np
-    from PIL import Image
-
     values = np.asarray(image).astype(np.uint32)
     grey = ((values + 128) // 257).astype(np.uint8)
     if isinstance(transparent := image.info.get("transparency"), int):

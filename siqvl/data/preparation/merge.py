@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from siqvl.data.manifest import FILE_NAME, Manifest
 from siqvl.data.preparation.data_page import EXAMPLES, example, render_report
-from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
 from siqvl.data.preparation.pieces import (
     BLOCK,
     DESCRIPTION,
@@ -21,7 +20,6 @@ from siqvl.data.preparation.pieces import (
     is_whole,
     read_piece,
 )
-from siqvl.data.preparation.tally import Examples, Tally
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter
 from siqvl.errors import UserError
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from siqvl.data.preparation.checks import Checked
+    from siqvl.data.preparation.tally import Tally
 
 QUARANTINE = "quarantine.jsonl"
 REPORT = "report.html"
@@ -57,6 +56,10 @@ def merge_pieces(
         UserError: a piece is missing or damaged, nothing is left, `out` holds something else, or
             more than `data.max_quarantined` of the rows are bad. `out` is untouched then.
     """
+    # numpy and pyarrow are loaded with them
+    from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
+    from siqvl.data.preparation.tally import Examples, Tally
+
     kind, out = RowKind(kind), Path(out)
     refuse_foreign(out)
     pieces = _collected([Path(folder) for folder in folders], len(sources))

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.schema import RowKind, features
-from siqvl.data.shards import file_sha256
-from siqvl.files import sync
+from siqvl.files import atomic_file, file_sha256, sync
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,11 +160,9 @@ def is_whole(path: Path) -> bool:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a small file that is whole or not there."""
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    unfinished.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    sync(unfinished)
-    unfinished.rename(path)
+    """Writes a small file that is whole or not there."""
+    with atomic_file(path, os.getpid()) as partial:
+        partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
 def end_file(folder: Path, source: int) -> Path:

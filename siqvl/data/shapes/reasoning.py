@@ -32,8 +32,7 @@ class CountOf(Reasoning):
 
     def ask(self, rng: random.Random, world: World) -> Ask:
         kind = rng.choice((*COLORS, *SHAPES))
-        question = f"How many {plural(kind)} are there?"
-        return Ask(question, str(rng.randint(0, 3)), (kind,))
+        return self._ask(kind, str(rng.randint(0, 3)))
 
     def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
         wanted, count = is_a(ask.about[0]), int(ask.answer)
@@ -47,8 +46,10 @@ class CountOf(Reasoning):
     def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
         shown = [kind for thing in scene for kind in (thing.color, thing.shape)]
         kind = rng.choice(shown if rng.random() < 0.6 else [*COLORS, *SHAPES])
-        ask = Ask(f"How many {plural(kind)} are there?", "", (kind,))
-        return answered(self, world, scene, ask)
+        return answered(self, world, scene, self._ask(kind))
+
+    def _ask(self, kind: str, answer: str = "") -> Ask:
+        return Ask(f"How many {plural(kind)} are there?", answer, (kind,))
 
     def work_out(self, scene: Scene, ask: Ask) -> tuple[str, str]:
         steps, tally = tally_of(scene, ask.about[0])
@@ -62,11 +63,15 @@ class Compare(Reasoning):
     answers = ("more", "fewer", "same")
 
     def ask(self, rng: random.Random, world: World) -> Ask:
+        ask = self._ask(rng)
+        return replace(ask, answer=rng.choice(self.answers))
+
+    def _ask(self, rng: random.Random) -> Ask:
         first, second = rng.sample(rng.choice((tuple(COLORS), SHAPES)), 2)
         question = (
             f"Are there more {plural(first)} than {plural(second)}, fewer, or the same number?"
         )
-        return Ask(question, rng.choice(self.answers), (first, second))
+        return Ask(question, "", (first, second))
 
     def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
         if ask.answer == "same":
@@ -88,11 +93,7 @@ class Compare(Reasoning):
     def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
         answer = rng.choice(self.answers)
         for _ in range(20):
-            first, second = rng.sample(rng.choice((tuple(COLORS), SHAPES)), 2)
-            question = (
-                f"Are there more {plural(first)} than {plural(second)}, fewer, or the same number?"
-            )
-            ask = answered(self, world, scene, Ask(question, "", (first, second)))
+            ask = answered(self, world, scene, self._ask(rng))
             if ask and ask.answer == answer:
                 return ask
         return None

@@ -74,58 +74,46 @@ class Caption(Template):
         return Ask("Describe the picture.", caption(scene))
 
 
-class ColorOf(Template):
-    """`What color is the circle?`"""
+class LookOf(Template):
+    """`What color is the circle?`, `What shape is the red object?`: half of a look, by the other.
 
-    name = "color"
+    Args:
+        name: what is asked for, `color` or `shape`.
+        given: the other of the two.
+        question: with a place for what is given.
+    """
 
-    def ask(self, rng: random.Random, world: World) -> Ask:
-        shape = rng.choice(sorted({look.shape for look in world.asked}))
-        answer = rng.choice(world.colors_of(shape))
-        return Ask(f"What color is the {shape}?", answer, (shape,))
-
-    def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
-        (shape,) = ask.about
-        other = world.pick(rng, lambda look: look.shape != shape)
-        return place(rng, [Combination(ask.answer, shape), other][: rng.randint(1, 2)])
-
-    def options(self, world: World, ask: Ask) -> list[str]:
-        return [look.color for look in world.shown if look.shape == ask.about[0]]
-
-    def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
-        single = only_once([thing.look.shape for thing in scene])
-        if not single:
-            return None
-        shape = rng.choice(single)
-        color = next(thing.color for thing in scene if thing.shape == shape)
-        return Ask(f"What color is the {shape}?", color, (shape,))
-
-
-class ShapeOf(Template):
-    """`What shape is the red object?`"""
-
-    name = "shape"
+    def __init__(self, name: str, given: str, question: str) -> None:
+        self.name = name
+        self._given = given
+        self._question = question
 
     def ask(self, rng: random.Random, world: World) -> Ask:
-        color = rng.choice(sorted({look.color for look in world.asked}))
-        answer = rng.choice(world.shapes_of(color))
-        return Ask(f"What shape is the {color} object?", answer, (color,))
+        given = rng.choice(sorted({getattr(look, self._given) for look in world.asked}))
+        return self._ask(given, rng.choice(self._answers(world.asked, given)))
 
     def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
-        (color,) = ask.about
-        other = world.pick(rng, lambda look: look.color != color)
-        return place(rng, [Combination(color, ask.answer), other][: rng.randint(1, 2)])
+        (given,) = ask.about
+        target = Combination(**{self.name: ask.answer, self._given: given})
+        other = world.pick(rng, lambda look: getattr(look, self._given) != given)
+        return place(rng, [target, other][: rng.randint(1, 2)])
 
     def options(self, world: World, ask: Ask) -> list[str]:
-        return [look.shape for look in world.shown if look.color == ask.about[0]]
+        return self._answers(world.shown, ask.about[0])
 
     def ask_about(self, rng: random.Random, world: World, scene: Scene) -> Ask | None:
-        single = only_once([thing.look.color for thing in scene])
+        single = only_once([getattr(thing.look, self._given) for thing in scene])
         if not single:
             return None
-        color = rng.choice(single)
-        shape = next(thing.shape for thing in scene if thing.color == color)
-        return Ask(f"What shape is the {color} object?", shape, (color,))
+        given = rng.choice(single)
+        return self._ask(given, self._answers([thing.look for thing in scene], given)[0])
+
+    def _ask(self, given: str, answer: str) -> Ask:
+        return Ask(self._question.format(given), answer, (given,))
+
+    def _answers(self, looks: Sequence[Combination], given: str) -> list[str]:
+        """What is asked for, of the looks that are as given."""
+        return [getattr(look, self.name) for look in looks if getattr(look, self._given) == given]
 
 
 class Where(Template):
@@ -219,7 +207,9 @@ def only_once(values: Sequence[T]) -> list[T]:
     return [value for value in values if values.count(value) == 1]
 
 
-VQA = (ColorOf(), ShapeOf(), Where(), Exists(), HowMany())
+COLOR_OF = LookOf("color", "shape", "What color is the {}?")
+SHAPE_OF = LookOf("shape", "color", "What shape is the {} object?")
+VQA = (COLOR_OF, SHAPE_OF, Where(), Exists(), HowMany())
 
 
 def find_scene(template: Template, world: World, rng: random.Random) -> tuple[Ask, Scene]:

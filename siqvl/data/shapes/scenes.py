@@ -88,14 +88,6 @@ class World:
         """A combination this split may show, among the wanted ones."""
         return rng.choice([look for look in self.shown if wanted(look)])
 
-    def colors_of(self, shape: str) -> list[str]:
-        """The colours in which this split shows and asks for a shape."""
-        return [look.color for look in self.asked if look.shape == shape]
-
-    def shapes_of(self, color: str) -> list[str]:
-        """The shapes which this split shows and asks for in a colour."""
-        return [look.shape for look in self.asked if look.color == color]
-
     def owns(self, scene: Scene) -> bool:
         """Whether an arrangement belongs to this split."""
         if self.split == "heldout":

@@ -121,11 +121,7 @@ def _taken(
         yield from islice(found.unread, start, stop)
     else:
         for row in islice(found, start, stop):
-            yield partial(_as_it_is, row)
-
-
-def _as_it_is(row: Row) -> Row:
-    return row
+            yield lambda row=row: row
 
 
 def size(source: Source, kind: RowKind, seed: int) -> int | None:
@@ -135,11 +131,10 @@ def size(source: Source, kind: RowKind, seed: int) -> int | None:
         known: int | None = len(found)
     else:
         known = found.size() if isinstance(found, Stream) else None
-    if known is not None:
-        known = max(0, known - source.skip)
-    if known is None or source.max_samples is None:
-        return known
-    return min(known, source.max_samples)
+    if known is None:
+        return None
+    known = max(0, known - source.skip)
+    return known if source.max_samples is None else min(known, source.max_samples)
 
 
 def _chosen(size: int, source: Source, seed: int) -> Sequence[int]:

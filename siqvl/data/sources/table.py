@@ -8,7 +8,6 @@ table, to the data set's folder, or to a folder in these.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from siqvl.data.sources.base import Items, Stream, label
 from siqvl.data.sources.reading.conversations import clean, split_turns, untagged
 from siqvl.data.sources.reading.published import Published, TableAdapter
 from siqvl.data.sources.reading.question_rows import question_row
-from siqvl.data.sources.reading.table_file import Record, has_ending
+from siqvl.data.sources.reading.table_file import Record, has_ending, parsed
 from siqvl.data.sources.reading.tabular import columns, is_local
 from siqvl.errors import UserError
 from siqvl.recipe import Source
@@ -99,7 +98,7 @@ def fields_row(kind: RowKind, one: Published) -> Row:
             choices=choices,
             steps=_steps(one["reasoning"]),
         )
-    prompt, completion = split_turns(_parsed(one["conversations"]))
+    prompt, completion = split_turns(parsed(one["conversations"]))
     if question:
         prompt = [message("user", with_options(question, choices))]
     about: dict[str, Any] = {"source": one.source, "choices": choices}
@@ -121,7 +120,7 @@ def _value(record: Record, column: str) -> Any:
     first, *rest = column.split(".")
     value = record.get(first)
     for key in rest:
-        value = _parsed(value)
+        value = parsed(value)
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
@@ -160,25 +159,15 @@ def _text(value: Any) -> str:
 
 def _last_answer(value: Any) -> str:
     """A completion that is text, or the last answer of a conversation."""
-    value = _parsed(value)
+    value = parsed(value)
     if isinstance(value, list):
         completion = split_turns(value)[1]
         return completion[0]["content"] if completion else ""
     return clean(value)
 
 
-def _parsed(value: Any) -> Any:
-    """Lists and objects are sometimes published as their JSON."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
-            return value
-    return value
-
-
 def _as_list(value: Any) -> list[Any]:
-    value = _parsed(value)
+    value = parsed(value)
     if value is None or value == "":
         return []
     return list(value) if isinstance(value, list | tuple) else [value]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from siqvl.errors import UserError
 from siqvl.evaluation.asking.prompts import Output
 from siqvl.evaluation.asking.question_plan import Ask
-from siqvl.files import sync
+from siqvl.files import atomic_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,9 +32,8 @@ def describe(folder: Path, key: str, prompt: str) -> None:
         prompt: the first question as the model reads it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{DESCRIPTION}"
-    unfinished.write_text(json.dumps({"key": key, "prompt": prompt}), encoding="utf-8")
-    unfinished.rename(folder / DESCRIPTION)
+    with atomic_file(folder / DESCRIPTION) as partial:
+        partial.write_text(json.dumps({"key": key, "prompt": prompt}), encoding="utf-8")
 
 
 def first_prompt(folder: Path, key: str) -> str:
@@ -70,10 +69,8 @@ def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
         }
         for (player, row), output in outputs
     ]
-    unfinished = path.with_name(f".{path.name}-{os.getpid()}")
-    pq.write_table(pa.Table.from_pylist(lines, _schema()), unfinished)
-    sync(unfinished)
-    unfinished.rename(path)
+    with atomic_file(path, os.getpid()) as partial:
+        pq.write_table(pa.Table.from_pylist(lines, _schema()), partial)
 
 
 def read_outputs(folders: Iterable[Path]) -> dict[Ask, Output]:

@@ -15,6 +15,7 @@ from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.baselines import baseline_answers
 from siqvl.evaluation.letters import letters
 from siqvl.evaluation.scoring.scorers import Scorer, scorer
+from siqvl.files import atomic_file
 from siqvl.recipe import Benchmark, Recipe, Source
 
 if TYPE_CHECKING:
@@ -114,9 +115,8 @@ def _write_baselines(benchmark: Benchmark, recipe: Recipe, directory: Path) -> N
         for row, (answer, score) in zip(rows, answered, strict=True)
     ]
     table = pa.Table.from_pylist(lines, schema=_schema())
-    unfinished = directory / f".{BASELINES}"
-    pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), unfinished)
-    unfinished.rename(directory / BASELINES)  # a killed run leaves no half of it
+    with atomic_file(directory / BASELINES) as partial:
+        pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), partial)
 
 
 def _guesses_scorer(benchmark: Benchmark) -> Scorer:

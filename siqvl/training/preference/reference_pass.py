@@ -13,20 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siqvl.data.features.tower import HOW_TO_LOAD, Precision
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from siqvl.data.features.tower import Precision, image_settings, key_of
 from siqvl.device import autocast
 from siqvl.errors import UserError
-from siqvl.training.preference.reference_cache import VERSION, read_shards, write_shard
+from siqvl.tensor_store import Layout, open_store, write_shard
+from siqvl.training.preference.pair_log_probs import completion_log_probs, sums
 
 if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
     from siqvl.data.encoded import EncodedDataset
     from siqvl.data.pairs import PreferenceCollator
     from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 FOLDER = "reference-log-probs"
+VERSION = "2"  # 1 kept the hashes of pairs in a tensor of their own
 SHARD_PAIRS = 2048
 
 
@@ -52,14 +56,11 @@ class Reference:
         return self.batch_size if self.collate.shared_prompt else max(self.batch_size // 2, 1)
 
     def key(self) -> str:
-        """Digest of everything that a pair's log-probabilities depend on, but for the pair.
+        """Digests everything that a pair's log-probabilities depend on, but for the pair.
 
         The attention kernel and the layout are part of it, though they only round differently: a
         run's first loss is then ln 2 as nearly as its precision allows.
         """
-        import torch
-
-        settings = json.loads(self.collate.processor.image_processor.to_json_string())
         about = {
             "version": VERSION,
             "precision": self.precision,
@@ -67,26 +68,30 @@ class Reference:
             "shared_prompt": self.collate.shared_prompt,
             "cached_features": self.collate.features is not None,  # which are rounded to bf16
             "config": json.loads(self.model.config.to_json_string()),
-            "image_processor": {k: v for k, v in settings.items() if k not in HOW_TO_LOAD},
+            "image_processor": image_settings(self.collate.processor),
         }
-        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
-        for name, weight in sorted(self.model.named_parameters()):
-            digest.update(f"\n{name} {weight.dtype} {list(weight.shape)}\n".encode())
-            plain = weight.detach().cpu().contiguous().flatten()
-            digest.update(plain.view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:32]
+        return key_of(about, self.model.named_parameters())
+
+    def layout(self) -> Layout:
+        """Says how log-probabilities are kept: in nats, of the chosen and rejected completion."""
+        return Layout(
+            key=self.key(),
+            origin="this model",
+            tensor="log_probs",
+            row="pair",
+            names="pairs",
+            dtype="F32",
+            shape=(2,),
+        )
 
     def log_probs(
         self, rows: EncodedDataset, items: list[int]
-    ) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Batch by batch in the order of `items`: these, and float32 [items, 2].
+    ) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Gives, batch by batch in the order of `items`, these and float32 [items, 2] on the CPU.
 
         Raises:
             UserError: one of them is not finite.
         """
-        import torch
-        from torch.utils.data import DataLoader
-
         size = self.pairs_in_batch
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         data: Any = rows  # DataLoader takes whatever has a length and items
@@ -107,15 +112,11 @@ class Reference:
                         f"the starting checkpoint gives row {row} NaN or infinite probabilities in "
                         f"{self.precision}; use another `precision`, or repair its weights"
                     )
-                yield numbers, found.numpy()
+                yield numbers, found
         finally:
             self.model.train(training)
 
     def _pass(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        import torch
-
-        from siqvl.training.preference.pair_log_probs import completion_log_probs, sums
-
         device = self.model.device
         moved = {
             name: value.to(device) if isinstance(value, torch.Tensor) else value
@@ -136,7 +137,7 @@ def reference_log_probs(
     barrier: Callable[[], object] | None = None,
     shard_pairs: int = SHARD_PAIRS,
 ) -> np.ndarray:
-    """The log-probabilities of some pairs; what the folder lacks is computed and added.
+    """Looks up the log-probabilities of some pairs, and computes what the folder lacks.
 
     A pair is known by its tokens and pictures, so neither the data it is part of nor its place
     there matters.
@@ -154,22 +155,20 @@ def reference_log_probs(
     Raises:
         UserError: the model gives values that are not finite, or the folder cannot be written to.
     """
-    import numpy as np
-
     if world > 1 and barrier is None:
         raise ValueError("several processes fill one cache: pass the barrier that they wait at")
-    key = reference.key()
-    place = Path(folder) / FOLDER / key
+    layout = reference.layout()
+    place = Path(folder) / FOLDER / layout.key
     names = {item: pair_hash(rows, item) for item in sorted(set(items))}
     distinct = {name: item for item, name in names.items()}
     # the longest first: if memory does not suffice, it shows at once
     order = sorted(distinct, key=lambda name: (-rows.lengths[distinct[name]], name))
-    known = read_shards(place, key)
+    known = open_store(place, layout, distinct.keys())
     if missing := [distinct[name] for name in order[rank::world] if name not in known]:
-        _build(place, key, reference, rows, missing, names, shard_pairs, show=rank == 0)
+        _build(place, layout, reference, rows, missing, names, shard_pairs, show=rank == 0)
     if barrier is not None:
         barrier()
-    known = read_shards(place, key)
+    known = open_store(place, layout, distinct.keys(), known.shards)
     if lost := len(distinct.keys() - known.keys()):
         raise UserError(
             f"{place} lacks {lost} of {len(distinct)} pairs whose log-probabilities were just "
@@ -177,35 +176,36 @@ def reference_log_probs(
         )
     values = np.full((len(rows), 2), np.nan, np.float32)
     for item, name in names.items():
-        values[item] = known[name]
+        values[item] = known[name].numpy()
     return values
 
 
-def pair_hash(rows: EncodedDataset, item: int) -> bytes:
-    """sha256 of a pair's tokens, of which of them are learned, and of its pictures."""
+def pair_hash(rows: EncodedDataset, item: int) -> str:
+    """Hashes (sha256) a pair's tokens, of which of them are learned, and of its pictures."""
     content = rows.tokens(item) | {"images": rows.image_hashes(item)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _build(
     place: Path,
-    key: str,
+    layout: Layout,
     reference: Reference,
     rows: EncodedDataset,
     items: list[int],
-    names: dict[int, bytes],
+    names: dict[int, str],
     shard_pairs: int,
     *,
     show: bool,
 ) -> None:
-    """Compute the log-probabilities of `items` and write them, shard after shard."""
-    import numpy as np
-    from tqdm import tqdm
+    """Compute the log-probabilities of `items` and write them, shard after shard.
 
+    Raises:
+        UserError: the folder may not be written to, or its disk is full.
+    """
     # Whole batches in every shard: a rerun then computes the very same batches, bit for bit.
     size = max(shard_pairs // reference.pairs_in_batch, 1) * reference.pairs_in_batch
     done: list[int] = []
-    values: list[np.ndarray] = []
+    values: list[torch.Tensor] = []
     bar = tqdm(total=len(items), desc="reference", unit=" pairs", mininterval=1.0, disable=not show)
     with bar:
         for batch, found in reference.log_probs(rows, items):
@@ -213,5 +213,12 @@ def _build(
             values.append(found)
             bar.update(len(batch))
             if len(done) >= size or done[-1] == items[-1]:
-                write_shard(place, key, [names[item] for item in done], np.concatenate(values))
+                try:
+                    place.mkdir(parents=True, exist_ok=True)
+                    write_shard(place, layout, [names[item] for item in done], values)
+                except OSError as error:
+                    raise UserError(
+                        f"{place} cannot be written to ({error.strerror}); free some space and "
+                        "start again, or choose another `features_dir`"
+                    ) from error
                 done, values = [], []

@@ -7,7 +7,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from siqvl.data.schema import Row, RowKind, preference_row
+from siqvl.data.sources.reading.conversations import clean
 from siqvl.data.sources.reading.published import Published, TableAdapter
 
 
@@ -19,13 +22,18 @@ class RLAIFV(TableAdapter):
     needs = ("image", "question", "chosen", "rejected")
 
     def row(self, kind: RowKind, one: Published) -> Row:
-        return preference_row(
-            one.id(),
-            [one.picture()],
-            one.text("question"),
-            one.text("chosen"),
-            one.text("rejected"),
-            source=one.source,
-            idx=one["idx"],
-            origin=one["origin_dataset"],
-        )
+        return ranked_row(one, one.record)
+
+
+def ranked_row(one: Published, texts: dict[str, Any]) -> Row:
+    """Returns the pair of a row whose `question`, `chosen` and `rejected` are in `texts`."""
+    return preference_row(
+        one.id(),
+        [one.picture()],
+        clean(texts.get("question")),
+        clean(texts.get("chosen")),
+        clean(texts.get("rejected")),
+        source=one.source,
+        idx=one["idx"],
+        origin=one["origin_dataset"],
+    )

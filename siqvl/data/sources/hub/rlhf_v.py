@@ -7,12 +7,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from siqvl.data.schema import Row, RowKind, preference_row
-from siqvl.data.sources.reading.conversations import clean
+from siqvl.data.schema import Row, RowKind
+from siqvl.data.sources.hub.rlaif_v import ranked_row
 from siqvl.data.sources.reading.published import Published, TableAdapter
+from siqvl.data.sources.reading.table_file import parsed
 
 
 class RLHFV(TableAdapter):
@@ -23,23 +21,6 @@ class RLHFV(TableAdapter):
     needs = ("image", "text")
 
     def row(self, kind: RowKind, one: Published) -> Row:
-        pair = _object(one["text"])
-        return preference_row(
-            one.id(),
-            [one.picture()],
-            clean(pair.get("question")),
-            clean(pair.get("chosen")),
-            clean(pair.get("rejected")),
-            source=one.source,
-            idx=one["idx"],
-            origin=one["origin_dataset"],
-        )
-
-
-def _object(text: Any) -> dict[str, Any]:
-    """The pair; empty, and so quarantined, when it cannot be read."""
-    try:
-        value = json.loads(text) if isinstance(text, str) else text
-    except (ValueError, RecursionError):
-        value = None
-    return value if isinstance(value, dict) else {}
+        pair = parsed(one["text"])
+        # what is no object leaves its texts empty, and so is quarantined
+        return ranked_row(one, pair if isinstance(pair, dict) else {})

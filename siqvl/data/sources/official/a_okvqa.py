@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from siqvl.data.schema import Row, RowKind
+from siqvl.data.sources.reading.picture_fields import coco_file_name
 from siqvl.data.sources.reading.published import Download, Published
 from siqvl.data.sources.reading.question_rows import (
     ReasoningAdapter,
@@ -20,8 +21,8 @@ from siqvl.data.sources.reading.question_rows import (
     chosen,
     question_row,
 )
+from siqvl.data.sources.reading.table_file import Record
 from siqvl.data.sources.reading.tree import Tree
-from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 PARTS = {"train": "train", "validation": "val", "val": "val"}
@@ -57,7 +58,7 @@ class AOKVQA(ReasoningAdapter):
         name = tree.find(f"aokvqa_v1p0_{PARTS.get(source.split)}.json")
         if name is None:
             return None
-        return Download(partial(_questions, tree, name), tree)
+        return Download(partial(tree.json_list, name, of="A-OKVQA"), tree, _photo)
 
 
 def direct_answers(published: Any) -> Any:
@@ -68,15 +69,5 @@ def direct_answers(published: Any) -> Any:
         return published
 
 
-def _questions(tree: Tree, name: str) -> list[Any]:
-    found = tree.json(name)
-    if not isinstance(found, list):
-        raise UserError(f"{tree.path}: {name} is no list; is it A-OKVQA's?")
-    return [_with_photo(one) for one in found]
-
-
-def _with_photo(record: Any) -> Any:
-    if not isinstance(record, dict):
-        return record
-    image = record.get("image_id")
-    return {**record, "image": f"{image:012d}.jpg" if isinstance(image, int) else str(image)}
+def _photo(record: Record) -> str:
+    return coco_file_name(record.get("image_id"))

@@ -51,9 +51,7 @@ class EasyVQA:
     def _items(self, source: Source, kind: RowKind, seed: int, *, pictured: bool) -> Items:
         tree, root = find(local_path(source), source)
         folder = f"{root}{source.split}"
-        questions = tree.json(f"{folder}/questions.json")
-        if not isinstance(questions, list):
-            raise UserError(f"{tree.path}: {folder}/questions.json is no list; is it easy-VQA's?")
+        questions = tree.json_list(f"{folder}/questions.json", of="easy-VQA")
 
         def build(index: int) -> Row:
             row_id = f"easy_vqa/{source.split}/{index:06d}"

@@ -8,13 +8,12 @@ object whose `data` lists the questions) and the photos `<image_id>.jpg`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.reading.published import Download, Published, TableAdapter
 from siqvl.data.sources.reading.question_rows import question_row
+from siqvl.data.sources.reading.table_file import Record
 from siqvl.data.sources.reading.tree import Tree
-from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 PARTS = {"train": "train", "validation": "val", "val": "val"}
@@ -45,18 +44,8 @@ class TextVQA(TableAdapter):
         name = tree.find(f"TextVQA_0.5.1_{PARTS.get(source.split)}.json")
         if name is None:
             return None
-        return Download(partial(_questions, tree, name), tree)
+        return Download(partial(tree.json_list, name, "data", of="TextVQA"), tree, _photo)
 
 
-def _questions(tree: Tree, name: str) -> list[Any]:
-    content = tree.json(name)
-    found = content.get("data") if isinstance(content, dict) else None
-    if not isinstance(found, list):
-        raise UserError(f"{tree.path}: {name} has no list `data`; is it TextVQA's?")
-    return [_with_photo(one) for one in found]
-
-
-def _with_photo(record: Any) -> Any:
-    return (
-        record | {"image": f"{record.get('image_id')}.jpg"} if isinstance(record, dict) else record
-    )
+def _photo(record: Record) -> str:
+    return f"{record.get('image_id')}.jpg"

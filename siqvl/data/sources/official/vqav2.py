@@ -20,8 +20,10 @@ from typing import Any
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import label
 from siqvl.data.sources.reading.conversations import clean
+from siqvl.data.sources.reading.picture_fields import coco_file_name
 from siqvl.data.sources.reading.published import Download, Published, TableAdapter
 from siqvl.data.sources.reading.question_rows import question_row
+from siqvl.data.sources.reading.table_file import Record
 from siqvl.data.sources.reading.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
@@ -64,7 +66,11 @@ class VQAv2(TableAdapter):
             raise UserError(
                 f"{label(source)}: {source.path} has no {missing} of {part}; they come in two files"
             )
-        return Download(partial(_annotated, tree, asked, answered, str(part)), tree)
+        return Download(
+            partial(_annotated, tree, asked, answered),
+            tree,
+            partial(_photo, prefix=f"COCO_{part}_"),
+        )
 
 
 def answers(published: Any) -> list[str]:
@@ -74,32 +80,25 @@ def answers(published: Any) -> list[str]:
     return [text for text in texts if text]
 
 
-def _annotated(tree: Tree, asked: str, answered: str, part: str) -> list[Any]:
-    """Every question with its annotation and the name of its photo."""
-    questions = _listed(tree, asked, "questions")
+def _annotated(tree: Tree, asked: str, answered: str) -> list[Any]:
+    """Every question with its annotation."""
+    listed = partial(tree.json_list, of="VQAv2", object_hook=_answer_alone)
+    questions = listed(asked, "questions")
     annotations = {
         str(one.get("question_id")): one
-        for one in _listed(tree, answered, "annotations")
+        for one in listed(answered, "annotations")
         if isinstance(one, dict)  # a question without its annotation is quarantined
     }
-    return [_joined(one, annotations, part) for one in questions]
+    return [
+        {**annotations.get(str(one.get("question_id")), {}), **one}
+        if isinstance(one, dict)
+        else one
+        for one in questions
+    ]
 
 
-def _joined(question: Any, annotations: dict[str, Any], part: str) -> Any:
-    if not isinstance(question, dict):
-        return question
-    image = question.get("image_id")
-    name = f"COCO_{part}_{image:012d}.jpg" if isinstance(image, int) else str(image)
-    return {**annotations.get(str(question.get("question_id")), {}), **question, "image": name}
-
-
-def _listed(tree: Tree, name: str, key: str) -> list[Any]:
-    """A list in a JSON file."""
-    content = tree.json(name, object_hook=_answer_alone)
-    found = content.get(key) if isinstance(content, dict) else None
-    if not isinstance(found, list):
-        raise UserError(f"{tree.path}: {name} has no list `{key}`; is it VQAv2's?")
-    return found
+def _photo(record: Record, prefix: str) -> str:
+    return coco_file_name(record.get("image_id"), prefix)
 
 
 def _answer_alone(item: dict[str, Any]) -> Any:

@@ -54,6 +54,11 @@ def _folders_in(place: Path) -> Iterator[Path]:
     return (inner for inner in sorted(place.iterdir()) if inner.is_dir())
 
 
+def coco_file_name(image_id: Any, prefix: str = "") -> str:
+    """Returns the file name of a COCO photo, `<prefix><id in 12 digits>.jpg`; no id stays text."""
+    return f"{prefix}{image_id:012d}.jpg" if isinstance(image_id, int) else str(image_id)
+
+
 def picture(value: Any, find: Find | None) -> Any:
     """Encoded bytes of a published picture: bytes, a path, or an object of both as on the hub.
 

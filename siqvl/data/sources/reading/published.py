@@ -80,6 +80,16 @@ class Download:
 
     load: Callable[[], Sequence[Any]]  # hundreds of megabytes: not done to check a source
     tree: Tree
+    photo: Callable[[Record], str]  # the file name of a row's picture
+
+    def record(self, found: Any) -> Record:
+        """Returns a loaded row with the name of its picture as `image`.
+
+        Raises:
+            DamagedRecord: it is no object.
+        """
+        one = as_record(found)
+        return {**one, "image": self.photo(one)}
 
 
 Way = Callable[[Published], Row]
@@ -133,7 +143,7 @@ class TableAdapter:
             def build(index: int) -> Row:
                 number, way = divmod(index, len(ways))
                 at = Published({}, source, self.title(source), number, find)
-                return _row(partial(as_record, found[number]), at, ways[way])
+                return _row(partial(download.record, found[number]), at, ways[way])
 
             return Items(len(found) * len(ways), build)
         table = self.table(source)

@@ -136,6 +136,16 @@ def record(item: Any) -> Record:
     return item
 
 
+def parsed(value: Any) -> Any:
+    """Returns the list or object whose JSON is published as a text; anything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
 def _separated(file: Path, delimiter: str) -> Iterator[Unread]:
     """Rows of a CSV; bytes that are no UTF-8 pass as lone surrogates until their row is read."""
     with (

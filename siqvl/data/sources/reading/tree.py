@@ -56,6 +56,30 @@ class Tree:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self.path}: {name} is not valid JSON ({error})") from None
 
+    def json_list(
+        self,
+        name: str,
+        key: str | None = None,
+        *,
+        of: str,
+        object_hook: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> list[Any]:
+        """Returns the list that a JSON file holds, or that its object has under a key.
+
+        Args:
+            of: the data set that the file should be of, for the message.
+
+        Raises:
+            UserError: it is not there, no JSON, or has no such list.
+        """
+        found, wrong = self.json(name, object_hook), "is no list"
+        if key is not None:
+            found = found.get(key) if isinstance(found, dict) else None
+            wrong = f"has no list `{key}`"
+        if not isinstance(found, list):
+            raise UserError(f"{self.path}: {name} {wrong}; is it {of}'s?")
+        return found
+
     def find(self, file_name: str) -> str | None:
         """Where the one file of this name, or the first in order of folders, lies."""
         return self._places.get(file_name)
