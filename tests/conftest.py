@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.training.stage import train_stage
+from tests.quick import copied_stores, made_once, preloaded_children, stop_children
 from tests.small_recipe import small_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -52,11 +53,30 @@ def small_recipe_fixture() -> Callable[..., Recipe]:
     return small_recipe
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with copied_stores(tmp_path_factory):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_children_left() -> Iterator[None]:
+    yield
+    stop_children()
+
+
+@pytest.fixture
+def quick_children() -> Iterator[None]:
+    """For tests of what several processes compute; those of how they start do without."""
+    with preloaded_children():
+        yield
+
+
 @dataclass(frozen=True)
 class Trained:
     """Four stages trained once, at two steps each; where their data and checkpoints are."""
 
-    recipe: Recipe
+    recipe: Recipe  # of each of pytest's processes, with a store and outputs of its own
     folder: Path
 
     def data(self, stage: Stage) -> Path:
@@ -74,21 +94,23 @@ class Trained:
 def trained(
     tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe]
 ) -> Trained:
-    folder = tmp_path_factory.mktemp("stages")
-    pipeline = Trained(small_recipe(folder), folder)
-    for stage in Stage:
-        prepare(
-            pipeline.recipe.stage(stage).sources,
-            STAGES[stage].rows,
-            pipeline.data(stage),
-            data=pipeline.recipe.data,
-            seed=0,
-        )
-        train_stage(
-            stage,
-            pipeline.recipe,
-            data=pipeline.data(stage),
-            checkpoint=pipeline.parent(stage),
-            output=pipeline.checkpoint(stage),
-        )
-    return pipeline
+    def make(folder: Path) -> None:
+        pipeline = Trained(small_recipe(folder), folder)
+        for stage in Stage:
+            prepare(
+                pipeline.recipe.stage(stage).sources,
+                STAGES[stage].rows,
+                pipeline.data(stage),
+                data=pipeline.recipe.data,
+                seed=0,
+            )
+            train_stage(
+                stage,
+                pipeline.recipe,
+                data=pipeline.data(stage),
+                checkpoint=pipeline.parent(stage),
+                output=pipeline.checkpoint(stage),
+            )
+
+    folder = made_once(tmp_path_factory, "stages", make)
+    return Trained(small_recipe(tmp_path_factory.mktemp("own")), folder)

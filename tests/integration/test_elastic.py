@@ -69,6 +69,7 @@ def elastic(trained, recipe: Recipe, run: PipelineRun, parent: Stage) -> Path:
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_it_trains_what_the_librarys_own_launch_trains(
     trained, recipe: Recipe, tmp_path: Path
 ) -> None:
@@ -132,6 +133,7 @@ def open_and_wait(recipe: Recipe, marks: str) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_the_run_of_a_process_that_torch_stops_is_closed(
     trained, recipe: Recipe, tmp_path: Path, monkeypatch
 ) -> None:

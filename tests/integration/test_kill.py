@@ -2,7 +2,6 @@
 
 import io
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -21,11 +20,7 @@ from siqvl.training.loop import resumable
 from siqvl.training.loop.launch import launch
 from siqvl.training.stage import StageInputs, train_stage
 from siqvl.training.states import states
-
-# Children of a process that has imported the heavy libraries and done nothing else: forks of this
-# one would share the servers and stores of tests before.
-server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["siqvl.training.stage", "siqvl.training.loop.resumable"])
+from tests.quick import children
 
 STEPS = 8
 SEED = 20  # two of the four runs die with their last state saved, and have no step left to do
@@ -184,7 +179,7 @@ def doomed_rank(inputs: StageInputs) -> None:
 
 def in_a_child(*arguments) -> int:
     """Exit code of `train(*arguments)` in a process of its own."""
-    child = server.Process(target=train, args=arguments)
+    child = children.Process(target=train, args=arguments)
     child.start()
     end = time.monotonic() + 120
     # no `join`, which would wait for the loader workers too that a killed child leaves behind
@@ -244,6 +239,7 @@ def test_killed_runs_end_like_undisturbed_ones(trained, tmp_path: Path, name: st
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_one_of_two_processes_dies_in_a_save(trained, tmp_path: Path) -> None:
     stage = Stage.PROJECTOR_ALIGNMENT
     recipe = with_options(trained.recipe, stage, {"max_steps": 6, "saving_steps": 2})

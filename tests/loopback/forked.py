@@ -1,0 +1,192 @@
+"""Programs that start at once: forks of one process that has imported the heavy libraries.
+
+Most of what a pod of a small recipe costs is importing torch, transformers and flytekit: eight
+seconds of a core, thirty times in these tests. `ForkedPrograms` pays that once. It imports the
+libraries, and none of SiQ-VL's code, and then forks for every start of a program. Each program still
+is a process of its own: its own session, folder, environment and code, and SIGKILL ends it. What a
+library decides when it is imported was decided before, so tests of that start pods with `ProcessPods`
+alone.
+
+In `bin` lie stand-ins of the programs. They hand on arguments, folder, environment and standard
+streams, and end as the program does; one that is killed takes its program with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROGRAMS = {
+    "pyflyte": "flytekit.clis.sdk_in_container.pyflyte:main",
+    "pyflyte-execute": "flytekit.bin.entrypoint:execute_task_cmd",
+    "pyflyte-fast-execute": "flytekit.bin.entrypoint:fast_execute_task_cmd",
+    "pyflyte-map-execute": "flytekit.bin.entrypoint:map_execute_task_cmd",
+}
+LIBRARIES = (
+    "torch",
+    "torch.distributed.launcher.api",
+    "torch._dynamo",
+    "transformers.trainer",
+    "transformers.integrations.integration_utils",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.auto.processing_auto",
+    "transformers.models.qwen2.modeling_qwen2",
+    "transformers.models.siglip.image_processing_siglip",
+    "transformers.models.siglip.modeling_siglip",
+    "accelerate",
+    "datasets",
+    "mlflow",
+    "mlflow.pyfunc",
+    "flytekit.bin.entrypoint",
+    "flytekit.clis.sdk_in_container.pyflyte",
+    "flytekitplugins.kfpytorch",
+    "boto3",
+    "s3fs",
+    "jinja2",
+    "pyarrow.parquet",
+)
+#: What the libraries read when they are imported.
+VARIABLES = {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "COLUMNS": "200",
+    "NO_COLOR": "1",
+}
+#: Ends as the program does. Without `site`, it starts in a hundredth of a second.
+STAND_IN = """\
+#!{python} -IS
+import json, os, signal, socket, sys
+request = json.dumps([{program!r}, sys.argv, os.getcwd(), dict(os.environ)]).encode()
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect({address!r})
+    socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
+    connection.sendall(request)
+    code = int(connection.recv(16) or 255)
+if code < 0:
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+class ForkedPrograms:
+    """The process that forks, as long as the context lasts; started when first entered.
+
+    Args:
+        folder: for the stand-ins, and for what the libraries take for their home; short, as the
+            address of a socket may have no more than 107 characters.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "bin"
+        self._folder = folder
+        self._address = Path(tempfile.mkdtemp(prefix="forked-")) / "socket"
+
+    def __enter__(self) -> ForkedPrograms:
+        self.bin.mkdir(parents=True)
+        (self.bin / "python").symlink_to(sys.executable)
+        for program in PROGRAMS:
+            text = STAND_IN.format(
+                python=sys.executable, program=program, address=str(self._address)
+            )
+            (self.bin / program).write_text(text)
+            (self.bin / program).chmod(0o755)
+        own = {"HOME": str(self._folder), "PATH": f"{self.bin}:{os.defpath}"}
+        with (self._folder / "forked.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__, str(self._address)],
+                cwd=self._folder,
+                env=VARIABLES | own,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        end = time.monotonic() + 180
+        while not self._address.exists():
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError((self._folder / "forked.log").read_text(errors="replace"))
+            time.sleep(0.05)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._address.parent, ignore_errors=True)
+
+
+def serve(address: str) -> None:
+    """Fork for each connection, until killed; returns in the program's own process alone."""
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(f"{address}.new")
+        listener.listen(64)
+        os.rename(f"{address}.new", address)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
+        while True:
+            connection, _ = listener.accept()
+            if os.fork():
+                connection.close()
+                continue
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            break
+    length, streams, _, _ = socket.recv_fds(connection, 8, 3)
+    request = b""
+    while len(request) < int.from_bytes(length, "big"):
+        request += connection.recv(1 << 16)
+    pid = os.fork()
+    if pid:
+        _wait(pid, connection)
+    connection.close()
+    become(*json.loads(request), streams)
+
+
+def _wait(pid: int, connection: socket.socket) -> None:
+    """Tell the stand-in how the program ended, or end the program when the stand-in is gone."""
+    ended = os.pidfd_open(pid)
+    ready, _, _ = select.select([ended, connection], [], [])
+    if ended not in ready:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError):
+        connection.sendall(str(code).encode())
+    os._exit(0)
+
+
+def become(
+    program: str, argv: list[str], folder: str, environment: dict[str, str], streams: list[int]
+) -> None:
+    """Take on all that a program's process would have been started with, and run it."""
+    os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[:] = argv
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    tempfile.tempdir = None
+    # what depends on the home and the temporary folder of a process
+    for name in ("huggingface_hub.constants", "datasets.config"):
+        importlib.reload(sys.modules[name])
+    sys.modules["flytekit"].FlyteContextManager.initialize()
+    module, _, name = PROGRAMS[program].partition(":")
+    sys.exit(getattr(importlib.import_module(module), name)())
+
+
+if __name__ == "__main__":
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    serve(sys.argv[1])
