@@ -17,10 +17,29 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.training.stage import train_stage
+from tests.loopback.forked import forked_programs
 from tests.quick import copied_stores, made_once, preloaded_children, stop_children
 from tests.small_recipe import small_recipe
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out drills that nobody asked for, and say what several processes may share out.
+
+    The tests of a file stay together, for what its fixtures make; what takes minutes comes first,
+    so that no process is left alone with it at the end.
+    """
+    if "drill" not in config.option.markexpr:
+        drills = [item for item in items if item.get_closest_marker("drill")]
+        config.hook.pytest_deselected(items=drills)
+        items[:] = [item for item in items if item not in drills]
+    long = {item.path for item in items if item.get_closest_marker("integration")}
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
+    items.sort(key=lambda item: item.path not in long)
 
 
 def copy_code(folder: Path, names: Iterable[str]) -> Path:
@@ -65,6 +84,16 @@ def no_children_left() -> Iterator[None]:
     stop_children()
 
 
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `pyflyte` and the programs of pods, without eight seconds of imports each."""
+
+    def make(folder: Path) -> None:
+        forked_programs(folder, os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid())
+
+    return made_once(tmp_path_factory, "forked", make) / "bin"
+
+
 @pytest.fixture
 def quick_children() -> Iterator[None]:
     """For tests of what several processes compute; those of how they start do without."""
@@ -76,7 +105,7 @@ def quick_children() -> Iterator[None]:
 class Trained:
     """Four stages trained once, at two steps each; where their data and checkpoints are."""
 
-    recipe: Recipe  # of each of pytest's processes, with a store and outputs of its own
+    recipe: Recipe
     folder: Path
 
     def data(self, stage: Stage) -> Path:
@@ -113,4 +142,4 @@ def trained(
             )
 
     folder = made_once(tmp_path_factory, "stages", make)
-    return Trained(small_recipe(tmp_path_factory.mktemp("own")), folder)
+    return Trained(small_recipe(folder), folder)

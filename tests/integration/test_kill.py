@@ -23,7 +23,6 @@ from siqvl.training.states import states
 from tests.quick import children
 
 STEPS = 8
-SEED = 20  # two of the four runs die with their last state saved, and have no step left to do
 KINDS = (
     "before the update",
     "after the update",
@@ -75,8 +74,8 @@ class Kill:
     file: int  # which of the files that torch writes is cut in half
 
 
-def kills(seed: int, count: int = 5) -> list[Kill]:
-    """Every kind once, at random steps that grow; the last is in the last step or its state."""
+def kills(seed: int, count: int) -> list[Kill]:
+    """So many kinds, at random steps that grow; the last is in the last step or its state."""
     chance = random.Random(seed)
     kinds = chance.sample(KINDS, count)
     steps = sorted(chance.randint(1, STEPS - 2) for _ in kinds)
@@ -208,15 +207,26 @@ def curves(output: Path) -> list[dict]:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("count", "seed"),
+    [
+        # every kind in one of the runs; one of them dies with its last state saved
+        pytest.param(2, 12, id="two kills"),
+        # two of the four runs die with their last state saved, and have no step left to do
+        pytest.param(5, 20, id="every kill", marks=pytest.mark.drill),
+    ],
+)
 @pytest.mark.parametrize("name", RUNS)
-def test_killed_runs_end_like_undisturbed_ones(trained, tmp_path: Path, name: str) -> None:
+def test_killed_runs_end_like_undisturbed_ones(
+    trained, tmp_path: Path, name: str, count: int, seed: int
+) -> None:
     stage, options = RUNS[name]
     recipe = with_options(trained.recipe, stage, options)
     common = {"data": trained.data(stage), "checkpoint": trained.parent(stage)}
     straight, killed, report = (tmp_path / part for part in ("straight", "killed", "report"))
     assert in_a_child(stage, recipe, common, straight, None, report) == 0
 
-    for kill in kills(SEED + list(RUNS).index(name)):
+    for kill in kills(seed + list(RUNS).index(name), count):
         before = [state.name for work in tmp_path.glob(".killed.*") for state in states(work)]
         assert in_a_child(stage, recipe, common, killed, kill, report) == -signal.SIGKILL
         print(

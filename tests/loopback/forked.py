@@ -1,9 +1,9 @@
 """Programs that start at once: forks of one process that has imported the heavy libraries.
 
 Most of what a pod of a small recipe costs is importing torch, transformers and flytekit: eight
-seconds of a core, thirty times in these tests. `ForkedPrograms` pays that once. It imports the
-libraries, and none of SiQ-VL's code, and then forks for every start of a program. Each program still
-is a process of its own: its own session, folder, environment and code, and SIGKILL ends it. What a
+seconds of a core, thirty times in these tests. `forked_programs` pays that once. It imports
+the libraries, and none of SiQ-VL's code, and then forks for every start of a program. Each program
+still is a process of its own: its own session, folder, environment and code, and SIGKILL ends it. What a
 library decides when it is imported was decided before, so tests of that start pods with `ProcessPods`
 alone.
 
@@ -81,59 +81,50 @@ sys.exit(code)
 """
 
 
-class ForkedPrograms:
-    """The process that forks, as long as the context lasts; started when first entered.
+def forked_programs(folder: Path, owner: int) -> None:
+    """Start the process that forks; it ends with the process `owner`.
 
     Args:
-        folder: for the stand-ins, and for what the libraries take for their home; short, as the
-            address of a socket may have no more than 107 characters.
+        folder: `bin` with the stand-ins is made in it, and it is what the libraries take for home.
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.bin = folder / "bin"
-        self._folder = folder
-        self._address = Path(tempfile.mkdtemp(prefix="forked-")) / "socket"
-
-    def __enter__(self) -> ForkedPrograms:
-        self.bin.mkdir(parents=True)
-        (self.bin / "python").symlink_to(sys.executable)
-        for program in PROGRAMS:
-            text = STAND_IN.format(
-                python=sys.executable, program=program, address=str(self._address)
-            )
-            (self.bin / program).write_text(text)
-            (self.bin / program).chmod(0o755)
-        own = {"HOME": str(self._folder), "PATH": f"{self.bin}:{os.defpath}"}
-        with (self._folder / "forked.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(self._address)],
-                cwd=self._folder,
-                env=VARIABLES | own,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        end = time.monotonic() + 180
-        while not self._address.exists():
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError((self._folder / "forked.log").read_text(errors="replace"))
-            time.sleep(0.05)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        shutil.rmtree(self._address.parent, ignore_errors=True)
+    # not in the folder: the address of a socket may have no more than 107 characters
+    address = Path(tempfile.mkdtemp(prefix="forked-")) / "socket"
+    bin, printed = folder / "bin", folder / "forked.log"
+    bin.mkdir()
+    (bin / "python").symlink_to(sys.executable)
+    for program in PROGRAMS:
+        text = STAND_IN.format(python=sys.executable, program=program, address=str(address))
+        (bin / program).write_text(text)
+        (bin / program).chmod(0o755)
+    with printed.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(address), str(owner)],
+            cwd=folder,
+            env=VARIABLES | {"HOME": str(folder), "PATH": f"{bin}:{os.defpath}"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    end = time.monotonic() + 300
+    while not address.exists():
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(printed.read_text(errors="replace"))
+        time.sleep(0.05)
 
 
-def serve(address: str) -> None:
-    """Fork for each connection, until killed; returns in the program's own process alone."""
+def serve(address: Path, owner: int) -> None:
+    """Fork for each connection; returns in the program's own process alone."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(f"{address}.new")
         listener.listen(64)
-        os.rename(f"{address}.new", address)
+        owned = os.pidfd_open(owner)
+        Path(f"{address}.new").rename(address)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
         while True:
+            ready, _, _ = select.select([listener, owned], [], [])
+            if owned in ready:
+                shutil.rmtree(address.parent, ignore_errors=True)
+                os._exit(0)
             connection, _ = listener.accept()
             if os.fork():
                 connection.close()
@@ -189,4 +180,4 @@ def become(
 if __name__ == "__main__":
     for library in LIBRARIES:
         importlib.import_module(library)
-    serve(sys.argv[1])
+    serve(Path(sys.argv[1]), int(sys.argv[2]))
