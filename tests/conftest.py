@@ -89,7 +89,9 @@ def forked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `pyflyte` and the programs of pods, without eight seconds of imports each."""
 
     def make(folder: Path) -> None:
-        forked_programs(folder, os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid())
+        forked_programs(
+            folder, os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        )
 
     return made_once(tmp_path_factory, "forked", make) / "bin"
 

@@ -1,10 +1,10 @@
 """What makes tests quick without making them other tests: made once, imported once.
 
 Three things cost more than what most tests look at. A process that trains imports torch and
-transformers (eight seconds of a core), a new MLflow store runs the migrations of ten years (one and
-a half), and a pipeline of four stages is trained. Here each of them happens once: children of a test
-are forks of a server that has imported and done nothing else, a new store begins as a copy of an
-empty one, and a folder that one of pytest's processes makes is read by all of them.
+transformers (eight seconds of a core), a new MLflow store runs all migrations (one and a half), and
+a pipeline of four stages is trained. Here each of them happens once: children of a test are forks
+of a server that has imported and done nothing else, a new store begins as a copy of an empty one,
+and a folder that one of pytest's processes makes is read by all of them.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ children = multiprocessing.get_context("forkserver")
 children.set_forkserver_preload(list(PRELOADED))
 
 
-def made_once(
-    factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]
-) -> Path:
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that the first of pytest's processes to ask for it makes; only to be read."""
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

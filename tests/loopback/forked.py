@@ -1,11 +1,11 @@
 """Programs that start at once: forks of one process that has imported the heavy libraries.
 
 Most of what a pod of a small recipe costs is importing torch, transformers and flytekit: eight
-seconds of a core, thirty times in these tests. `forked_programs` pays that once. It imports
-the libraries, and none of SiQ-VL's code, and then forks for every start of a program. Each program
-still is a process of its own: its own session, folder, environment and code, and SIGKILL ends it. What a
-library decides when it is imported was decided before, so tests of that start pods with `ProcessPods`
-alone.
+seconds of a core, thirty times in these tests. `forked_programs` pays that once. It imports the
+libraries, and none of SiQ-VL's code, and then forks for every start of a program. Each program
+still is a process of its own: its own session, folder, environment and code, and SIGKILL ends it.
+What a library decides when it is imported was decided before, so tests of that start pods with
+`ProcessPods` alone.
 
 In `bin` lie stand-ins of the programs. They hand on arguments, folder, environment and standard
 streams, and end as the program does; one that is killed takes its program with it.
@@ -172,9 +172,26 @@ def become(
     # what depends on the home and the temporary folder of a process
     for name in ("huggingface_hub.constants", "datasets.config"):
         importlib.reload(sys.modules[name])
-    sys.modules["flytekit"].FlyteContextManager.initialize()
+    _forget_flytekits_places()
     module, _, name = PROGRAMS[program].partition(":")
     sys.exit(getattr(importlib.import_module(module), name)())
+
+
+def _forget_flytekits_places() -> None:
+    """Let flytekit see the environment again: at its import it read how to reach its storage."""
+    from flytekit.configuration import DataConfig
+    from flytekit.core import context_manager, data_persistence
+
+    folder = tempfile.mkdtemp(prefix="flyte-")
+    provider = data_persistence.FileAccessProvider(
+        local_sandbox_dir=f"{folder}/sandbox",
+        raw_output_prefix=f"{folder}/raw",
+        data_config=DataConfig.auto(),
+    )
+    data_persistence.flyte_tmp_dir = folder
+    data_persistence.default_local_file_access_provider = provider
+    context_manager.default_local_file_access_provider = provider
+    context_manager.FlyteContextManager.initialize()
 
 
 if __name__ == "__main__":
