@@ -17,6 +17,7 @@ import contextlib
 import importlib
 import json
 import os
+import runpy
 import select
 import shutil
 import signal
@@ -32,6 +33,7 @@ PROGRAMS = {
     "pyflyte-execute": "flytekit.bin.entrypoint:execute_task_cmd",
     "pyflyte-fast-execute": "flytekit.bin.entrypoint:fast_execute_task_cmd",
     "pyflyte-map-execute": "flytekit.bin.entrypoint:map_execute_task_cmd",
+    "python": "",  # of which `python -m MODULE` alone is forked
 }
 LIBRARIES = (
     "torch",
@@ -69,6 +71,8 @@ VARIABLES = {
 STAND_IN = """\
 #!{python} -IS
 import json, os, signal, socket, sys
+if {program!r} == "python" and sys.argv[1:2] != ["-m"]:
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 request = json.dumps([{program!r}, sys.argv, os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect({address!r})
@@ -91,7 +95,6 @@ def forked_programs(folder: Path, owner: int) -> None:
     address = Path(tempfile.mkdtemp(prefix="forked-")) / "socket"
     bin, printed = folder / "bin", folder / "forked.log"
     bin.mkdir()
-    (bin / "python").symlink_to(sys.executable)
     for program in PROGRAMS:
         text = STAND_IN.format(python=sys.executable, program=program, address=str(address))
         (bin / program).write_text(text)
@@ -173,6 +176,11 @@ def become(
     for name in ("huggingface_hub.constants", "datasets.config"):
         importlib.reload(sys.modules[name])
     _forget_flytekits_places()
+    if program == "python":
+        sys.path.insert(0, folder)
+        sys.argv[:] = argv[2:]
+        runpy.run_module(argv[2], run_name="__main__", alter_sys=True)
+        sys.exit()
     module, _, name = PROGRAMS[program].partition(":")
     sys.exit(getattr(importlib.import_module(module), name)())
 
