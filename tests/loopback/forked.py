@@ -99,11 +99,12 @@ def forked_programs(folder: Path, owner: int) -> None:
         text = STAND_IN.format(python=sys.executable, program=program, address=str(address))
         (bin / program).write_text(text)
         (bin / program).chmod(0o755)
+    own = {"HOME": str(folder), "TMPDIR": str(folder), "PATH": f"{bin}:{os.defpath}"}
     with printed.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", __file__, str(address), str(owner)],
             cwd=folder,
-            env=VARIABLES | {"HOME": str(folder), "PATH": f"{bin}:{os.defpath}"},
+            env=VARIABLES | own,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
