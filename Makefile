@@ -10,9 +10,12 @@ RECIPE ?= recipes/tiny.yaml
 IMAGE  ?= siqvl:latest
 TARGET ?= gpu
 DOCKER ?= docker
+# One for each of two cores; every one of them computes with one thread.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline test test-fast lint ui image image-test lock clean
+.PHONY: help setup pipeline test test-fast drills lint ui image image-test lock clean
 
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,14 +32,17 @@ $(READY): pyproject.toml
 pipeline: $(READY)  ## run all stages of RECIPE (default recipes/tiny.yaml) on this machine
 	$(BIN)/pyflyte run workflows/full_pipeline.py full_pipeline --recipe $(RECIPE)
 
-test: lint  ## lint, types and every test
-	$(BIN)/python -m pytest
+test: lint  ## lint, types and every test, in WORKERS processes (default 2)
+	$(PYTEST)
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 test-fast: $(READY)  ## the unit tests alone
-	$(BIN)/python -m pytest -m "not integration"
+	$(PYTEST) -m "not integration"
+
+drills: $(READY)  ## what takes too long for `make test`: hundreds of kills, load, foreign suites
+	$(BIN)/python -m pytest -m drill
 
 ui: $(READY)  ## open the MLflow page of this folder's runs at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}

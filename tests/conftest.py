@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +17,29 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.training.stage import train_stage
+from tests.loopback.forked import forked_programs
+from tests.quick import copied_stores, made_once, preloaded_children, stop_children
 from tests.small_recipe import small_recipe
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out drills that nobody asked for, and say what several processes may share out.
+
+    The tests of a file stay together, for what its fixtures make; what takes minutes comes first,
+    so that no process is left alone with it at the end.
+    """
+    if "drill" not in config.option.markexpr:
+        drills = [item for item in items if item.get_closest_marker("drill")]
+        config.hook.pytest_deselected(items=drills)
+        items[:] = [item for item in items if item not in drills]
+    long = {item.path for item in items if item.get_closest_marker("integration")}
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
+    items.sort(key=lambda item: item.path not in long)
 
 
 def copy_code(folder: Path, names: Iterable[str]) -> Path:
@@ -52,6 +72,37 @@ def small_recipe_fixture() -> Callable[..., Recipe]:
     return small_recipe
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with copied_stores(tmp_path_factory):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_children_left() -> Iterator[None]:
+    yield
+    stop_children()
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `pyflyte` and the programs of pods, without eight seconds of imports each."""
+
+    def make(folder: Path) -> None:
+        forked_programs(
+            folder, os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+        )
+
+    return made_once(tmp_path_factory, "forked", make) / "bin"
+
+
+@pytest.fixture
+def quick_children() -> Iterator[None]:
+    """For tests of what several processes compute; those of how they start do without."""
+    with preloaded_children():
+        yield
+
+
 @dataclass(frozen=True)
 class Trained:
     """Four stages trained once, at two steps each; where their data and checkpoints are."""
@@ -74,21 +125,23 @@ class Trained:
 def trained(
     tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe]
 ) -> Trained:
-    folder = tmp_path_factory.mktemp("stages")
-    pipeline = Trained(small_recipe(folder), folder)
-    for stage in Stage:
-        prepare(
-            pipeline.recipe.stage(stage).sources,
-            STAGES[stage].rows,
-            pipeline.data(stage),
-            data=pipeline.recipe.data,
-            seed=0,
-        )
-        train_stage(
-            stage,
-            pipeline.recipe,
-            data=pipeline.data(stage),
-            checkpoint=pipeline.parent(stage),
-            output=pipeline.checkpoint(stage),
-        )
-    return pipeline
+    def make(folder: Path) -> None:
+        pipeline = Trained(small_recipe(folder), folder)
+        for stage in Stage:
+            prepare(
+                pipeline.recipe.stage(stage).sources,
+                STAGES[stage].rows,
+                pipeline.data(stage),
+                data=pipeline.recipe.data,
+                seed=0,
+            )
+            train_stage(
+                stage,
+                pipeline.recipe,
+                data=pipeline.data(stage),
+                checkpoint=pipeline.parent(stage),
+                output=pipeline.checkpoint(stage),
+            )
+
+    folder = made_once(tmp_path_factory, "stages", make)
+    return Trained(small_recipe(folder), folder)

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from trl.trainer import utils as trl_utils
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
+from benchmarks.training import compare
 from benchmarks.training.__main__ import main, prepared
 from benchmarks.training.clock import Clock
 from benchmarks.training.compare import comparison, with_one_off
@@ -231,8 +233,11 @@ def test_the_full_model_on_paper(tmp_path: Path, real_data: Path) -> None:
 
 
 @pytest.mark.integration
-def test_a_comparison_from_end_to_end(tmp_path: Path) -> None:
+def test_a_comparison_from_end_to_end(
+    tmp_path: Path, forked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Speed of a stage and losses of all three, as the command prints them."""
+    monkeypatch.setattr(compare, "sys", SimpleNamespace(executable=str(forked / "python")))
     small = ["--model", "tiny", "--steps", "5", "--rows-per-step", "4", "--work", str(tmp_path)]
     record = tmp_path / "figures.json"
     speed = [*small, "--stage", "2", "--repeats", "1", "--json", str(record)]

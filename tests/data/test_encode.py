@@ -133,6 +133,7 @@ def test_the_data_set_holds_what_the_rows_encode_to(prepared, processor, kind):
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_several_processes_encode_what_one_does(prepared, processor, monkeypatch):
     monkeypatch.setattr(encode, "PARALLEL_ROWS", 1)
     dataset, _ = load_prepared(prepared / RowKind.PREFERENCE, RowKind.PREFERENCE)

@@ -30,8 +30,8 @@ class ImagePods:
     """Pods that find an empty folder, or with `image` the code over which theirs is unpacked."""
 
     checkout: Path
+    processes: ProcessPods
     image: bool = False
-    processes: ProcessPods = field(default_factory=ProcessPods)
 
     def start(self, pod: Pod) -> subprocess.Popen[bytes]:
         if self.image:
@@ -51,6 +51,7 @@ class Remote:
     tracking: str
     pods: ImagePods
     recipe: Recipe  # small, and written to recipes/small.yaml
+    programs: str  # the folder of `pyflyte`
     printed: list[str] = field(default_factory=list)
 
     @property
@@ -68,10 +69,11 @@ class Remote:
 
     def pyflyte(self, *arguments: str, code: int | None = 0, **variables: str) -> str:
         """`pyflyte -c flyte.config …` in the checkout; what it prints."""
+        environment = self.cluster.environment(PYTHONPATH=str(self.checkout), **variables)
         done = subprocess.run(
             ["pyflyte", "-c", str(self.cluster.config_file), *arguments],
             cwd=self.checkout,
-            env=self.cluster.environment(PYTHONPATH=str(self.checkout), **variables),
+            env=environment | {"PATH": f"{self.programs}:{environment['PATH']}"},
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -118,7 +120,10 @@ class Remote:
 
 @pytest.fixture(scope="session")
 def remote(
-    tmp_path_factory: pytest.TempPathFactory, small_recipe: Callable[..., Recipe], code
+    tmp_path_factory: pytest.TempPathFactory,
+    small_recipe: Callable[..., Recipe],
+    code,
+    forked: Path,
 ) -> Iterator[Remote]:
     folder = tmp_path_factory.mktemp("remote")
     checkout = folder / "checkout"
@@ -130,10 +135,11 @@ def remote(
         content["model"][part] = f"recipes/tiny_base/{part}"  # as it lies in the image
     with mlflow_server(folder / "mlflow") as uri:
         variables = {"MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        pods = ImagePods(checkout)
+        pods = ImagePods(checkout, ProcessPods(forked))
         place = folder / "cluster"
         with Cluster(images=IMAGES, variables=variables, folder=place, pods=pods) as cluster:
-            made = Remote(cluster, checkout, uri, pods, Recipe.model_validate(content))
+            small = Recipe.model_validate(content)
+            made = Remote(cluster, checkout, uri, pods, small, str(forked))
             made.write("small.yaml")
             yield made
 

@@ -49,14 +49,20 @@ class Ran:
         return sum(card.metrics["train_runtime"] for card in cards)
 
 
-def run(recipe: Recipe, folder: Path, server: MlflowServer, drill: Drill) -> Ran:
-    """Run `pyflyte run` with the server up at its start, and do to it what the drill says."""
+def run(
+    recipe: Recipe, folder: Path, server: MlflowServer, drill: Drill, programs: Path | None = None
+) -> Ran:
+    """Run `pyflyte run` with the server up at its start, and do to it what the drill says.
+
+    Args:
+        programs: the folder of `pyflyte`; by default that of this interpreter.
+    """
     folder.mkdir(parents=True)
     content = recipe.model_dump(mode="json")
     content["output_dir"] = str(folder / "outputs")
     content["tracking"] |= {"uri": server.uri}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
-    pyflyte = Path(sys.executable).with_name("pyflyte")
+    pyflyte = (programs or Path(sys.executable).parent) / "pyflyte"
     command = [str(pyflyte), "run", "workflows/full_pipeline.py", "full_pipeline"]
     begin = time.monotonic()
     with (folder / "printed.log").open("wb") as log:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._inductor.config
 from safetensors.torch import load_file
 
 from siqvl.data.preparation.prepare import prepare
@@ -19,8 +20,10 @@ STAGE = Stage.PROJECTOR_ALIGNMENT
 @pytest.mark.integration
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile for a CPU needs g++")
 def test_a_stage_with_compiled_layers_learns_the_same(
-    tmp_path: Path, small_recipe: Callable[..., Recipe]
+    tmp_path: Path, small_recipe: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # a pool of compiling processes would import torch in each, for little to compile
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
     weights = []
     for compile in (False, True):
         content = small_recipe(tmp_path).model_dump(mode="json")

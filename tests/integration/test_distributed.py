@@ -35,6 +35,7 @@ def with_processes(recipe: Recipe, processes: int, batch_size: int, **options: o
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 @pytest.mark.parametrize(
     "options",
     [
@@ -71,6 +72,7 @@ def test_two_processes_equal_one_of_twice_the_batch(
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 @pytest.mark.parametrize(
     ("stage", "options"),
     [
@@ -159,6 +161,7 @@ def tiny_and_rows():
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_the_head_without_logits_works_on_weights_that_fsdp_shares_out(tmp_path: Path) -> None:
     """accelerate turns FSDP on for GPUs alone; sharding itself runs on CPUs too."""
     launch(sharded_gradients, str(tmp_path), Distributed(enabled=True, processes=2))

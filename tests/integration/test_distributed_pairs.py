@@ -19,6 +19,7 @@ METRICS = ("loss", "rewards/chosen", "rewards/margins", "logps/rejected")
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_two_processes_equal_one_of_twice_the_batch(trained, tmp_path: Path) -> None:
     """Packs hold different numbers of pairs, and each process runs the reference over its share."""
     histories, weights = [], []
@@ -77,6 +78,7 @@ def log_probs(model, processor) -> list[float]:
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_whole_sides_work_on_weights_that_fsdp_shares_out(tmp_path: Path) -> None:
     launch(sharded, str(tmp_path), Distributed(enabled=True, processes=2))
     found = json.loads((tmp_path / "found.json").read_text())

@@ -2,7 +2,6 @@
 
 import io
 import math
-import multiprocessing
 import os
 import random
 import signal
@@ -22,14 +21,9 @@ from siqvl.training.loop.launch import launch
 from siqvl.training.stage import train_stage
 from siqvl.training.stage_process import StageInputs
 from siqvl.training.states import states
-
-# Children of a process that has imported the heavy libraries and done nothing else: forks of this
-# one would share the servers and stores of tests before.
-server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["siqvl.training.stage_process"])
+from tests.quick import children
 
 STEPS = 8
-SEED = 20  # two of the four runs die with their last state saved, and have no step left to do
 KINDS = (
     "before the update",
     "after the update",
@@ -81,8 +75,8 @@ class Kill:
     file: int  # which of the files that torch writes is cut in half
 
 
-def kills(seed: int, count: int = 5) -> list[Kill]:
-    """Every kind once, at random steps that grow; the last is in the last step or its state."""
+def kills(seed: int, count: int) -> list[Kill]:
+    """So many kinds, at random steps that grow; the last is in the last step or its state."""
     chance = random.Random(seed)
     kinds = chance.sample(KINDS, count)
     steps = sorted(chance.randint(1, STEPS - 2) for _ in kinds)
@@ -185,7 +179,7 @@ def doomed_rank(inputs: StageInputs) -> None:
 
 def in_a_child(*arguments) -> int:
     """Exit code of `train(*arguments)` in a process of its own."""
-    child = server.Process(target=train, args=arguments)
+    child = children.Process(target=train, args=arguments)
     child.start()
     end = time.monotonic() + 120
     # no `join`, which would wait for the loader workers too that a killed child leaves behind
@@ -214,15 +208,26 @@ def curves(output: Path) -> list[dict]:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("count", "seed"),
+    [
+        # every kind in one of the runs; one of them dies with its last state saved
+        pytest.param(2, 12, id="two kills"),
+        # two of the four runs die with their last state saved, and have no step left to do
+        pytest.param(5, 20, id="every kill", marks=pytest.mark.drill),
+    ],
+)
 @pytest.mark.parametrize("name", RUNS)
-def test_killed_runs_end_like_undisturbed_ones(trained, tmp_path: Path, name: str) -> None:
+def test_killed_runs_end_like_undisturbed_ones(
+    trained, tmp_path: Path, name: str, count: int, seed: int
+) -> None:
     stage, options = RUNS[name]
     recipe = with_options(trained.recipe, stage, options)
     common = {"data": trained.data(stage), "checkpoint": trained.parent(stage)}
     straight, killed, report = (tmp_path / part for part in ("straight", "killed", "report"))
     assert in_a_child(stage, recipe, common, straight, None, report) == 0
 
-    for kill in kills(SEED + list(RUNS).index(name)):
+    for kill in kills(seed + list(RUNS).index(name), count):
         before = [state.name for work in tmp_path.glob(".killed.*") for state in states(work)]
         assert in_a_child(stage, recipe, common, killed, kill, report) == -signal.SIGKILL
         print(
@@ -245,6 +250,7 @@ def test_killed_runs_end_like_undisturbed_ones(trained, tmp_path: Path, name: st
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("quick_children")
 def test_one_of_two_processes_dies_in_a_save(trained, tmp_path: Path) -> None:
     stage = Stage.PROJECTOR_ALIGNMENT
     recipe = with_options(trained.recipe, stage, {"max_steps": 6, "saving_steps": 2})

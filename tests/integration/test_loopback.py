@@ -17,7 +17,7 @@ import pytest
 from flyteidl.admin import execution_pb2
 from flyteidl.service import admin_pb2_grpc
 from loopback.cluster import Cluster
-from loopback.pods import Pod
+from loopback.pods import Pod, ProcessPods
 from loopback.records import Execution, NodeRecord
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,21 @@ class Done:
 Client = Callable[..., Done]
 
 
+@dataclass
+class EitherPods:
+    """Pods that are forked or, where their own start and end count, started."""
+
+    forked: ProcessPods
+    started: ProcessPods
+    fork: bool = True
+
+    def start(self, pod: Pod) -> subprocess.Popen[bytes]:
+        return (self.forked if self.fork else self.started).start(pod)
+
+    def kill(self, pod: Pod) -> None:
+        self.started.kill(pod)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
@@ -49,7 +64,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def pods(forked: Path) -> EitherPods:
+    return EitherPods(ProcessPods(forked), ProcessPods())
+
+
+@pytest.fixture
+def started_pods(pods: EitherPods) -> Iterator[None]:
+    pods.fork = False
+    yield
+    pods.fork = True
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory, pods: EitherPods) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     with Cluster(
         images={"toy": "registry/toy:7"},
@@ -57,6 +84,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         secrets=SECRETS,
         slots=2,
         folder=folder,
+        pods=pods,
     ) as cluster:
         yield cluster
     left = [pod for pod in cluster.pods if Path(f"/proc/{pod.pid}").exists()]
@@ -65,10 +93,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def pyflyte(cluster: Cluster, project: Path) -> Client:
+def pyflyte(cluster: Cluster, project: Path, forked: Path) -> Client:
     def run(*arguments: str, code: int = 0) -> Done:
         done = subprocess.run(
-            ["pyflyte", "-c", str(cluster.config_file), *arguments],
+            [forked / "pyflyte", "-c", str(cluster.config_file), *arguments],
             cwd=project,
             env=cluster.environment(),
             capture_output=True,
@@ -127,6 +155,7 @@ def test_a_workflow_of_all_kinds_of_tasks(first: Execution) -> None:
     assert {node.state for node in first.nodes} == {"SUCCEEDED"}
 
 
+@pytest.mark.usefixtures("started_pods")
 def test_pods_are_tried_again(cluster: Cluster, pyflyte: Client) -> None:
     """Killed from outside, and after an error that says so."""
     cluster.on_pod(KillTheFirst("trained"))
@@ -218,6 +247,7 @@ def test_conditions_sub_workflows_and_launch_plans(cluster: Cluster, pyflyte: Cl
     ]
 
 
+@pytest.mark.usefixtures("started_pods")
 def test_pods_start_clean(pyflyte: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OF_THE_CLIENT", "1")
     execution = pyflyte(*RUN, "--env", "OF_THE_RUN=1", "toy/pieces.py", "surroundings").execution
@@ -262,6 +292,7 @@ def again(cluster: Cluster, execution: Execution) -> Execution:
     return cluster.executions[-1]
 
 
+@pytest.mark.usefixtures("started_pods")
 def test_replicas_meet(pyflyte: Client) -> None:
     execution = pyflyte(*RUN, "toy/gang.py", "met").execution
     found = text_map(execution)
@@ -285,6 +316,7 @@ def test_launch_plans_are_registered_and_activated(cluster: Cluster, pyflyte: Cl
     assert value(execution, "o0") == 8
 
 
+@pytest.mark.usefixtures("started_pods")
 def test_an_execution_can_be_stopped(cluster: Cluster, pyflyte: Client) -> None:
     execution = pyflyte("run", "--remote", "toy/pieces.py", "slow").execution
     while not (execution.pods and execution.pods[0].pid):

@@ -32,7 +32,12 @@ def recipe(tmp_path: Path, small_recipe, request: pytest.FixtureRequest) -> Reci
     content = small_recipe(tmp_path, tracking=tracking).model_dump(mode="json")
     for stage in content["stages"].values():
         stage |= {"max_steps": 12, "saving_steps": 3}
-    # a server takes a while to come up
+    return Recipe.model_validate(content)
+
+
+def with_a_long_stage(recipe: Recipe) -> Recipe:
+    """A server takes a while to come up."""
+    content = recipe.model_dump(mode="json")
     content["stages"]["cot_sft"] |= {"max_steps": 240, "saving_steps": 80}
     return Recipe.model_validate(content)
 
@@ -66,9 +71,12 @@ def check(recipe: Recipe, server: MlflowServer, ran: Ran) -> None:
     assert len(ended) == 1 + 5 + 4 + 4  # pipeline, data, stages, evaluations
 
 
-def test_a_server_that_comes_back(recipe: Recipe, server: MlflowServer, tmp_path: Path) -> None:
+def test_a_server_that_comes_back(
+    recipe: Recipe, server: MlflowServer, tmp_path: Path, forked: Path
+) -> None:
+    recipe = with_a_long_stage(recipe)
     drill = Drill(killed_in=Stage.VQA_SFT, back_in=Stage.COT_SFT)
-    ran = run(recipe, tmp_path / "run", server, drill)
+    ran = run(recipe, tmp_path / "run", server, drill, forked)
     assert ran.code == 0, ran.printed[-3000:]
     assert "does not answer" in ran.printed
     assert "answers again" in ran.printed
@@ -76,8 +84,10 @@ def test_a_server_that_comes_back(recipe: Recipe, server: MlflowServer, tmp_path
     assert not list((tmp_path / "run" / "outputs" / "spool").glob("*"))
 
 
-def test_a_server_that_does_not(recipe: Recipe, server: MlflowServer, tmp_path: Path) -> None:
-    ran = run(recipe, tmp_path / "run", server, Drill(killed_in=Stage.VQA_SFT))
+def test_a_server_that_does_not(
+    recipe: Recipe, server: MlflowServer, tmp_path: Path, forked: Path
+) -> None:
+    ran = run(recipe, tmp_path / "run", server, Drill(killed_in=Stage.VQA_SFT), forked)
     assert ran.code == 0, ran.printed[-3000:]
     assert "siqvl track sync" in ran.printed
     spool = tmp_path / "run" / "outputs" / "spool"

@@ -90,7 +90,7 @@ def test_nothing_is_lost_and_nothing_twice(
 
 
 def test_two_pipelines_are_kept_registered_and_compared(
-    server: MlflowServer, small_recipe, tmp_path: Path
+    server: MlflowServer, small_recipe, tmp_path: Path, forked: Path
 ) -> None:
     tracking = {"experiment": "two", "model_name": "two"}
     recipe: Recipe = small_recipe(tmp_path, tracking=tracking)
@@ -99,7 +99,7 @@ def test_two_pipelines_are_kept_registered_and_compared(
         content = recipe.model_dump(mode="json")
         content["stages"]["vqa_sft"]["learning_rate"] = rate
         changed = Recipe.model_validate(content)
-        ran = run(changed, tmp_path / f"run-{number}", server, Drill())
+        ran = run(changed, tmp_path / f"run-{number}", server, Drill(), forked)
         assert ran.code == 0, ran.printed[-3000:]
         wanted += logged(ran, Stage.VQA_SFT)
     found = points(server.uri, "two", Stage.VQA_SFT)

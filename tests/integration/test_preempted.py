@@ -9,7 +9,7 @@ from loopback.records import Execution
 
 from siqvl.tracking.runs import client
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cluster")]
 
 STEPS, SAVING = 60, 4
 SECONDS = 120

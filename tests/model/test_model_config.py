@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from siqvl.model import SiQVLConfig, build_on_meta, derive_pixel_shuffle_factor
+from tests.model.published_sizes import QWEN_05B, QWEN_15B, SIGLIP2_BASE, SO400M
 from tests.model.tiny_siqvl import tiny_config, tiny_text_config, tiny_vision_config
 
 
@@ -116,20 +117,15 @@ def count(model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-SO400M = "TRANSCRIBED_siglip-so400m-patch14-384.config.json"
-SIGLIP2_BASE = "TRANSCRIBED_siglip2-base-patch16-224.config.json"
-QWEN_05B = "Qwen2.5-0.5B-Instruct.config.json"
-QWEN_15B = "TRANSCRIBED_Qwen2.5-1.5B-Instruct.config.json"
-
-
 # The published counts of towers include the pooling head (attention, MLP, probe), which serves
 # contrastive scoring; our tower is built without it, so it is 15.2 M and 7.1 M smaller.
 @pytest.mark.parametrize(
-    ("name", "published", "ours"),
+    ("sizes", "published", "ours"),
     [(SO400M, 428_225_600, 412_987_248), (SIGLIP2_BASE, 92_884_224, 85_797_120)],
+    ids=["so400m", "siglip2 base"],
 )
-def test_published_tower_sizes(real_data, name, published, ours):
-    vision = SiglipConfig(**read(real_data, name)).vision_config
+def test_published_tower_sizes(sizes, published, ours):
+    vision = SiglipConfig(vision_config=sizes).vision_config
     with torch.device("meta"):
         assert count(SiglipVisionModel(vision)) == published
     model = build_on_meta(SiQVLConfig(vision_config=vision))
@@ -138,10 +134,12 @@ def test_published_tower_sizes(real_data, name, published, ours):
 
 
 @pytest.mark.parametrize(
-    ("name", "published"), [(QWEN_05B, 494_032_768), (QWEN_15B, 1_543_714_304)]
+    ("sizes", "published"),
+    [(QWEN_05B, 494_032_768), (QWEN_15B, 1_543_714_304)],
+    ids=["0.5B", "1.5B"],
 )
-def test_published_language_sizes(real_data, name, published):
-    text = Qwen2Config(**read(real_data, name))
+def test_published_language_sizes(sizes, published):
+    text = Qwen2Config(**sizes)
     with torch.device("meta"):
         assert count(Qwen2ForCausalLM(text)) == published
     model = build_on_meta(SiQVLConfig(text_config=text))
@@ -149,10 +147,25 @@ def test_published_language_sizes(real_data, name, published):
     assert count(model.model.language_model) == published
 
 
-def test_full_size_shapes(real_data):
+def test_the_sizes_are_those_of_the_published_files(real_data):
+    towers = {
+        "TRANSCRIBED_siglip-so400m-patch14-384.config.json": SO400M,
+        "TRANSCRIBED_siglip2-base-patch16-224.config.json": SIGLIP2_BASE,
+    }
+    for name, sizes in towers.items():
+        assert read(real_data, name)["vision_config"] == sizes
+    languages = {
+        "Qwen2.5-0.5B-Instruct.config.json": QWEN_05B,
+        "TRANSCRIBED_Qwen2.5-1.5B-Instruct.config.json": QWEN_15B,
+    }
+    for name, sizes in languages.items():
+        assert read(real_data, name).items() >= sizes.items()
+
+
+def test_full_size_shapes():
     config = SiQVLConfig(
-        vision_config=SiglipConfig(**read(real_data, SO400M)).vision_config,
-        text_config=Qwen2Config(**read(real_data, QWEN_05B)),
+        vision_config=SiglipConfig(vision_config=SO400M).vision_config,
+        text_config=Qwen2Config(**QWEN_05B),
     )
     model = build_on_meta(config)
     seen = {}

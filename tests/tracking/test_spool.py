@@ -1,6 +1,5 @@
 """Where a spool is, and what `siqvl track sync` does with one that was left."""
 
-import multiprocessing
 import os
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,7 @@ from siqvl.recipe import Recipe
 from siqvl.tracking.journal import Journal, journals
 from siqvl.tracking.runs import client, end_run, run_log, start_run
 from siqvl.tracking.spool import FOLDER, spool_of, sync, within
+from tests.quick import children
 
 POINTS = 400
 
@@ -102,9 +102,8 @@ def write(recipe: Recipe, run_id: str, writer: int) -> None:
 @pytest.mark.integration
 def test_six_writers_on_one_store_lose_nothing(recipe: Recipe) -> None:
     shared = start_run(recipe, "shared")
-    spawn = multiprocessing.get_context("spawn")
     writers = [
-        spawn.Process(target=write, args=(recipe, shared.run_id, writer)) for writer in range(6)
+        children.Process(target=write, args=(recipe, shared.run_id, writer)) for writer in range(6)
     ]
     for process in writers:
         process.start()

@@ -1,10 +1,10 @@
 """A copy of the code as a user has it, and pyflyte as a user types it."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,20 +15,25 @@ Pyflyte = Callable[..., str]
 
 
 @pytest.fixture(scope="session")
-def pyflyte() -> Pyflyte:
-    return run_pyflyte
+def pyflyte(forked: Path) -> Pyflyte:
+    """`pyflyte` that does not import the heavy libraries each time."""
+    return partial(run_pyflyte, programs=forked)
 
 
-def run_pyflyte(*arguments: str, folder: Path, code: int = 0) -> str:
+@pytest.fixture(scope="session")
+def installed_pyflyte() -> Pyflyte:
+    return partial(run_pyflyte, programs=Path(sys.executable).parent)
+
+
+def run_pyflyte(*arguments: str, folder: Path, programs: Path, code: int = 0) -> str:
     """Run pyflyte in a copy of the tree, as on a machine of its own; returns what it prints."""
     environment = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("FLYTE", "MLFLOW", "PYTEST"))
     }
-    executable = shutil.which("pyflyte", path=str(Path(sys.executable).parent)) or "pyflyte"
     done = subprocess.run(
-        [executable, *arguments],
+        [programs / "pyflyte", *arguments],
         cwd=folder,
         env=environment | {"COLUMNS": "200", "NO_COLOR": "1", "HOME": str(folder)},
         capture_output=True,

@@ -33,8 +33,8 @@ def small_yaml(checkout: Path, small_recipe: Callable[..., Recipe]) -> Path:
 
 
 @pytest.mark.integration
-def test_the_full_pipeline(pyflyte, checkout: Path, small_yaml: Path) -> None:
-    printed = pyflyte(
+def test_the_full_pipeline(installed_pyflyte, checkout: Path, small_yaml: Path) -> None:
+    printed = installed_pyflyte(
         "run",
         "workflows/full_pipeline.py",
         "full_pipeline",
@@ -121,9 +121,9 @@ def test_missing_data_is_one_line_before_any_work(pyflyte, checkout: Path) -> No
     assert "Traceback" not in printed
 
 
-def test_help_shows_the_recipe_option(pyflyte, checkout: Path) -> None:
+def test_help_shows_the_recipe_option(installed_pyflyte, checkout: Path) -> None:
     arguments = ["run", "workflows/full_pipeline.py", "full_pipeline", "--help"]
-    assert "--recipe" in pyflyte(*arguments, folder=checkout)
+    assert "--recipe" in installed_pyflyte(*arguments, folder=checkout)
 
 
 HEAVY = ("torch", "transformers", "trl", "mlflow", "datasets", "accelerate")

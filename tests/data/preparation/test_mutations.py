@@ -284,14 +284,15 @@ def judged(seed: int, total: int) -> Counter[str]:
 
 
 def test_a_thousand_mutated_rows_are_good_or_refused_for_a_reason():
-    found = judged(seed=1, total=1_000)
+    found = judged(seed=4, total=1_500)  # a sample of the drill below that has every reason
+    assert found.keys() >= REASONS
     assert found["good"] > 150
     assert found["rated too low"] > 10
     assert len(found) >= 20
     assert "unexpected content" not in found
 
 
-@pytest.mark.integration
+@pytest.mark.drill
 def test_ten_thousand_mutated_rows_are_good_or_refused_for_a_reason():
     found = judged(seed=0, total=10_000)
     print("\n".join(f"{count:6,} {reason}" for reason, count in found.most_common()))

@@ -52,6 +52,7 @@ def test_the_manifest_counts(tmp_path, made_source, make_row):
     )
 
 
+@pytest.mark.usefixtures("quick_children")
 def test_content_decides_the_fingerprint_and_nothing_else(tmp_path):
     base = dict(kind=RowKind.SFT, seed=0)
     runs = {

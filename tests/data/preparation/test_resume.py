@@ -186,6 +186,7 @@ def test_a_source_that_changes_meanwhile_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("shards", "processes"), [pytest.param(1, 2, marks=pytest.mark.integration), (3, 1)]
 )
+@pytest.mark.usefixtures("quick_children")
 def test_shards_and_processes_change_no_byte(tmp_path, undisturbed, checked, shards, processes):
     folders = [tmp_path / f"shard{shard}" for shard in range(shards)]
     data = DataPrep(rows_per_shard=500, processes=processes)
@@ -206,6 +207,7 @@ def test_shards_and_processes_change_no_byte(tmp_path, undisturbed, checked, sha
         pytest.param(3 * BLOCK + 7, 2, marks=pytest.mark.integration),
     ],
 )
+@pytest.mark.usefixtures("quick_children")
 def test_a_stream_of_unknown_size_is_split_likewise(
     tmp_path, monkeypatch, make_row, size, processes
 ):

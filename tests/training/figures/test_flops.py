@@ -1,8 +1,5 @@
 """Counted operations against torch's own counter, and against published parameter counts."""
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +12,7 @@ from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.stages import freeze
 from siqvl.training.figures.flops import TrainingFlops
 from siqvl.training.figures.work import Work
+from tests.model.published_sizes import QWEN_05B, SO400M
 
 EVERYTHING = ["vision_tower", "projector", "language_model"]
 TRAINABLE = [
@@ -95,14 +93,9 @@ def test_arrays_are_counted_entry_by_entry(config) -> None:
 
 
 @pytest.fixture(scope="module")
-def published(real_data: Path) -> SiQVLConfig:
+def published() -> SiQVLConfig:
     """so400m-384 and Qwen2.5-0.5B."""
-    folder = real_data / "model_configs"
-    vision = json.loads((folder / "TRANSCRIBED_siglip-so400m-patch14-384.config.json").read_text())[
-        "vision_config"
-    ]
-    text = json.loads((folder / "Qwen2.5-0.5B-Instruct.config.json").read_text())
-    return SiQVLConfig(vision_config=vision, text_config=AutoConfig.for_model(**text))
+    return SiQVLConfig(vision_config=SO400M, text_config=AutoConfig.for_model(**QWEN_05B))
 
 
 def test_published_models_cost_6_operations_a_parameter_and_token(published) -> None:

@@ -25,6 +25,7 @@ from siqvl.training.figures.flops import TrainingFlops
 from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.figures.work import ItemWork
 from siqvl.training.memory.batch_shape import BatchShape
+from tests.quick import children
 
 BASE = Path(__file__).parents[3] / "recipes" / "tiny_base"
 ROWS = 60
@@ -272,9 +273,8 @@ def log_losses(rank: int, folder: str, answers) -> None:
 
 @pytest.mark.integration
 def test_processes_log_the_same_figures_of_all(parts, tmp_path: Path) -> None:
-    context = mp.get_context("spawn")
-    answers = context.SimpleQueue()
-    mp.start_processes(log_losses, (str(tmp_path), answers), nprocs=2, start_method="spawn")
+    answers = children.SimpleQueue()
+    mp.start_processes(log_losses, (str(tmp_path), answers), nprocs=2, start_method="forkserver")
     found = dict(answers.get() for _ in range(2))
     assert found[0] == found[1]
     assert found[0]["data_wait_share"] == pytest.approx(0.3)  # of the one that waited longer

@@ -1,53 +1,15 @@
-"""GQA: a published question with its photo, and the hub's layout in small."""
+"""GQA: the hub's layout in small."""
 
-import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from siqvl.data import sources
-from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind
 from siqvl.data.sources.official.gqa import gqa_row, question
 from siqvl.errors import UserError
-from siqvl.recipe import DataPrep, Source
+from siqvl.recipe import Source
 from tests.data.sources.published_files import write_parquet
-
-
-@pytest.fixture
-def download(real_data: Path, tmp_path: Path) -> Path:
-    """Published questions and photos, laid out as the official download."""
-    fixtures = real_data / "allennlp_vision_fixtures"
-    shutil.copy(fixtures / "gqa" / "questions.json", tmp_path / "val_balanced_questions.json")
-    folder = tmp_path / "train_all_questions"
-    shutil.copytree(fixtures / "gqa" / "question_dir", folder)
-    shutil.copytree(fixtures / "images" / "gqa", tmp_path / "images")
-    return tmp_path
-
-
-def test_a_published_question_and_its_photo(download: Path) -> None:
-    source = Source(kind="gqa", path=str(download), subsets=["val_balanced"], split="val")
-    sources.check(source, RowKind.EVALUATION)
-    (row,) = sources.rows(source, RowKind.EVALUATION, seed=0)
-    assert row["question"] == "What is hanging above the chalkboard?"
-    assert row["answers"] == ["picture"]
-    assert row["images"] == [(download / "images" / "n578564.jpg").read_bytes()]
-    (row,) = sources.rows(source, RowKind.SFT, seed=0)
-    assert row["completion"] == [{"role": "assistant", "content": "picture"}]
-    assert json.loads(row["meta"])["full_answer"] == "The picture is hanging above the chalkboard."
-
-
-def test_a_folder_of_question_files(download: Path) -> None:
-    source = Source(kind="gqa", path=str(download), subsets=["train_all"])
-    published = {}
-    for file in (download / "train_all_questions").iterdir():
-        published |= json.loads(file.read_text())
-    rows = list(sources.rows(source, RowKind.EVALUATION, seed=0))
-    assert {row["id"] for row in rows} == {f"gqa/train_all/{key}" for key in published}
-    for row in rows:
-        record = published[row["id"].rpartition("/")[2]]
-        assert (row["question"], row["answers"]) == (record["question"], [record["answer"]])
 
 
 def test_the_hubs_columns() -> None:
@@ -106,22 +68,3 @@ def test_the_hubs_tables_on_disk(tmp_path: Path) -> None:
         ("203", ["n9.jpg"]),  # no picture: preparation quarantines it
     ]
     assert list(sources.rows(source, RowKind.EVALUATION, 0, start=2, stop=3)) == rows[2:3]
-
-
-def test_bad_questions_are_quarantined_one_by_one(
-    download: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    file = download / "val_balanced_questions.json"
-    content = json.loads(file.read_text())
-    (good,) = content.values()
-    content |= {"1": "text", "2": good | {"imageId": "n0"}, "3": good | {"question": None}}
-    file.write_text(json.dumps(content))
-    source = Source(kind="gqa", path=str(download), subsets=["val_balanced"], split="val")
-    out = tmp_path_factory.mktemp("out") / "data"
-    data = DataPrep(max_quarantined=1.0)
-    manifest = prepare([source], RowKind.SFT, out, data=data, seed=0)
-    assert manifest.rows == 1
-    assert sum(manifest.quarantined.values()) == 3
-    file.write_text("[]")
-    with pytest.raises(UserError, match=r"val_balanced_questions\.json holds no questions by id"):
-        list(sources.rows(source, RowKind.SFT, 0))
