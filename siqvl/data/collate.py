@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from siqvl.data.encoded import IGNORED
+import torch
 
-if TYPE_CHECKING:
-    import torch
-
-    from siqvl.data.encoded import Item
-    from siqvl.model.processing import SiQVLProcessor
+from siqvl.data.encoded import IGNORED, Item
+from siqvl.model.processing import SiQVLProcessor
 
 Batch = dict[str, Any]
 Features = Mapping[str, "torch.Tensor"]  # image hash -> (patches, vision hidden)
@@ -113,8 +110,6 @@ class GenerationCollator:
 
 def padded(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> torch.Tensor:
     """Rows of different length -> (B, T) int64."""
-    import torch
-
     width = max(map(len, rows))
     fills = ([value] * (width - len(row)) for row in rows)
     if left:
@@ -129,8 +124,6 @@ def pictures(
 ) -> Batch:
     """All images of the items in order; empty if there are none."""
     if features is not None:
-        import torch
-
         hashes = [image_hash for item in items for image_hash in item["image_hashes"]]
         if not hashes:
             return {}

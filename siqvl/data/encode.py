@@ -13,15 +13,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow.compute as pc
+from tqdm import tqdm
+
 from siqvl.data.encoded import IGNORED, Encoded, EncodedDataset, Sequences
 from siqvl.data.processes import in_order, processes_with
 from siqvl.data.schema import Message, Row, RowKind, message
 from siqvl.errors import UserError
+from siqvl.model.processing import SiQVLProcessor
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from siqvl.model.processing import SiQVLProcessor
 
 Turns = Literal["last", "all"]
 
@@ -157,8 +160,6 @@ def encode_dataset(
         UserError: nothing is left, or a process died.
         ValueError: a row's placeholders and images differ in number.
     """
-    from tqdm import tqdm
-
     names = ("chosen", "rejected") if kind is RowKind.PREFERENCE else ("",)
     sequences = {name: Sequences() for name in names}
     rows: list[int] = []
@@ -242,8 +243,6 @@ def _encode_rows(encoder: RowEncoder, rows: list[Row]) -> list[Sides | None]:
 
 def _texts(dataset: Dataset) -> Iterator[list[Row]]:
     """Chunks of rows, with as many Nones as they have images: none is decoded, or even copied."""
-    import pyarrow.compute as pc
-
     for table in dataset.with_format("arrow").iter(batch_size=256):
         counts = pc.list_value_length(table["images"]).to_pylist()
         texts = table.select([name for name in table.column_names if not name.startswith("image")])

@@ -7,13 +7,14 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
-    from PIL import Image
 
 IGNORED = -100  # label of a token without loss
 
@@ -170,8 +171,6 @@ class EncodedDataset:
             shared_prompt: the prompt stands once, and a copy of its last token between the two
                 completions, see `siqvl.data.pairs.PreferenceCollator`.
         """
-        import numpy as np
-
         chosen, rejected = self._sequences["chosen"], self._sequences["rejected"]
         both = np.add(chosen.lengths(), rejected.lengths())
         view = copy(self)
@@ -219,21 +218,15 @@ class Sequences:
 
     def learned_tokens(self) -> np.ndarray:
         """Labels of each sequence that count, its first left out."""
-        import numpy as np
-
         learned = np.frombuffer(self._learned, np.int8)
         starts = np.frombuffer(self._ends, np.int64)[:-1]  # of sequences, none of which is empty
         return np.add.reduceat(learned, starts, dtype=np.int64) - learned[starts]
 
     def prompts(self) -> np.ndarray:
         """Tokens of each sequence before the first one with a label; all have such a one."""
-        import numpy as np
-
         learned = np.flatnonzero(np.frombuffer(self._learned, np.int8))
         starts = np.frombuffer(self._ends, np.int64)[:-1]
         return learned[np.searchsorted(learned, starts)] - starts
 
     def token_counts(self) -> np.ndarray:
-        import numpy as np
-
         return np.diff(np.frombuffer(self._ends, np.int64))

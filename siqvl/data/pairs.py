@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import torch
 
 from siqvl.data.collate import Batch, Features, pictures
-from siqvl.data.encoded import IGNORED
-
-if TYPE_CHECKING:
-    from siqvl.data.encoded import Item
-    from siqvl.model.processing import SiQVLProcessor
+from siqvl.data.encoded import IGNORED, Item
+from siqvl.model.processing import SiQVLProcessor
 
 
 class PreferenceCollator:

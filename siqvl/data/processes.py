@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
@@ -32,8 +35,6 @@ def in_order(
     Raises:
         UserError: a process died; or whatever the function raised.
     """
-    from concurrent.futures.process import BrokenProcessPool
-
     waiting: deque[Future[Result]] = deque()
     try:
         for each in arguments:
@@ -57,16 +58,12 @@ _tool: object = None  # of a worker process
 
 def _begin(tool: object) -> None:
     global _tool
-    import threading
-
     _tool = tool
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
     """A killed parent closes no queue, and its workers would wait for work forever."""
-    import os
-
     parent = parent_process()
     if parent is not None:
         parent.join()

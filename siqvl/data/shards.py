@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from siqvl.data.manifest import Manifest, Shard
 from siqvl.data.schema import RowKind, features
 from siqvl.errors import UserError
 from siqvl.files import file_sha256
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset
 
 #: Up to this size shards are read into memory; larger ones go through the Arrow cache of
@@ -57,9 +59,6 @@ class ShardWriter:
 
     def _flush(self) -> None:
         """Write a row group."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         if self._file is None:
             path = self.folder / f"part-{len(self.shards):05d}.parquet"
             self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
@@ -119,9 +118,6 @@ def load_prepared(
     if sum(shard.bytes for shard in manifest.shards) > IN_MEMORY_BYTES:
         names = [str(file) for file in files]
         return Dataset.from_parquet(names, features=columns), manifest
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pa.concat_tables(pq.read_table(file, schema=columns.arrow_schema) for file in files)
     dataset = Dataset(table, info=DatasetInfo(features=columns), fingerprint=manifest.fingerprint)
     return dataset, manifest

@@ -11,8 +11,9 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from siqvl.checkpoint import CheckpointCard, read_card
@@ -28,9 +29,6 @@ from siqvl.evaluation.scoring.scores import Scores
 from siqvl.evaluation.shown_answers import answers_of_the_model
 from siqvl.files import atomic_folder
 from siqvl.recipe import Benchmark, Recipe
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 REPORT = "report.html"
 
@@ -94,9 +92,6 @@ def merge_answers(
     Raises:
         UserError: answers are missing, or are not this checkpoint's to these questions.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     card, asked = _asked(recipe, checkpoint, data)
     tables: list[pa.Table] = []
     scores = []

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
 
 from siqvl.errors import UserError
 from siqvl.evaluation.scoring.intervals import RESAMPLES, paired_interval
 from siqvl.evaluation.scoring.predictions import read_predictions
 from siqvl.recipe import Player
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class Comparison(NamedTuple):
@@ -45,8 +45,6 @@ def compare(
     Raises:
         UserError: a report lacks the player's answers, or the two answered different questions.
     """
-    import numpy as np
-
     a = _scores(report_a, benchmark, player)
     b = _scores(report_b, other_benchmark or benchmark, other_player)
     if a.keys() != b.keys():
@@ -69,8 +67,6 @@ def compare(
 
 def _scores(report: Path, benchmark: str, player: Player) -> dict[str, float]:
     """Score by question id, in the benchmark's order."""
-    import pyarrow.compute as pc
-
     table = read_predictions(report, benchmark)
     table = table.filter(pc.equal(table["player"], player)).select(["id", "score"])
     if len(table) == 0:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
 
 from siqvl.data.schema import Row
 from siqvl.errors import UserError
@@ -15,10 +18,6 @@ from siqvl.evaluation.scoring.predictions import schema
 from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.evaluation.scoring.scores import Result, Score, TypeScore
 from siqvl.recipe import Benchmark, Player
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
 
 #: Of the method `preference`, which needs no scorer; raise its version when its score changes.
 PREFERENCE_SCORER = "preference/1"
@@ -36,8 +35,6 @@ def predictions_of(
     Raises:
         UserError: answers are missing.
     """
-    import pyarrow as pa
-
     benchmark = questions.benchmark
     lines: list[Row] = []
     for player in players_of(questions):
@@ -89,8 +86,6 @@ def score_of(
     seed: int,
 ) -> Score:
     """Computes the score of one benchmark from its lines of `predictions.parquet`."""
-    import numpy as np
-
     benchmark = questions.benchmark
     names = np.array(predictions["player"].to_pylist())
     scores = predictions["score"].to_numpy()

@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
 from siqvl.evaluation.scoring.predictions import read_predictions
 from siqvl.evaluation.scoring.scores import Scores
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Prediction = dict[str, Any]
 #: A question: its benchmark and its id.
@@ -48,8 +48,6 @@ def written_answers(report: Path) -> list[Prediction]:
 
 def answers_of_the_model(predictions: pa.Table) -> list[Prediction]:
     """The answers that were given with the picture, in the order of the questions."""
-    import pyarrow.compute as pc
-
     own: list[Prediction] = predictions.filter(
         pc.equal(predictions["player"], "picture")
     ).to_pylist()

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from PIL import Image
+
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.evaluation.shown_answers import pick_samples, pictures_of, written_answers
 from siqvl.tracking.runs import RunLog
@@ -21,8 +23,6 @@ def keep_answers(log: RunLog, report: Path, data: Path, count: int) -> None:
     Args:
         data: the prepared benchmarks.
     """
-    from PIL import Image
-
     samples = pick_samples([(Scores.read(report), written_answers(report))], count)
     if not samples:  # of pairs that are compared nobody writes an answer
         return

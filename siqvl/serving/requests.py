@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from siqvl.data.preparation.checks import check_row
 from siqvl.data.preparation.images import FORMATS
 from siqvl.data.schema import Row, RowKind, message, sft_row
@@ -123,6 +125,4 @@ def _reason(reason: str, detail: str) -> str:
 
 
 def _decoded(data: bytes) -> Any:
-    from PIL import Image
-
     return Image.open(io.BytesIO(data)).convert("RGB")

@@ -6,6 +6,8 @@ import base64
 import io
 from typing import TYPE_CHECKING
 
+from PIL import Image
+
 from siqvl.serving.settings import ServingSettings
 
 if TYPE_CHECKING:
@@ -40,7 +42,6 @@ def signature(settings: ServingSettings) -> ModelSignature:
 def example() -> pd.DataFrame:
     """Makes a request: a red square, and a question about it."""
     import pandas as pd
-    from PIL import Image
 
     picture = Image.new("RGB", (64, 64), "white")
     picture.paste("red", (16, 16, 48, 48))

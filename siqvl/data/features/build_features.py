@@ -24,13 +24,13 @@ from tqdm import tqdm
 from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
 from siqvl.errors import UserError
 from siqvl.files import PARTIAL
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.tensor_store import TensorStore, open_store, write_shard
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
 
 logger = logging.getLogger(__name__)
 

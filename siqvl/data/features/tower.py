@@ -15,13 +15,13 @@ from transformers import PretrainedConfig
 
 from siqvl.device import autocast
 from siqvl.errors import UserError
+from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.tensor_store import VERSION, Layout
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.model.processing import SiQVLProcessor
 
 Precision = Literal["fp32", "bf16", "fp16"]
 #: Saving adds these to an image processor; they do not change what it does.

@@ -9,6 +9,8 @@ from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from siqvl.data.manifest import FILE_NAME, Manifest
 from siqvl.data.preparation.data_page import EXAMPLES, example, render_report
 from siqvl.data.preparation.pieces import (
@@ -27,8 +29,6 @@ from siqvl.files import atomic_folder
 from siqvl.recipe import DataPrep, Source
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from siqvl.data.preparation.checks import Checked
     from siqvl.data.preparation.tally import Tally
 

@@ -16,14 +16,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.schema import RowKind, features
 from siqvl.files import atomic_file, file_sha256, sync
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BLOCK = 256  # rows of a piece
 GROUP_ROWS = 64  # rows of a row group: what is in memory at once,
@@ -71,8 +71,6 @@ def line_of(checked: Checked, reason: str, detail: str) -> dict[str, str]:
 
 def piece_schema(kind: RowKind) -> pa.Schema:
     """Stored columns (empty for refused rows), and what was found out about each row."""
-    import pyarrow as pa
-
     columns = list(features(kind).arrow_schema)
     return pa.schema([*columns, pa.field("checked", pa.string()), pa.field("thumbs", pa.binary())])
 
@@ -81,9 +79,6 @@ def write_piece(
     folder: Path, source: int, block: int, rows: Iterable[Checked], kind: RowKind
 ) -> Summary:
     """Write the checked rows of a block; there is no file of a block without rows."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     summary, schema = Summary(), piece_schema(kind)
     unfinished = folder / f".piece-{source:04d}-{block:08d}-{os.getpid()}"
     try:
@@ -125,8 +120,6 @@ def _record(checked: Checked) -> dict[str, Any]:
 
 def read_piece(path: Path, kind: RowKind) -> Iterator[tuple[list[Checked], pa.Table]]:
     """The rows of a piece, a row group at a time: what was found out, and their stored columns."""
-    import pyarrow.parquet as pq
-
     columns = features(kind).arrow_schema
     with closing(pq.ParquetFile(path)) as file:
         for number in range(file.num_row_groups):
@@ -139,8 +132,6 @@ def read_piece(path: Path, kind: RowKind) -> Iterator[tuple[list[Checked], pa.Ta
 
 def read_summary(path: Path) -> Summary:
     """The summary of a whole piece."""
-    import pyarrow.parquet as pq
-
     found = json.loads(pq.read_metadata(path).metadata[SUMMARY.encode()])
     return Summary(found["rows"], Counter(found["quarantined"]), found["examples"])
 

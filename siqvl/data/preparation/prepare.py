@@ -15,7 +15,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
+
+from filelock import FileLock, Timeout
+from PIL import __version__ as pillow
+from tqdm import tqdm
 
 from siqvl.data import sources as source_registry
 from siqvl.data.manifest import Manifest
@@ -36,9 +40,6 @@ from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
 
 __all__ = ["load_prepared", "merge_pieces", "prepare", "prepare_pieces"]
 
@@ -155,8 +156,6 @@ def _check(sources: list[Source], kind: RowKind, out: Path) -> None:
 
 def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
     """Digest of what decides, beside the sources, what is found out about a row."""
-    from PIL import __version__ as pillow
-
     limits = {name: getattr(data, name) for name in CHECKING}
     content = json.dumps([kind.value, seed, SCHEMA_VERSION, BLOCK, pillow, limits])
     return hashlib.sha256(content.encode()).hexdigest()
@@ -175,8 +174,6 @@ def _alone(out: Path) -> Iterator[None]:
     Raises:
         UserError: another run is at work there.
     """
-    from filelock import FileLock, Timeout
-
     out.parent.mkdir(parents=True, exist_ok=True)
     place = out.with_name(f".{out.name}.lock")
     try:
@@ -216,6 +213,4 @@ def _refuse_early(summary: Summary, allowed: float, total: int | None) -> None:
 
 
 def _progress(done: int, total: int | None) -> tqdm[NoReturn]:
-    from tqdm import tqdm
-
     return tqdm(desc="prepare", unit=" rows", initial=done, total=total, mininterval=1.0)

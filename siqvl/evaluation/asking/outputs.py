@@ -9,15 +9,14 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from siqvl.errors import UserError
 from siqvl.evaluation.asking.prompts import Output
 from siqvl.evaluation.asking.question_plan import Ask
 from siqvl.files import atomic_file
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 #: Raise it whenever what is written or how answers come about changes.
 VERSION = 1
@@ -57,9 +56,6 @@ def first_prompt(folder: Path, key: str) -> str:
 
 def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
     """Writes some answers; the file is there whole or not at all."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     lines = [
         {
             "player": player,
@@ -75,8 +71,6 @@ def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
 
 def read_outputs(folders: Iterable[Path]) -> dict[Ask, Output]:
     """Reads all answers in some folders."""
-    import pyarrow.parquet as pq
-
     found: dict[Ask, Output] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.parquet")):
@@ -87,8 +81,6 @@ def read_outputs(folders: Iterable[Path]) -> dict[Ask, Output]:
 
 
 def _schema() -> pa.Schema:
-    import pyarrow as pa
-
     return pa.schema(
         {
             "player": pa.string(),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from siqvl.data import sources
 from siqvl.data.preparation.prepare import prepare
@@ -17,9 +20,6 @@ from siqvl.evaluation.letters import letters
 from siqvl.evaluation.scoring.scorers import Scorer, scorer
 from siqvl.files import atomic_file
 from siqvl.recipe import Benchmark, Recipe, Source
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 BASELINES = "floors.parquet"
 #: Metadata of the file: what the baselines depend on beside the rows.
@@ -100,9 +100,6 @@ def check_offer(benchmark: Benchmark, rows: Iterable[Row]) -> None:
 
 def _write_baselines(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None:
     """`floors.parquet`: what the guessers answer to each prepared question."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     dataset, _ = load_prepared(directory, RowKind.EVALUATION)
     rows = dataset.select_columns(["id", "question", "answers", "choices"]).to_list()
     check_offer(benchmark, rows)
@@ -127,8 +124,6 @@ def _guesses_scorer(benchmark: Benchmark) -> Scorer:
 
 def _training_questions(benchmark: Benchmark, recipe: Recipe) -> Iterator[Row] | None:
     """The questions that guessers learn from; None where the recipe names none."""
-    from tqdm import tqdm
-
     if benchmark.training is None:
         return None
     return iter(
@@ -152,8 +147,6 @@ def _questions(source: Source, recipe: Recipe) -> Iterator[Row]:
 
 
 def _schema() -> pa.Schema:
-    import pyarrow as pa
-
     texts = {name: pa.string() for name in ("id", "player", "answer")}
     return pa.schema({**texts, "score": pa.float64()})
 
@@ -175,8 +168,6 @@ def read_baselines(data: Path, benchmark: Benchmark) -> pa.Table:
     Raises:
         UserError: the benchmark was not prepared there, or for another scorer or training source.
     """
-    import pyarrow.parquet as pq
-
     if benchmark.method == "preference":
         return _schema().empty_table()
     path = data / benchmark.name / BASELINES

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -22,8 +19,6 @@ def bootstrap_interval(
     own. How often each distinct score is drawn is multinomial, and all that the mean depends on:
     scores of right and wrong are drawn as two numbers, not one by one.
     """
-    import numpy as np
-
     values, counts = np.unique(np.asarray(scores, dtype=np.float64), return_counts=True)
     generator = np.random.default_rng(seed)
     n = len(scores)
@@ -51,8 +46,6 @@ def paired_interval(
     Raises:
         ValueError: they are not equally many.
     """
-    import numpy as np
-
     if len(scores) != len(rival):
         raise ValueError(f"{len(scores)} scores cannot be paired with {len(rival)}")
     difference = np.asarray(scores, dtype=np.float64) - np.asarray(rival, dtype=np.float64)

@@ -6,20 +6,17 @@ What a table, a gate or a report says can be computed again from this file alone
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from siqvl.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 PREDICTIONS = "predictions.parquet"
 
 
 def schema() -> pa.Schema:
     """Names the columns; the rows of a player are in the benchmark's order."""
-    import pyarrow as pa
-
     return pa.schema(
         {
             "benchmark": pa.string(),
@@ -43,8 +40,6 @@ def read_predictions(report: Path, benchmark: str | None = None) -> pa.Table:
     Raises:
         UserError: the directory has none.
     """
-    import pyarrow.parquet as pq
-
     path = report / PREDICTIONS
     if not path.is_file():
         raise UserError(f"{report} is no evaluation report: it has no {PREDICTIONS}")

@@ -11,23 +11,21 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from siqvl.data.encoded import EncodedDataset
 from siqvl.data.features.tower import Precision, image_settings, key_of
+from siqvl.data.pairs import PreferenceCollator
 from siqvl.device import autocast
 from siqvl.errors import UserError
+from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.tensor_store import Layout, open_store, write_shard
 from siqvl.training.preference.pair_log_probs import completion_log_probs, sums
-
-if TYPE_CHECKING:
-    from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.pairs import PreferenceCollator
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 FOLDER = "reference-log-probs"
 VERSION = "2"  # 1 kept the hashes of pairs in a tensor of their own

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from siqvl.data.encoded import EncodedDataset
 from siqvl.device import Precision
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import RunLog
 from siqvl.tracking.sample_table import SampleTable
+from siqvl.training.preference.dpo import PreferenceTrainer
 from siqvl.training.samples.sample_rows import Samples
+from siqvl.training.sft import SFTTrainer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from siqvl.data.encoded import EncodedDataset
-    from siqvl.model.processing import SiQVLProcessor
-    from siqvl.training.preference.dpo import PreferenceTrainer
-    from siqvl.training.sft import SFTTrainer
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from siqvl.errors import UserError, one_line
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
 Record = dict[str, Any]
 Unread = Callable[[], Record]
@@ -74,8 +73,6 @@ def count_records(file: Path) -> int:
     """How many rows a file has; parquet says so in its footer, of others the lines are counted."""
     if not file.name.endswith(".parquet"):
         return sum(1 for _ in unread_records(file))
-    import pyarrow.parquet as pq
-
     try:
         return pq.read_metadata(file).num_rows
     except BROKEN as error:
@@ -113,8 +110,6 @@ class _RowGroup:
 
 
 def _parquet(file: Path) -> Iterator[Unread]:
-    import pyarrow.parquet as pq
-
     table = pq.ParquetFile(file)
     for number in range(table.num_row_groups):
         group = _RowGroup(table, number, file)
