@@ -24,21 +24,25 @@ from tests.small_recipe import small_recipe
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out drills that nobody asked for, and say what several processes may share out.
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """The tests of a file stay in one of pytest's processes, for what its fixtures make.
 
-    The tests of a file stay together, for what its fixtures make; what takes minutes comes first,
-    so that no process is left alone with it at the end.
+    Later would be too late: xdist looks at the groups before `pytest_collection_modifyitems`.
+    """
+    if not item.get_closest_marker("xdist_group"):
+        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out drills that nobody asked for, and begin with files whose tests take minutes.
+
+    So no process is left alone with one of them at the end.
     """
     if "drill" not in config.option.markexpr:
         drills = [item for item in items if item.get_closest_marker("drill")]
         config.hook.pytest_deselected(items=drills)
         items[:] = [item for item in items if item not in drills]
     long = {item.path for item in items if item.get_closest_marker("integration")}
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
     items.sort(key=lambda item: item.path not in long)
 
 
