@@ -60,11 +60,7 @@ class PackedCollator:
     """
 
     def __init__(
-        self,
-        processor: SiQVLProcessor,
-        features: Features | None = None,
-        *,
-        one_row: bool = False,
+        self, processor: SiQVLProcessor, features: Features | None = None, *, one_row: bool = False
     ) -> None:
         self.processor = processor
         self.features = features
@@ -118,9 +114,7 @@ def padded(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> 
 
 
 def pictures(
-    items: Sequence[Item],
-    processor: SiQVLProcessor,
-    features: Features | None = None,
+    items: Sequence[Item], processor: SiQVLProcessor, features: Features | None = None
 ) -> Batch:
     """All images of the items in order; empty if there are none."""
     if features is not None:

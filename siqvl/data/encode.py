@@ -72,10 +72,7 @@ def encode_prompt(row: Row, processor: SiQVLProcessor, *, suffix: str = "") -> E
 
 
 def _encode(
-    row: Row,
-    completion: Sequence[Message],
-    processor: SiQVLProcessor,
-    learn_turns: Turns = "last",
+    row: Row, completion: Sequence[Message], processor: SiQVLProcessor, learn_turns: Turns = "last"
 ) -> Encoded:
     turns = _with_images([*row["prompt"], *completion], len(row["images"]))
     input_ids: list[int] = []

@@ -40,10 +40,7 @@ class Tower:
 
     @classmethod
     def frozen(
-        cls,
-        model: SiQVLForConditionalGeneration,
-        processor: SiQVLProcessor,
-        precision: Precision,
+        cls, model: SiQVLForConditionalGeneration, processor: SiQVLProcessor, precision: Precision
     ) -> Tower:
         """Takes the tower of a model where and as it is.
 
@@ -121,11 +118,7 @@ class PixelBatches:
     """Pictures of a data set as the tower takes them, batch by batch; picklable for workers."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        places: list[Place],
-        processor: SiQVLProcessor,
-        batch_size: int,
+        self, dataset: Dataset, places: list[Place], processor: SiQVLProcessor, batch_size: int
     ) -> None:
         # encoded pictures, so that of a row with many only the one that is asked for is decoded
         self._rows = dataset.select_columns(["images"]).with_format("arrow")

@@ -10,14 +10,7 @@ import random
 from functools import partial
 from itertools import count
 
-from siqvl.data.schema import (
-    Row,
-    RowKind,
-    evaluation_row,
-    preference_row,
-    reasoned_answer,
-    sft_row,
-)
+from siqvl.data.schema import Row, RowKind, evaluation_row, preference_row, reasoned_answer, sft_row
 from siqvl.data.shapes.reasoning import REASONING, Reasoning, in_steps
 from siqvl.data.shapes.scene_questions import VQA, Ask, Caption, Template, edited, find_scene
 from siqvl.data.shapes.scenes import SPLITS, Scene, World, caption, draw
