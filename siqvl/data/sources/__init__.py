@@ -121,7 +121,11 @@ def _taken(
         yield from islice(found.unread, start, stop)
     else:
         for row in islice(found, start, stop):
-            yield lambda row=row: row
+            yield partial(_as_it_is, row)
+
+
+def _as_it_is(row: Row) -> Row:
+    return row
 
 
 def size(source: Source, kind: RowKind, seed: int) -> int | None:
