@@ -77,6 +77,5 @@ def folder_hash(folder: Path, counts: Callable[[Path], bool] = lambda path: True
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and counts(path):
             digest.update(str(path.relative_to(folder)).encode() + b"\0")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()

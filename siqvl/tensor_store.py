@@ -199,8 +199,7 @@ def _judged(path: Path, layout: Layout, wanted: Set[str]) -> TensorShard | None:
     except FileNotFoundError:  # another process judged it first
         return None
     except BadShard as error:
-        message = "%s is discarded: %s; its %s are computed again"
-        logger.warning(message, path, error, layout.tensor)
+        logger.warning("%s is discarded: %s; its %s are computed again", path, error, layout.tensor)
         with suppress(OSError):  # a folder that may only be read
             path.unlink()
     except OSError as error:

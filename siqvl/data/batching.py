@@ -22,16 +22,14 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from siqvl.data.encoded import EncodedDataset
+from siqvl.data.mixture import Mixture, Share
 from siqvl.data.packing import best_fit
-
-if TYPE_CHECKING:
-    from siqvl.data.encoded import EncodedDataset
-    from siqvl.data.mixture import Mixture, Share
-    from siqvl.recipe import SFTStage
+from siqvl.recipe import SFTStage
 
 Batching = Literal["packed", "grouped", "padded"]
 #: What a batch holds for each sequence: an item, or in a packed plan the items of a pack.
@@ -261,9 +259,8 @@ class BatchPlan:
                 max_tokens=self.pack_length,
                 max_images=self.pack_images,
             )
-            order = np.random.default_rng([self.mixture.seed, epoch, number]).permutation(
-                len(packs)
-            )
+            rng = np.random.default_rng([self.mixture.seed, epoch, number])
+            order = rng.permutation(len(packs))
             packed += [window[packs[pack]] for pack in order]
             sizes.append(np.array([len(packs[pack]) for pack in order], np.int64))
         return Sequences.of_sizes(np.concatenate(packed), np.concatenate(sizes))

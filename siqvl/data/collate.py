@@ -8,6 +8,7 @@ its items come from `EncodedDataset.with_hashes`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from itertools import chain
 from typing import Any
 
@@ -17,9 +18,10 @@ from siqvl.data.encoded import IGNORED, Item
 from siqvl.model.processing import SiQVLProcessor
 
 Batch = dict[str, Any]
-Features = Mapping[str, "torch.Tensor"]  # image hash -> (patches, vision hidden)
+Features = Mapping[str, torch.Tensor]  # image hash -> (patches, vision hidden)
 
 
+@dataclass(frozen=True)
 class SFTCollator:
     """Right-padded batches for supervised training.
 
@@ -27,9 +29,8 @@ class SFTCollator:
     H, W) unless no item of the batch has an image.
     """
 
-    def __init__(self, processor: SiQVLProcessor, features: Features | None = None) -> None:
-        self.processor = processor
-        self.features = features
+    processor: SiQVLProcessor
+    features: Features | None = None
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         pad = self.processor.tokenizer.pad_token_id
@@ -42,6 +43,7 @@ class SFTCollator:
         return batch | pictures(items, self.processor, self.features)
 
 
+@dataclass(frozen=True)
 class PackedCollator:
     """Rows that share sequences, for supervised training: takes packs, each a list of items.
 
@@ -59,16 +61,10 @@ class PackedCollator:
             would leak. Other kernels would only spend more on the larger mask.
     """
 
-    def __init__(
-        self,
-        processor: SiQVLProcessor,
-        features: Features | None = None,
-        *,
-        one_row: bool = False,
-    ) -> None:
-        self.processor = processor
-        self.features = features
-        self.one_row = one_row
+    processor: SiQVLProcessor
+    features: Features | None = None
+    _: KW_ONLY
+    one_row: bool = False
 
     def __call__(self, packs: Sequence[Sequence[Item]]) -> Batch:
         items = list(chain.from_iterable(packs))
@@ -89,14 +85,14 @@ class PackedCollator:
         return batch | pictures(items, self.processor, self.features)
 
 
+@dataclass(frozen=True)
 class GenerationCollator:
     """Left-padded prompts, so that every answer continues at the last position.
 
     Returns: `input_ids` and `attention_mask` (B, T), and `pixel_values` if there are images.
     """
 
-    def __init__(self, processor: SiQVLProcessor) -> None:
-        self.processor = processor
+    processor: SiQVLProcessor
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         pad = self.processor.tokenizer.pad_token_id
@@ -118,9 +114,7 @@ def padded(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> 
 
 
 def pictures(
-    items: Sequence[Item],
-    processor: SiQVLProcessor,
-    features: Features | None = None,
+    items: Sequence[Item], processor: SiQVLProcessor, features: Features | None = None
 ) -> Batch:
     """All images of the items in order; empty if there are none."""
     if features is not None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow.compute as pc
+from datasets import Dataset
 from tqdm import tqdm
 
 from siqvl.data.encoded import IGNORED, Encoded, EncodedDataset, Sequences
@@ -21,10 +22,6 @@ from siqvl.data.processes import in_order, processes_with
 from siqvl.data.schema import Message, Row, RowKind, message
 from siqvl.errors import UserError
 from siqvl.model.processing import SiQVLProcessor
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 
 Turns = Literal["last", "all"]
 
@@ -72,10 +69,7 @@ def encode_prompt(row: Row, processor: SiQVLProcessor, *, suffix: str = "") -> E
 
 
 def _encode(
-    row: Row,
-    completion: Sequence[Message],
-    processor: SiQVLProcessor,
-    learn_turns: Turns = "last",
+    row: Row, completion: Sequence[Message], processor: SiQVLProcessor, learn_turns: Turns = "last"
 ) -> Encoded:
     turns = _with_images([*row["prompt"], *completion], len(row["images"]))
     input_ids: list[int] = []
@@ -217,7 +211,7 @@ class RowEncoder:
             return
         chunks = ((rows,) for rows in _texts(dataset))
         with processes_with(self, processes) as pool:
-            for encoded in in_order(pool, _encode_rows, chunks, ahead=2 * processes):
+            for encoded in in_order(pool, RowEncoder.rows, chunks, ahead=2 * processes):
                 yield from encoded
 
     def rows(self, rows: list[Row]) -> list[Sides | None]:
@@ -235,10 +229,6 @@ class RowEncoder:
         if self.kind is RowKind.PREFERENCE:
             return encode_preference(row, self.processor)
         return (encode_prompt(row, self.processor, suffix=self.prompt_suffix),)
-
-
-def _encode_rows(encoder: RowEncoder, rows: list[Row]) -> list[Sides | None]:
-    return encoder.rows(rows)
 
 
 def _texts(dataset: Dataset) -> Iterator[list[Row]]:

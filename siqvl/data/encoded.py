@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 IGNORED = -100  # label of a token without loss
+MISSING_HASHES = "the prepared data has no column `image_hashes`; prepare the data again"
 
 Item = dict[str, Any]
 
@@ -72,7 +73,6 @@ class EncodedDataset:
         num_images: list[int],
         left_out: dict[str, int],
     ) -> None:
-        self._stored = dataset
         self._pictures = "images"  # the column that stands for them in an item
         self._reference: np.ndarray | None = None  # log-probabilities of pairs [items, 2]
         self._sequences = sequences
@@ -83,12 +83,7 @@ class EncodedDataset:
         each = [sequence.lengths() for sequence in sequences.values()]
         self.lengths: list[int] = [max(pair) for pair in zip(*each, strict=True)]
         # Asked for one at a time: a row of the whole data set would decode every column.
-        self._images = dataset.select_columns(["images"])
-        self._hashes = (
-            dataset.select_columns(["image_hashes"])
-            if "image_hashes" in dataset.column_names
-            else None
-        )
+        self._columns = {name: dataset.select_columns([name]) for name in dataset.column_names}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -122,7 +117,7 @@ class EncodedDataset:
         """
         row = self.rows[self._position(index)]
         try:
-            return self._images[row]["images"]
+            return self._columns["images"][row]["images"]
         except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, …
             raise UnreadablePicture(
                 f"a picture of row {self.row_id(index)} cannot be read ({one_line(error)}); "
@@ -135,15 +130,13 @@ class EncodedDataset:
         Raises:
             UserError: the rows were stored without them.
         """
-        if self._hashes is None:
-            raise UserError(
-                "the prepared data has no column `image_hashes`; prepare the data again"
-            )
-        return self._hashes[self.rows[self._position(index)]]["image_hashes"]
+        if "image_hashes" not in self._columns:
+            raise UserError(MISSING_HASHES)
+        return self._columns["image_hashes"][self.rows[self._position(index)]]["image_hashes"]
 
     def row_id(self, index: int) -> str:
         """The id of the stored row that an item was made from."""
-        return self._stored.select_columns(["id"])[self.rows[self._position(index)]]["id"]
+        return self._columns["id"][self.rows[self._position(index)]]["id"]
 
     def with_hashes(self) -> EncodedDataset:
         """A view whose items carry `image_hashes` for `images`, so that nothing is decoded."""

@@ -138,10 +138,9 @@ class Manifest(Part):
                 "the data again"
             )
         try:
-            manifest = cls.model_validate_json(text)
+            return cls.model_validate_json(text)
         except ValidationError as error:
             raise UserError(f"{file} is damaged: {explain_manifest(error)}") from None
-        return manifest
 
 
 def _version(text: str) -> object:

@@ -16,13 +16,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from siqvl.data.encoded import EncodedDataset
-    from siqvl.recipe import Source
+from siqvl.data.encoded import EncodedDataset
+from siqvl.recipe import Source
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,7 @@ from heapq import heappop, heappush
 
 
 def best_fit(
-    lengths: Sequence[int],
-    images: Sequence[int],
-    *,
-    max_tokens: int,
-    max_images: int | None = None,
+    lengths: Sequence[int], images: Sequence[int], *, max_tokens: int, max_images: int | None = None
 ) -> list[list[int]]:
     """Packs of positions in `lengths`, each position in exactly one, longest row first.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from itertools import chain
 
 import torch
@@ -12,6 +13,7 @@ from siqvl.data.encoded import IGNORED, Item
 from siqvl.model.processing import SiQVLProcessor
 
 
+@dataclass(frozen=True)
 class PreferenceCollator:
     """Pairs for preference training; takes items, one a row, or packs of them, one pack a row.
 
@@ -41,18 +43,11 @@ class PreferenceCollator:
         ValueError: the sides of a pair have different prompts, or none.
     """
 
-    def __init__(
-        self,
-        processor: SiQVLProcessor,
-        features: Features | None = None,
-        *,
-        shared_prompt: bool = True,
-        one_row: bool = False,
-    ) -> None:
-        self.processor = processor
-        self.features = features
-        self.shared_prompt = shared_prompt
-        self.one_row = one_row
+    processor: SiQVLProcessor
+    features: Features | None = None
+    _: KW_ONLY
+    shared_prompt: bool = True
+    one_row: bool = False
 
     def __call__(self, items: Sequence[Item] | Sequence[Sequence[Item]]) -> Batch:
         packs = [[one] if isinstance(one, Mapping) else one for one in items]

@@ -66,14 +66,8 @@ def sft_row(
     **meta: Any,
 ) -> Row:
     """A supervised row; a plain string stands for the one user or assistant message."""
-    return {
-        "id": id,
-        "images": images,
-        "prompt": _messages("user", prompt),
-        "completion": _messages("assistant", completion),
-        "source": source,
-        "meta": _meta(meta),
-    }
+    turns = {"prompt": _messages("user", prompt), "completion": _messages("assistant", completion)}
+    return _row(id, images, turns, source, meta)
 
 
 def preference_row(
@@ -87,15 +81,12 @@ def preference_row(
     **meta: Any,
 ) -> Row:
     """A preference row; `chosen` and `rejected` answer the same prompt."""
-    return {
-        "id": id,
-        "images": images,
+    turns = {
         "prompt": _messages("user", prompt),
         "chosen": _messages("assistant", chosen),
         "rejected": _messages("assistant", rejected),
-        "source": source,
-        "meta": _meta(meta),
     }
+    return _row(id, images, turns, source, meta)
 
 
 def evaluation_row(
@@ -111,17 +102,8 @@ def evaluation_row(
     **meta: Any,
 ) -> Row:
     """A question with every answer that counts as right (ten of them in VQAv2)."""
-    return {
-        "id": id,
-        "images": images,
-        "question": question,
-        "answers": answers,
-        "choices": list(choices),
-        "benchmark": benchmark,
-        "split": split,
-        "source": source,
-        "meta": _meta(meta),
-    }
+    asked = {"question": question, "answers": answers, "choices": list(choices)}
+    return _row(id, images, asked | {"benchmark": benchmark, "split": split}, source, meta)
 
 
 def left_out_row(id: str, reason: str, *, source: str) -> Row:
@@ -136,8 +118,9 @@ def _messages(role: str, content: str | list[Message]) -> list[Message]:
     return [message(role, content)] if isinstance(content, str) else content
 
 
-def _meta(values: dict[str, Any]) -> str:
-    return json.dumps(values, sort_keys=True, ensure_ascii=False, default=str)
+def _row(id: str, images: list[Any], columns: Row, source: str, meta: dict[str, Any]) -> Row:
+    about = json.dumps(meta, sort_keys=True, ensure_ascii=False, default=str)
+    return {"id": id, "images": images, **columns, "source": source, "meta": about}
 
 
 def features(kind: RowKind) -> Features:
@@ -148,19 +131,10 @@ def features(kind: RowKind) -> Features:
     """
     from datasets import Features, Image, List, Value
 
-    messages = List({"role": Value("string"), "content": Value("string")})
-    columns: dict[str, Any] = {
-        "id": Value("string"),
-        "images": List(Image()),
-        "image_hashes": List(Value("string")),
-    }
-    columns |= dict.fromkeys(MESSAGE_COLUMNS[kind], messages)
+    text = Value("string")
+    columns: dict[str, Any] = {"id": text, "images": List(Image()), "image_hashes": List(text)}
+    columns |= dict.fromkeys(MESSAGE_COLUMNS[kind], List({"role": text, "content": text}))
     if kind is RowKind.EVALUATION:
-        columns |= {
-            "question": Value("string"),
-            "answers": List(Value("string")),
-            "choices": List(Value("string")),
-            "benchmark": Value("string"),
-            "split": Value("string"),
-        }
-    return Features(columns | {"source": Value("string"), "meta": Value("string")})
+        columns |= {"question": text, "answers": List(text), "choices": List(text)}
+        columns |= {"benchmark": text, "split": text}
+    return Features(columns | {"source": text, "meta": text})

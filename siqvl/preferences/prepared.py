@@ -78,10 +78,9 @@ class PreparedRows:
         return list(zip(self.manifest.sources, parts, strict=True))
 
     def _checked(self, data: DataPrep, seed: int) -> Iterator[Checked]:
-        checker = Checker(Path(), [], KIND, seed, data)
-        with Workers(checker) as workers:
+        with Workers(Checker(Path(), [], KIND, seed, data)) as workers:
             chunks = (([(0, row) for row in chunk],) for chunk in self._chunks())
-            for _, checked in chain.from_iterable(workers.map(checker.chunk, chunks)):
+            for _, checked in chain.from_iterable(workers.map(Checker.chunk, chunks)):
                 yield checked
 
     def _chunks(self) -> Iterator[list[Row]]:

@@ -110,7 +110,12 @@ class _Writer:
         except UserError as error:
             if counts.questions_with_pairs or not counts.questions:
                 raise
-            raise UserError(_no_pairs(benchmark, counts)) from error
+            raise UserError(
+                f"benchmark `{benchmark.name}` ends with no pair: of {counts.questions} questions "
+                f"the checkpoint answered {counts.questions_without_right} never right and "
+                f"{counts.questions_without_wrong} always right; take more questions or `samples`, "
+                "or another temperature, in stages.dpo.sampled"
+            ) from error
         self._describe(out, manifest, counts)
 
     def training(self, given: PreparedRows, benchmarks: Path, out: Path) -> None:
@@ -191,12 +196,3 @@ def _link(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:  # another disk, or one without hard links
         shutil.copy2(source, target)
-
-
-def _no_pairs(benchmark: Benchmark, counts: Counts) -> str:
-    return (
-        f"benchmark `{benchmark.name}` ends with no pair: of {counts.questions} questions the "
-        f"checkpoint answered {counts.questions_without_right} never right and "
-        f"{counts.questions_without_wrong} always right; take more questions or `samples`, or "
-        "another temperature, in stages.dpo.sampled"
-    )

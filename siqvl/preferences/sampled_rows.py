@@ -54,9 +54,8 @@ def sampled_rows(
                 {**one.row, "images": _decoded(one.row)} for one in checked if one.row is not None
             ]
             bar.update(len(checked) - len(good))
-            completions = iter(
-                sample(model, processor, good, settings, seed=seed, progress=bar.update)
-            )
+            sampled = sample(model, processor, good, settings, seed=seed, progress=bar.update)
+            completions = iter(sampled)
             for one in checked:
                 if one.row is None:
                     yield one

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from siqvl.data.manifest import explain_manifest
+from siqvl.data.manifest import Part, explain_manifest
 from siqvl.errors import UserError
 from siqvl.preferences.pairing import Judged
 from siqvl.recipe import SampledPairs
@@ -49,10 +49,8 @@ class Counts:
         return "sampled completions cannot be stored"
 
 
-class Sampling(BaseModel):
+class Sampling(Part):
     """Content of `sampling.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     checkpoint: str  # hash of the checkpoint that wrote the completions
     settings: SampledPairs

@@ -15,22 +15,19 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from datasets import Dataset
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from siqvl.data.encoded import MISSING_HASHES
 from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
 from siqvl.errors import UserError
 from siqvl.files import PARTIAL
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.tensor_store import TensorStore, open_store, write_shard
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +100,7 @@ def cached_features(
 def _pictures(dataset: Dataset) -> dict[str, Place]:
     """Hash of each distinct picture -> a row that has it, and its number among the row's images."""
     if "image_hashes" not in dataset.column_names:
-        raise UserError("the prepared data has no column `image_hashes`; prepare the data again")
+        raise UserError(MISSING_HASHES)
     pictures: dict[str, Place] = {}
     row = 0
     for batch in dataset.select_columns(["image_hashes"]).iter(batch_size=10_000):
@@ -175,13 +172,9 @@ def _building(place: Path, share: str) -> Iterator[str]:
 
     Yields the name under which partial files are written.
     """
-
-    def lock(name: str) -> FileLock:
-        return FileLock(place / f".{name}.lock")
-
     try:
         place.mkdir(parents=True, exist_ok=True)
-        held = lock(share)
+        held = FileLock(place / f".{share}.lock")
         try:
             held.acquire(timeout=0)
         except Timeout:
@@ -198,7 +191,7 @@ def _building(place: Path, share: str) -> Iterator[str]:
                 if other == share:
                     partial.unlink(missing_ok=True)
                 else:
-                    with lock(other).acquire(timeout=0):  # whoever wrote it is dead
+                    with FileLock(place / f".{other}.lock", timeout=0):  # its writer is dead
                         partial.unlink(missing_ok=True)
             except Timeout:
                 pass

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from datasets import Image
+from datasets import Dataset, Image
 from torch.utils.data import DataLoader
 from transformers import PretrainedConfig
 
@@ -18,10 +18,6 @@ from siqvl.errors import UserError
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.tensor_store import VERSION, Layout
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 
 Precision = Literal["fp32", "bf16", "fp16"]
 #: Saving adds these to an image processor; they do not change what it does.
@@ -40,10 +36,7 @@ class Tower:
 
     @classmethod
     def frozen(
-        cls,
-        model: SiQVLForConditionalGeneration,
-        processor: SiQVLProcessor,
-        precision: Precision,
+        cls, model: SiQVLForConditionalGeneration, processor: SiQVLProcessor, precision: Precision
     ) -> Tower:
         """Takes the tower of a model where and as it is.
 
@@ -121,11 +114,7 @@ class PixelBatches:
     """Pictures of a data set as the tower takes them, batch by batch; picklable for workers."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        places: list[Place],
-        processor: SiQVLProcessor,
-        batch_size: int,
+        self, dataset: Dataset, places: list[Place], processor: SiQVLProcessor, batch_size: int
     ) -> None:
         # encoded pictures, so that of a row with many only the one that is asked for is decoded
         self._rows = dataset.select_columns(["images"]).with_format("arrow")

@@ -6,15 +6,12 @@ import hashlib
 import json
 import reprlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from siqvl.data.image_tokens import neutralise_image_tokens
-from siqvl.data.preparation.bad_row import BadRow
+from siqvl.data.preparation.images import BadRow, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
 from siqvl.recipe import DataPrep
-
-if TYPE_CHECKING:
-    from siqvl.data.preparation.images import StoredImage
 
 ROLES = ("system", "user", "assistant")
 #: Qwen's turn marks: a tokenizer takes them for real ones wherever they stand.
@@ -64,11 +61,8 @@ def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
             raise BadRow("damaged record", _name(row["damaged"]))
         _fill(checked, row, kind, data)
     except BadRow as error:
-        checked.row, checked.reason, checked.detail = (
-            None,
-            error.reason,
-            _name(error.detail) if error.detail else "",
-        )
+        checked.row, checked.reason = None, error.reason
+        checked.detail = _name(error.detail) if error.detail else ""
     except Exception as error:  # an object whose own methods raise, nesting beyond the stack …
         checked.row, checked.reason = None, "unexpected content"
         checked.detail = _name(f"{type(error).__name__}: {error}")
@@ -76,8 +70,6 @@ def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
 
 
 def _fill(checked: Checked, row: Row, kind: RowKind, data: DataPrep) -> None:
-    from siqvl.data.preparation.images import stored_image  # loads Pillow
-
     texts = {column: _text(row.get(column), column) for column in ("id", "source", "meta")}
     _check_json(texts["meta"])
     images = row.get("images")
@@ -99,18 +91,14 @@ def _fill(checked: Checked, row: Row, kind: RowKind, data: DataPrep) -> None:
     checked.texts = hashlib.sha256(content).hexdigest()
     checked.about = hashlib.sha256(f"{texts['source']}\n{texts['meta']}".encode()).hexdigest()
     stored = [stored_image(image, data.max_image_pixels) for image in images]
-    _fill_images(checked, good, stored)
-    checked.stored_bytes = len(content) + sum(len(image.data) for image in stored)
-    checked.id, checked.source = texts["id"], texts["source"]
-    checked.row = {**texts, **good}
-
-
-def _fill_images(checked: Checked, good: Row, stored: list[StoredImage]) -> None:
     checked.sizes = [(image.width, image.height) for image in stored]
     checked.image_hashes = [image.hash for image in stored]
     checked.thumbnails = b"".join(image.thumbnail for image in stored)
     good["images"] = [{"bytes": image.data, "path": None} for image in stored]
     good["image_hashes"] = checked.image_hashes
+    checked.stored_bytes = len(content) + sum(len(image.data) for image in stored)
+    checked.id, checked.source = texts["id"], texts["source"]
+    checked.row = {**texts, **good}
 
 
 def _fill_messages(checked: Checked, good: Row, row: Row, kind: RowKind) -> None:

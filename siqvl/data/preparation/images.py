@@ -13,12 +13,19 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.Image import Resampling
 
-from siqvl.data.preparation.bad_row import BadRow
 from siqvl.errors import one_line
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 THUMBNAIL = 8  # pixels a side
+
+
+class BadRow(Exception):
+    """A row that goes into quarantine: a reason to count by, and what exactly was wrong."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,7 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise BadRow("animated image", f"{image.format} with several frames")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             Image.open(io.BytesIO(data), formats=FORMATS).verify()  # checksums; unusable afterwards
             image.load()
             orientation = image.getexif().get(ORIENTATION, 1)
@@ -87,8 +93,7 @@ def _stored(data: bytes, image: Image.Image) -> StoredImage:
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header alone, and look at the size before a pixel is decoded."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise BadRow("image too large", one_line(error)) from None
@@ -111,8 +116,7 @@ def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
     _check_size(image, max_pixels)
     stream = io.BytesIO()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             image = _rgb(ImageOps.exif_transpose(image))
             # no EXIF, no text chunks: they may hold private data
             image.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))

@@ -7,30 +7,27 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import compress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from siqvl.data.manifest import FILE_NAME, Manifest
+from siqvl.data.preparation.checks import Checked
 from siqvl.data.preparation.data_page import EXAMPLES, example, render_report
+from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
 from siqvl.data.preparation.pieces import (
     BLOCK,
     DESCRIPTION,
-    Summary,
     end_file,
     find_pieces,
     is_whole,
     read_piece,
 )
+from siqvl.data.preparation.tally import Examples, Tally
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter
 from siqvl.errors import UserError
 from siqvl.files import atomic_folder
 from siqvl.recipe import DataPrep, Source
-
-if TYPE_CHECKING:
-    from siqvl.data.preparation.checks import Checked
-    from siqvl.data.preparation.tally import Tally
 
 QUARANTINE = "quarantine.jsonl"
 REPORT = "report.html"
@@ -56,10 +53,6 @@ def merge_pieces(
         UserError: a piece is missing or damaged, nothing is left, `out` holds something else, or
             more than `data.max_quarantined` of the rows are bad. `out` is untouched then.
     """
-    # numpy and pyarrow are loaded with them
-    from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
-    from siqvl.data.preparation.tally import Examples, Tally
-
     kind, out = RowKind(kind), Path(out)
     refuse_foreign(out)
     pieces = _collected([Path(folder) for folder in folders], len(sources))
@@ -132,8 +125,8 @@ def _collected(folders: list[Path], sources: int) -> list[tuple[int, Path]]:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         options[description["options"]] = folder
         found = find_pieces(folder) | found
+    names = ", ".join(str(folder) for folder in folders)
     if len(options) > 1 or any(len(size) > 1 for size in sizes):
-        names = ", ".join(str(folder) for folder in folders)
         raise UserError(f"the shards {names} were prepared differently; run all of them again")
     wanted = [
         (number, block)
@@ -142,7 +135,6 @@ def _collected(folders: list[Path], sources: int) -> list[tuple[int, Path]]:
     ]
     for number, block in wanted:
         if (number, block) not in found:
-            names = ", ".join(str(folder) for folder in folders)
             raise UserError(
                 f"piece {block} of source {number} is in none of {names}; run prepare_pieces for "
                 "every shard"
@@ -151,7 +143,7 @@ def _collected(folders: list[Path], sources: int) -> list[tuple[int, Path]]:
 
 
 def _refuse_bad(tally: Tally, allowed: float) -> None:
-    summary: Summary = tally.summary
+    summary = tally.summary
     if not summary.rows:
         raise UserError("the sources gave no rows at all; check `path`, `subsets` and `split`")
     if summary.bad == summary.rows or summary.bad / summary.rows > allowed:

@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import partial
-from pathlib import Path
 
 from siqvl.data import sources as source_registry
 from siqvl.data.preparation.pieces import BLOCK, Summary, end_file, write_json
-from siqvl.data.preparation.workers import Workers, stream_pieces
-from siqvl.data.schema import RowKind
-from siqvl.recipe import Source
+from siqvl.data.preparation.workers import Checker, Workers, stream_pieces
 
 
 class Plan:
-    """Which pieces of which sources are still to be made for a shard."""
+    """Which pieces of a checker's sources are still to be made for a shard."""
 
     def __init__(
-        self,
-        sources: list[Source],
-        kind: RowKind,
-        seed: int,
-        shard: int,
-        shards: int,
-        folder: Path,
-        present: set[tuple[int, int]],
+        self, checker: Checker, shard: int, shards: int, present: Container[tuple[int, int]]
     ) -> None:
-        self._sizes = [source_registry.size(source, kind, seed) for source in sources]
+        self._sizes = [
+            source_registry.size(source, checker.kind, checker.seed) for source in checker.sources
+        ]
         self._shard, self._shards = shard, shards
-        self._folder, self._present = folder, present
+        self._folder, self._present = checker.folder, present
 
     @property
     def rows(self) -> int | None:
@@ -58,7 +50,7 @@ class Plan:
             for block in self._mine(number, size)
             if (number, block) not in self._present
         ]
-        yield from workers.map(workers.checker.piece, jobs)
+        yield from workers.map(Checker.piece, jobs)
         for number, size in enumerate(self._sizes):
             if size is not None:
                 write_json(end_file(self._folder, number), {"rows": size})

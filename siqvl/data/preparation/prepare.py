@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from filelock import FileLock, Timeout
 from PIL import __version__ as pillow
@@ -76,7 +75,7 @@ def prepare(
     key = _key(sources, kind, data, seed)
     work = out.with_name(f".{out.name}.preparing-{key[:16]}")
     with _alone(out):
-        _make_pieces(sources, kind, work, key, data=data, seed=seed, shard=0, shards=1)
+        _make_pieces(Checker(work, sources, kind, seed, data), key)
         manifest = merge_pieces(
             [work], sources, kind, out, data=data, seed=seed, benchmarks=benchmarks
         )
@@ -107,30 +106,21 @@ def prepare_pieces(
     kind, folder = RowKind(kind), Path(out_folder)
     _check(sources, kind, folder)
     key = _key(sources, kind, data, seed)
-    _make_pieces(sources, kind, folder, key, data=data, seed=seed, shard=shard, shards=shards)
+    _make_pieces(Checker(folder, sources, kind, seed, data), key, shard, shards)
 
 
-def _make_pieces(
-    sources: list[Source],
-    kind: RowKind,
-    folder: Path,
-    key: str,
-    *,
-    data: DataPrep,
-    seed: int,
-    shard: int,
-    shards: int,
-) -> None:
+def _make_pieces(checker: Checker, key: str, shard: int = 0, shards: int = 1) -> None:
     """`prepare_pieces` of sources that were checked, and whose `key` is known."""
-    folder.mkdir(parents=True, exist_ok=True)
-    present = _present(folder, key, _options(kind, data, seed))
-    plan = Plan(sources, kind, seed, shard, shards, folder, set(present))
-    summary = Summary()
+    sources, kind, seed, data = checker.sources, checker.kind, checker.seed, checker.data
+    checker.folder.mkdir(parents=True, exist_ok=True)
+    present = _present(checker.folder, key, _options(kind, data, seed))
+    plan = Plan(checker, shard, shards, present)
+    summary, rows = Summary(), plan.mine_rows
     for path in present.values():
         summary.add(read_summary(path))
     with (
-        _progress(summary.rows, plan.mine_rows) as bar,
-        Workers(Checker(folder, sources, kind, seed, data)) as workers,
+        tqdm(desc="prepare", unit=" rows", initial=summary.rows, total=rows, mininterval=1) as bar,
+        Workers(checker) as workers,
     ):
         _refuse_early(summary, data.max_quarantined, plan.rows)
         for found in plan.carried_out(workers):
@@ -210,7 +200,3 @@ def _refuse_early(summary: Summary, allowed: float, total: int | None) -> None:
             f"{allowed:.1%} of all {total} rows, most often {summary.commonest()}; repair the "
             "source or raise `data.max_quarantined`"
         )
-
-
-def _progress(done: int, total: int | None) -> tqdm[NoReturn]:
-    return tqdm(desc="prepare", unit=" rows", initial=done, total=total, mininterval=1.0)

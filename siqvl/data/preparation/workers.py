@@ -99,16 +99,15 @@ class Workers:
     def map(
         self, method: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]
     ) -> Iterator[Result]:
-        """`method(*each)` of the arguments, which are asked for only a little ahead.
+        """`method(checker, *each)` of the arguments, which are asked for only a little ahead.
 
         Raises:
             UserError: what a worker raised, or that one of them died.
         """
         if self._pool is None:
-            yield from (method(*each) for each in arguments)
+            yield from (method(self.checker, *each) for each in arguments)
             return
-        named = ((method.__name__, each) for each in arguments)
-        yield from in_order(self._pool, _call, named, ahead=2 * self.checker.data.processes)
+        yield from in_order(self._pool, method, arguments, ahead=2 * self.checker.data.processes)
 
     def __enter__(self) -> Workers:
         processes = self.checker.data.processes
@@ -119,10 +118,6 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-
-
-def _call(checker: Checker, method: str, arguments: tuple[Any, ...]) -> Any:
-    return getattr(checker, method)(*arguments)
 
 
 def stream_pieces(
@@ -151,7 +146,7 @@ def stream_pieces(
 
     rows = raw()
     chunks = iter(lambda: list(islice(rows, CHUNK)), [])
-    checked = chain.from_iterable(workers.map(checker.chunk, ((chunk,) for chunk in chunks)))
+    checked = chain.from_iterable(workers.map(Checker.chunk, ((chunk,) for chunk in chunks)))
     for block, piece in groupby(checked, key=lambda pair: pair[0]):
         found = (checked for _, checked in piece)
         yield write_piece(checker.folder, number, block, found, checker.kind)

@@ -31,8 +31,7 @@ class CountOf(Reasoning):
     name = "count"
 
     def ask(self, rng: random.Random, world: World) -> Ask:
-        kind = rng.choice((*COLORS, *SHAPES))
-        return self._ask(kind, str(rng.randint(0, 3)))
+        return self._ask(rng.choice((*COLORS, *SHAPES)), str(rng.randint(0, 3)))
 
     def scene(self, rng: random.Random, world: World, ask: Ask) -> Scene:
         wanted, count = is_a(ask.about[0]), int(ask.answer)
@@ -63,8 +62,7 @@ class Compare(Reasoning):
     answers = ("more", "fewer", "same")
 
     def ask(self, rng: random.Random, world: World) -> Ask:
-        ask = self._ask(rng)
-        return replace(ask, answer=rng.choice(self.answers))
+        return replace(self._ask(rng), answer=rng.choice(self.answers))
 
     def _ask(self, rng: random.Random) -> Ask:
         first, second = rng.sample(rng.choice((tuple(COLORS), SHAPES)), 2)

@@ -12,15 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from siqvl.data.shapes.scenes import (
-    CELLS,
-    Combination,
-    Scene,
-    Thing,
-    World,
-    caption,
-    place,
-)
+from siqvl.data.shapes.scenes import CELLS, Combination, Scene, Thing, World, caption, place
 
 T = TypeVar("T")
 

@@ -114,7 +114,7 @@ def _taken(
         stop = source.max_samples if stop is None else min(stop, source.max_samples)
     if isinstance(found, Items):
         for index in _chosen(len(found), source, seed)[start:stop]:
-            yield partial(found.__getitem__, index)
+            yield partial(found.build, index)
         return
     start, stop = start + source.skip, None if stop is None else stop + source.skip
     if isinstance(found, Stream):
@@ -131,10 +131,11 @@ def _as_it_is(row: Row) -> Row:
 def size(source: Source, kind: RowKind, seed: int) -> int | None:
     """The number of rows that `rows` gives; None where only reading them all would tell."""
     found = _adapter(source).rows(resolve(source), kind, seed)
+    known: int | None = None
     if isinstance(found, Items):
-        known: int | None = len(found)
-    else:
-        known = found.size() if isinstance(found, Stream) else None
+        known = len(found)
+    elif isinstance(found, Stream):
+        known = found.size()
     if known is None:
         return None
     known = max(0, known - source.skip)

@@ -57,11 +57,8 @@ class Items(Sequence[Row]):
     @overload
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        if isinstance(index, slice):
-            return [self.build(i) for i in range(*index.indices(self.size))]
-        if not -self.size <= index < self.size:
-            raise IndexError(index)
-        return self.build(index % self.size)
+        chosen = range(self.size)[index]
+        return self.build(chosen) if isinstance(chosen, int) else [*map(self.build, chosen)]
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,9 @@ from __future__ import annotations
 import random
 from functools import partial
 from itertools import count
+from typing import Any
 
-from siqvl.data.schema import (
-    Row,
-    RowKind,
-    evaluation_row,
-    preference_row,
-    reasoned_answer,
-    sft_row,
-)
+from siqvl.data.schema import Row, RowKind, evaluation_row, preference_row, reasoned_answer, sft_row
 from siqvl.data.shapes.reasoning import REASONING, Reasoning, in_steps
 from siqvl.data.shapes.scene_questions import VQA, Ask, Caption, Template, edited, find_scene
 from siqvl.data.shapes.scenes import SPLITS, Scene, World, caption, draw
@@ -82,21 +76,15 @@ def shapes_row(
     ask, scene = find_scene(template, world, rng)
     images = [draw(scene, rng)] if drawn else []
     row_id = f"shapes/{split}/{family}/{seed}-{index:06d}"
-    about = {"family": family, "template": template.name, "source": f"shapes/{family}"}
+    about: dict[str, Any] = {"family": family, "template": template.name}
+    about["source"] = f"shapes/{family}"
     if kind is RowKind.EVALUATION:
         # every answer that looks possible, also those of combinations that are never shown
-        choices = template.options(World("heldout") if split != "heldout" else world, ask)
-        return evaluation_row(
-            # of the same id however it is to be answered, so that two ways can be compared in pairs
-            f"shapes/{split}/{stream}/{seed}-{index:06d}",
-            images,
-            ask.question,
-            [ask.answer],
-            choices=choices,
-            benchmark=f"shapes/{family}",
-            split=split,
-            **about,
-        )
+        about["choices"] = template.options(World("heldout"), ask)
+        about |= {"benchmark": f"shapes/{family}", "split": split}
+        # of the same id however it is to be answered, so that two ways can be compared in pairs
+        row_id = f"shapes/{split}/{stream}/{seed}-{index:06d}"
+        return evaluation_row(row_id, images, ask.question, [ask.answer], **about)
     reasoned = family == "reasoning"
     prompt, right = ask.question, ask.answer
     if reasoned and isinstance(template, Reasoning):

@@ -11,19 +11,6 @@ from typing import Any
 from siqvl.data.sources.base import resolve
 from siqvl.recipe import Source
 
-#: What decides which rows a source gives, beside the data itself; `weight` only repeats them.
-KEYS = (
-    "kind",
-    "path",
-    "subsets",
-    "split",
-    "revision",
-    "columns",
-    "skip",
-    "max_samples",
-    "min_ratings",
-)
-
 
 def state(source: Source) -> str:
     """sha256 of the source's keys and of what is at its path now.
@@ -35,13 +22,11 @@ def state(source: Source) -> str:
         UserError: the path names a variable that is not set.
     """
     source = resolve(source)
-    found: dict[str, Any] = {"keys": source.model_dump(mode="json", include=set(KEYS))}
+    # a weight does not decide which rows there are, it only repeats them
+    found: dict[str, Any] = {"keys": source.model_dump(mode="json", exclude={"weight"})}
     if source.path is not None:
         path = Path(source.path)
-        if path.exists():
-            found["data"] = _files(path)
-        else:
-            found["data"] = _commit(source.path, source.revision)
+        found["data"] = _files(path) if path.exists() else _commit(source.path, source.revision)
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 

@@ -21,7 +21,6 @@ from siqvl.data.sources.reading.question_rows import (
     chosen,
     question_row,
 )
-from siqvl.data.sources.reading.table_file import Record
 from siqvl.data.sources.reading.tree import Tree
 from siqvl.recipe import Source
 
@@ -58,7 +57,8 @@ class AOKVQA(ReasoningAdapter):
         name = tree.find(f"aokvqa_v1p0_{PARTS.get(source.split)}.json")
         if name is None:
             return None
-        return Download(partial(tree.json_list, name, of="A-OKVQA"), tree, _photo)
+        load = partial(tree.json_list, name, of="A-OKVQA")
+        return Download(load, tree, lambda record: coco_file_name(record.get("image_id")))
 
 
 def direct_answers(published: Any) -> Any:
@@ -67,7 +67,3 @@ def direct_answers(published: Any) -> Any:
         return ast.literal_eval(published) if isinstance(published, str) else published
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return published
-
-
-def _photo(record: Record) -> str:
-    return coco_file_name(record.get("image_id"))

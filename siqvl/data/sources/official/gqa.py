@@ -148,7 +148,7 @@ def hub_rows(source: Source, subset: str, kind: RowKind) -> Iterator[Callable[[]
             continue
         image = partial(picture, record.get("image"), find)
         for one in asked.pop(str(record.get("id")), []):
-            yield partial(pictured_row, kind, one, image, subset)
+            yield partial(gqa_row, kind, one, image, subset)
     for one in chain.from_iterable(asked.values()):
         yield partial(gqa_row, kind, one, f"{one.image}.jpg", subset)
 
@@ -176,24 +176,12 @@ def question(identity: str, record: Any) -> Question:
     )
 
 
-def pictured_row(kind: RowKind, asked: Question, image: Callable[[], Any], subset: str) -> Row:
-    """A question whose picture is read now."""
-    return gqa_row(kind, asked, image(), subset)
-
-
 def gqa_row(kind: RowKind, asked: Question, image: Any, subset: str) -> Row:
-    """One question about one picture."""
+    """One question about one picture, or about what reading the picture now gives."""
+    image = image() if callable(image) else image
     row_id = f"gqa/{subset}/{asked.id}"
     about = {"source": f"gqa/{subset}", "image_id": asked.image, "full_answer": asked.full_answer}
     if kind is RowKind.EVALUATION:
-        return evaluation_row(
-            row_id,
-            [image],
-            asked.question,
-            [asked.answer],
-            benchmark="gqa",
-            split=subset.split("_")[0],
-            type=asked.type,
-            **about,
-        )
+        about |= {"benchmark": "gqa", "split": subset.split("_")[0], "type": asked.type}
+        return evaluation_row(row_id, [image], asked.question, [asked.answer], **about)
     return sft_row(row_id, [image], asked.question, asked.answer, **about)

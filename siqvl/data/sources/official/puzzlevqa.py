@@ -40,6 +40,8 @@ SPLITS = ("train", "test", "all")
 TEXTS = ("image", "question", "caption", "explanation", "deduction")
 TEST_EVERY = 5  # within a template, every fifth item is test
 
+Item = dict[str, Any]  # a published line
+
 
 class PuzzleVQA:
     """Adapter `puzzlevqa`."""
@@ -73,21 +75,14 @@ class PuzzleVQA:
                 reason = f"line {number + 1} of {template}.json is no item of PuzzleVQA"
                 return damaged_row(row_id, reason, source=f"puzzlevqa/{template}")
             tree, name = images[picture_name(item)]
-            return puzzle_row(
-                kind, row_id, template, source.split, item, tree.picture_at(name), seed
-            )
+            image = tree.picture_at(name)
+            return puzzle_row(kind, row_id, template, source.split, item, image, seed)
 
         return Items(len(items), build)
 
 
 def puzzle_row(
-    kind: RowKind,
-    row_id: str,
-    template: str,
-    split: str,
-    item: dict[str, Any],
-    image: bytes | str,
-    seed: int,
+    kind: RowKind, row_id: str, template: str, split: str, item: Item, image: Any, seed: int
 ) -> Row:
     """A published item as a canonical row; answers and options that are ints become strings."""
     answer = str(item["answer"])
@@ -125,12 +120,12 @@ def templates(path: Path) -> list[str]:
     return sorted(file.stem for file in path.glob("*.json"))
 
 
-def picture_name(item: dict[str, Any]) -> str:
+def picture_name(item: Item) -> str:
     """The file name of an item's picture, without its folder."""
     return PurePosixPath(item["image"]).name
 
 
-def read_items(path: Path, template: str) -> list[dict[str, Any] | None]:
+def read_items(path: Path, template: str) -> list[Item | None]:
     """The items of one template, one a line; None for a line that is none.
 
     Raises:
@@ -143,7 +138,7 @@ def read_items(path: Path, template: str) -> list[dict[str, Any] | None]:
     return [read_item(line) for line in lines if line.strip()]
 
 
-def read_item(line: bytes) -> dict[str, Any] | None:
+def read_item(line: bytes) -> Item | None:
     """An item with all its fields, at least one of its options being wrong; or None."""
     try:
         item = json.loads(line)

@@ -12,7 +12,6 @@ from functools import partial
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.reading.published import Download, Published, TableAdapter
 from siqvl.data.sources.reading.question_rows import question_row
-from siqvl.data.sources.reading.table_file import Record
 from siqvl.data.sources.reading.tree import Tree
 from siqvl.recipe import Source
 
@@ -44,8 +43,5 @@ class TextVQA(TableAdapter):
         name = tree.find(f"TextVQA_0.5.1_{PARTS.get(source.split)}.json")
         if name is None:
             return None
-        return Download(partial(tree.json_list, name, "data", of="TextVQA"), tree, _photo)
-
-
-def _photo(record: Record) -> str:
-    return f"{record.get('image_id')}.jpg"
+        load = partial(tree.json_list, name, "data", of="TextVQA")
+        return Download(load, tree, lambda record: f"{record.get('image_id')}.jpg")

@@ -66,11 +66,11 @@ class VQAv2(TableAdapter):
             raise UserError(
                 f"{label(source)}: {source.path} has no {missing} of {part}; they come in two files"
             )
-        return Download(
-            partial(_annotated, tree, asked, answered),
-            tree,
-            partial(_photo, prefix=f"COCO_{part}_"),
-        )
+
+        def photo(record: Record) -> str:
+            return coco_file_name(record.get("image_id"), f"COCO_{part}_")
+
+        return Download(partial(_annotated, tree, asked, answered), tree, photo)
 
 
 def answers(published: Any) -> list[str]:
@@ -95,10 +95,6 @@ def _annotated(tree: Tree, asked: str, answered: str) -> list[Any]:
         else one
         for one in questions
     ]
-
-
-def _photo(record: Record, prefix: str) -> str:
-    return coco_file_name(record.get("image_id"), prefix)
 
 
 def _answer_alone(item: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,11 +47,8 @@ class Beside:
     @cached_property
     def _folders(self) -> list[Path]:
         places = list(dict.fromkeys((self.folder, self.root)))
-        return places + [inner for place in places for inner in _folders_in(place)]
-
-
-def _folders_in(place: Path) -> Iterator[Path]:
-    return (inner for inner in sorted(place.iterdir()) if inner.is_dir())
+        inner = [path for place in places for path in sorted(place.iterdir()) if path.is_dir()]
+        return places + inner
 
 
 def coco_file_name(image_id: Any, prefix: str = "") -> str:

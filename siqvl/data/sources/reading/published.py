@@ -148,7 +148,12 @@ class TableAdapter:
             return Items(len(found) * len(ways), build)
         table = self.table(source)
         streams = [self._stream(table, subset, ways, pictured) for subset in subsets_of(table)]
-        return Stream(interleaved(streams), lambda: _times(known_size(table), len(ways)))
+
+        def size() -> int | None:
+            published = known_size(table)
+            return None if published is None else published * len(ways)
+
+        return Stream(interleaved(streams), size)
 
     def title(self, source: Source) -> str:
         """What the rows of a source are called."""
@@ -187,7 +192,3 @@ def _row(read: Unread, at: Published, way: Way) -> Row:
     except DamagedRecord as error:
         return damaged_row(at.id(), str(error), source=at.source)
     return way(replace(at, record=record))
-
-
-def _times(size: int | None, ways: int) -> int | None:
-    return None if size is None else size * ways

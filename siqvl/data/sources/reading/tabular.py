@@ -46,14 +46,13 @@ def check_table(source: Source, official: str = "") -> None:
     if not is_local(source):
         _check_hub(source)
         return
-    known = local_subsets(Path(source.path))
-    require_subsets(source, known)
+    root = Path(source.path)
+    require_subsets(source, local_subsets(root))
     everything = [file for subset in subsets_of(source) for file in _tables(source, subset)]
     if not everything:
         endings = ", ".join(ENDINGS)
         none = f"neither {official} nor a" if official else "no"
         raise UserError(f"{label(source)}: {source.path} holds {none} table ({endings})")
-    root = Path(source.path)
     require_split(source, sorted({split_of(file, root) for file in everything}))
 
 
@@ -109,7 +108,8 @@ def records(source: Source, subset: str | None) -> Iterator[tuple[Unread, Find |
     if not is_local(source):
         yield from ((read, None) for read in _hub(source, subset))
         return
-    root = _root(source)
+    path = Path(str(source.path))
+    root = path.parent if path.is_file() else path
     for file in split_tables(source, subset):
         find = Beside(file.parent, root).find
         yield from ((read, find) for read in unread_records(file))
@@ -171,11 +171,6 @@ def _tables(source: Source, subset: str | None) -> list[Path]:
     return sorted(filter(is_table, path.rglob("*")))
 
 
-def _root(source: Source) -> Path:
-    path = Path(str(source.path))
-    return path.parent if path.is_file() else path
-
-
 def _check_hub(source: Source) -> None:
     from datasets import get_dataset_config_names, get_dataset_split_names
 
@@ -189,9 +184,8 @@ def _check_hub(source: Source) -> None:
         raise
     except Exception as error:  # offline, unknown, private, gated: each its own exception
         raise UserError(
-            f"{label(source)}: hub data set {path} cannot be reached "
-            f"({_named(error)}); correct `path`, log in with `hf auth login`, "
-            "or give a local folder"
+            f"{label(source)}: hub data set {path} cannot be reached ({_named(error)}); correct "
+            "`path`, log in with `hf auth login`, or give a local folder"
         ) from None
 
 
