@@ -47,13 +47,7 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
 
 
 def answer_shard(
-    recipe: Recipe,
-    *,
-    checkpoint: Path,
-    data: Path,
-    out: Path,
-    shard: int = 0,
-    shards: int = 1,
+    recipe: Recipe, *, checkpoint: Path, data: Path, out: Path, shard: int = 0, shards: int = 1
 ) -> None:
     """Answers every `shards`-th batch of each benchmark, from number `shard` on, into `out`.
 

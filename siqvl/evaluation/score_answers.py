@@ -78,12 +78,7 @@ def preference_score(margin: float) -> float:
 
 
 def score_of(
-    questions: Questions,
-    predictions: pa.Table,
-    *,
-    prompt: str,
-    batch_size: int,
-    seed: int,
+    questions: Questions, predictions: pa.Table, *, prompt: str, batch_size: int, seed: int
 ) -> Score:
     """Computes the score of one benchmark from its lines of `predictions.parquet`."""
     benchmark = questions.benchmark

@@ -57,12 +57,7 @@ def first_prompt(folder: Path, key: str) -> str:
 def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
     """Writes some answers; the file is there whole or not at all."""
     lines = [
-        {
-            "player": player,
-            "row": row,
-            "generation": output.generation,
-            "margin": output.margin,
-        }
+        {"player": player, "row": row, "generation": output.generation, "margin": output.margin}
         for (player, row), output in outputs
     ]
     with atomic_file(path, os.getpid()) as partial:
