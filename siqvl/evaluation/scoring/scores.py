@@ -78,20 +78,11 @@ class Scores(Stored):
         """Names the figures for MLflow: `<benchmark>/accuracy` and its company."""
         found: dict[str, float] = {}
         for score in self.scores:
-            own = score.players["picture"]
-            values = {
-                "accuracy": own.mean,
-                "accuracy_low": own.interval[0],
-                "accuracy_high": own.interval[1],
-            }
-            values |= {
-                player: result.mean
-                for player, result in score.players.items()
-                if player != "picture"
-            }
-            values |= {
-                f"type/{kind}": one.players["picture"].mean for kind, one in score.types.items()
-            }
+            values: dict[str, float] = {player: one.mean for player, one in score.players.items()}
+            values["accuracy"] = values.pop("picture")
+            values["accuracy_low"], values["accuracy_high"] = score.players["picture"].interval
+            for kind, one in score.types.items():
+                values[f"type/{kind}"] = one.players["picture"].mean
             found |= {f"{score.benchmark}/{name}": value for name, value in values.items()}
         return found
 
