@@ -11,11 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from siqvl.errors import UserError
 from siqvl.files import atomic_folder, folder_hash
-from siqvl.recipe import Recipe, Stage, explain
+from siqvl.recipe import Recipe, Stage
+from siqvl.stored import Stored, read_stored
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +29,8 @@ HISTORY = "history.json"
 Logged = dict[str, float | None]
 
 
-class CheckpointCard(BaseModel):
+class CheckpointCard(Stored):
     """Content of `siqvl.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: Stage
     hash: str  # content of the model directory, see `content_hash`
@@ -62,18 +59,11 @@ def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
         UserError: no checkpoint there, a broken card, or one of another stage than `expected`.
     """
     directory = Path(directory)
-    path = directory / CARD
-    if not path.is_file():
-        raise UserError(
-            f"{directory} is no SiQ-VL checkpoint: it has no {CARD}; pass the directory that a "
-            "training stage printed"
-        )
-    try:
-        card = CheckpointCard.model_validate_json(path.read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged: {explain(error, CheckpointCard)}") from None
-    except UserError as error:
-        raise UserError(f"{path} is damaged: {error.message}") from None
+    missing = (
+        f"{directory} is no SiQ-VL checkpoint: it has no {CARD}; pass the directory that a "
+        "training stage printed"
+    )
+    card = read_stored(directory / CARD, CheckpointCard, missing)
     if not (directory / "model.safetensors").is_file() and not any(
         directory.glob("model-*.safetensors")
     ):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, overload
 
 from flytekit import HashMethod
 from flytekit.types.directory import FlyteDirectory
@@ -31,14 +31,13 @@ from tasks.default_recipe import TINY as TINY
 from tasks.undelivered import on_pods_disk
 
 
-def local(directory: FlyteDirectory) -> Path:
-    """The directory on this machine, fetched first when it is remote."""
-    return Path(directory.download())
-
-
-def local_if_given(directory: FlyteDirectory | None) -> Path | None:
-    """The same for an input that may be left out."""
-    return None if directory is None else local(directory)
+@overload
+def local(directory: FlyteDirectory) -> Path: ...
+@overload
+def local(directory: None) -> None: ...
+def local(directory: FlyteDirectory | None) -> Path | None:
+    """The directory on this machine, fetched first when it is remote; None of an input left out."""
+    return None if directory is None else Path(directory.download())
 
 
 def _hash_of(content: Callable[[Path], str], directory: FlyteDirectory) -> str | None:

@@ -22,16 +22,7 @@ from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
 from siqvl.recipe import Recipe, Source, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.stages import STAGES
-from tasks.contracts import (
-    ALONE,
-    TINY,
-    PipelineRun,
-    Preparation,
-    PreparedData,
-    local,
-    local_if_given,
-    workspace,
-)
+from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData, local, workspace
 from tasks.decks import show
 from tasks.resources import cached, policy
 from tasks.tracked import tracked
@@ -53,7 +44,7 @@ def data_prep(
         if stage is Preparation.EVALUATION:
             prepare_benchmarks(recipe, out)
         else:
-            scored = local_if_given(benchmarks)
+            scored = local(benchmarks)
             prepare(*_rows(stage, recipe), out, **_options(recipe), benchmarks=scored)
     return PreparedData(str(out))
 
@@ -79,7 +70,7 @@ def merge_shards(
 ) -> PreparedData:
     """Bring the shards together: what only all rows can tell is decided here."""
     with _preparing(stage, recipe, run) as out:
-        pieces, scored = [local(shard) for shard in shards], local_if_given(benchmarks)
+        pieces, scored = [local(shard) for shard in shards], local(benchmarks)
         merge_pieces(pieces, *_rows(stage, recipe), out, **_options(recipe), benchmarks=scored)
     return PreparedData(str(out))
 

@@ -10,6 +10,7 @@ come out equal either way.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from flytekit import task
@@ -71,10 +72,7 @@ def merge_evaluation(
     run: PipelineRun = ALONE,
 ) -> EvalReport:
     """Bring the answers together and score them."""
-
-    def merge(recipe: Recipe, **places: Path) -> Scores:
-        return merge_answers([local(shard) for shard in shards], recipe, **places)
-
+    merge = partial(merge_answers, [local(shard) for shard in shards])
     return _scored(merge, checkpoint, data, recipe, run)
 
 

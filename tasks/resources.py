@@ -105,12 +105,9 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
 @cache
 def code() -> str:
     """Return a hash of the sources that decide on results, as they lie on this machine."""
-    hashes = [folder_hash(ROOT / name, _is_source) for name in ("siqvl", "tasks", "workflows")]
+    folders = [ROOT / name for name in ("siqvl", "tasks", "workflows")]
+    hashes = [folder_hash(one, lambda path: path.suffix in {".py", ".jinja"}) for one in folders]
     return "-".join(digest[:12] for digest in hashes)
-
-
-def _is_source(path: Path) -> bool:
-    return path.suffix in {".py", ".jinja"}
 
 
 def registered_recipe() -> Recipe:

@@ -17,15 +17,7 @@ from siqvl.recipe.grid import Grid, Point, points
 from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import end_run, start_run
 from siqvl.training.stage import train_stage
-from tasks.contracts import (
-    Checkpoint,
-    EvalReport,
-    PipelineRun,
-    PreparedData,
-    local,
-    local_if_given,
-    workspace,
-)
+from tasks.contracts import Checkpoint, EvalReport, PipelineRun, PreparedData, local, workspace
 from tasks.flyte_tags import flyte_tags
 from tasks.preemption import states_kept
 from tasks.resources import policy
@@ -62,7 +54,7 @@ def sweep_point(
     place = workspace(recipe, run) / point.folder
     out, report = place / stage.value, place / "evaluation"
     with tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log, states_kept(out):
-        parent = local_if_given(checkpoint)
+        parent = local(checkpoint)
         card = train_stage(stage, recipe, data=local(data), checkpoint=parent, output=out, log=log)
         scores = evaluate(recipe, checkpoint=out, data=local(benchmarks), out=report)
         log.metrics({**card.metrics, **scores.metrics()})

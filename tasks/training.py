@@ -15,7 +15,7 @@ from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import Registry, keep_model
 from siqvl.tracking.runs import RunLog
 from siqvl.training.stage import train_stage
-from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, local_if_given, workspace
+from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.preemption import states_kept
 from tasks.resources import cached, policy
 from tasks.tracked import tracked
@@ -39,7 +39,7 @@ def train(
     """
     name = run_name(stage, recipe)
     out = workspace(recipe, run) / "checkpoints" / name
-    rows, parent = local(data), local_if_given(checkpoint)
+    rows, parent = local(data), local(checkpoint)
     first = os.environ.get("RANK", "0") == "0"
     with ExitStack() as open_until_done:
         log = None

@@ -6,23 +6,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import Source
+from siqvl.stored import Stored
 
 FILE_NAME = "manifest.json"
 BARS = 24  # of a histogram
 
 
-class Part(BaseModel):
-    """Base of all parts: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Shard(Part):
+class Shard(Stored):
     """One parquet file."""
 
     name: str
@@ -31,7 +26,7 @@ class Shard(Part):
     sha256: str
 
 
-class Spread(Part):
+class Spread(Stored):
     """Statistics of a whole number over the rows (or images)."""
 
     count: int
@@ -88,7 +83,7 @@ def _bins(values: list[int], counts: Mapping[int, int], p99: int) -> list[tuple[
     return [*bins, (edges[-1], values[-1], above)] if above else bins
 
 
-class Manifest(Part):
+class Manifest(Stored):
     """What is in a folder of prepared data."""
 
     schema_version: int = SCHEMA_VERSION
@@ -140,7 +135,10 @@ class Manifest(Part):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise UserError(f"{file} is damaged: {explain_manifest(error)}") from None
+            complaint = error.errors()[0]
+            key = ".".join(map(str, complaint["loc"]))
+            said = f"{key}: {complaint['msg']}" if key else complaint["msg"]
+            raise UserError(f"{file} is damaged: {said}") from None
 
 
 def _version(text: str) -> object:
@@ -150,10 +148,3 @@ def _version(text: str) -> object:
     except ValueError:
         return None
     return found.get("schema_version") if isinstance(found, dict) else None
-
-
-def explain_manifest(error: ValidationError) -> str:
-    """The first complaint of pydantic, on one line."""
-    item = error.errors()[0]
-    key = ".".join(str(part) for part in item["loc"])
-    return f"{key}: {item['msg']}" if key else str(item["msg"])

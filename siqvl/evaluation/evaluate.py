@@ -47,13 +47,7 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
 
 
 def answer_shard(
-    recipe: Recipe,
-    *,
-    checkpoint: Path,
-    data: Path,
-    out: Path,
-    shard: int = 0,
-    shards: int = 1,
+    recipe: Recipe, *, checkpoint: Path, data: Path, out: Path, shard: int = 0, shards: int = 1
 ) -> None:
     """Answers every `shards`-th batch of each benchmark, from number `shard` on, into `out`.
 
@@ -100,15 +94,7 @@ def merge_answers(
         folders = [_folder(one, questions.benchmark, key) for one in answered]
         prompts = [first_prompt(folder, key) for folder in folders]
         table = predictions_of(questions, read_outputs(folders), baselines)
-        scores.append(
-            score_of(
-                questions,
-                table,
-                prompt=prompts[0],
-                batch_size=recipe.evaluation.batch_size,
-                seed=recipe.seed,
-            )
-        )
+        scores.append(score_of(questions, table, prompts[0], recipe))
         tables.append(table)
     report = Scores(
         stage=card.stage,

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from siqvl.errors import UserError
-from siqvl.evaluation.scoring.intervals import RESAMPLES, paired_interval
+from siqvl.evaluation.scoring.intervals import paired_interval
 from siqvl.evaluation.scoring.predictions import read_predictions
 from siqvl.recipe import Player
 
@@ -32,7 +32,6 @@ def compare(
     player: Player = "picture",
     other_player: Player = "picture",
     seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> Comparison:
     """Measures how much better `player` of `report_a` answers than `other_player` of `report_b`.
 
@@ -61,7 +60,7 @@ def compare(
         mean_a=float(scores.mean()),
         mean_b=float(rival.mean()),
         difference=float((scores - rival).mean()),
-        interval=paired_interval(scores, rival, seed=seed, resamples=resamples),
+        interval=paired_interval(scores, rival, seed=seed),
     )
 
 

@@ -17,7 +17,7 @@ from siqvl.evaluation.scoring.intervals import bootstrap_interval
 from siqvl.evaluation.scoring.predictions import schema
 from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.evaluation.scoring.scores import Result, Score, TypeScore
-from siqvl.recipe import Benchmark, Player
+from siqvl.recipe import Benchmark, Player, Recipe
 
 #: Of the method `preference`, which needs no scorer; raise its version when its score changes.
 PREFERENCE_SCORER = "preference/1"
@@ -77,15 +77,12 @@ def preference_score(margin: float) -> float:
     return 0.5 if margin == 0 else float(margin > 0)
 
 
-def score_of(
-    questions: Questions,
-    predictions: pa.Table,
-    *,
-    prompt: str,
-    batch_size: int,
-    seed: int,
-) -> Score:
-    """Computes the score of one benchmark from its lines of `predictions.parquet`."""
+def score_of(questions: Questions, predictions: pa.Table, prompt: str, recipe: Recipe) -> Score:
+    """Computes the score of one benchmark from its lines of `predictions.parquet`.
+
+    Args:
+        prompt: the first question as the model read it.
+    """
     benchmark = questions.benchmark
     names = np.array(predictions["player"].to_pylist())
     scores = predictions["score"].to_numpy()
@@ -100,32 +97,31 @@ def score_of(
     types = {}
     for kind in sorted(set(kinds.tolist()) - {""}):
         of_kind = {player: values[kinds == kind] for player, values in played.items()}
-        types[kind] = TypeScore(questions=len(of_kind["picture"]), players=_results(of_kind, seed))
+        types[kind] = TypeScore(
+            questions=len(of_kind["picture"]), players=_results(of_kind, recipe.seed)
+        )
     compared = benchmark.method == "preference"
     return Score(
         benchmark=benchmark.name,
         questions=len(questions.rows),
-        players=_results(played, seed),
-        lead=_results(lead, seed),
+        players=_results(played, recipe.seed),
+        lead=_results(lead, recipe.seed),
         types=types,
         method=benchmark.method,
         scorer=PREFERENCE_SCORER if compared else scorer(benchmark.scorer).label,
         prompt=prompt,
-        decoding=decoding_of(benchmark, batch_size),
+        decoding=_decoding(benchmark, recipe.evaluation.batch_size),
         data_fingerprint=questions.manifest.fingerprint,
         split=benchmark.source.split,
     )
 
 
-def decoding_of(benchmark: Benchmark, batch_size: int) -> dict[str, Any]:
-    """Describes how answers come about, as it is stored beside a score."""
+def _decoding(benchmark: Benchmark, batch_size: int) -> dict[str, Any]:
+    """How answers come about, as it is stored beside a score."""
     if benchmark.method != "generation":
         return {"method": benchmark.method, "batch_size": batch_size}
-    return {
-        "method": "greedy",
-        "max_new_tokens": benchmark.max_new_tokens,
-        "batch_size": batch_size,
-    }
+    most = benchmark.max_new_tokens
+    return {"method": "greedy", "max_new_tokens": most, "batch_size": batch_size}
 
 
 def _results(scores: dict[Player, np.ndarray], seed: int) -> dict[Player, Result]:

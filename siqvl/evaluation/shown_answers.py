@@ -48,10 +48,7 @@ def written_answers(report: Path) -> list[Prediction]:
 
 def answers_of_the_model(predictions: pa.Table) -> list[Prediction]:
     """The answers that were given with the picture, in the order of the questions."""
-    own: list[Prediction] = predictions.filter(
-        pc.equal(predictions["player"], "picture")
-    ).to_pylist()
-    return own
+    return predictions.filter(pc.equal(predictions["player"], "picture")).to_pylist()
 
 
 def pick_samples(models: Sequence[tuple[Scores, Sequence[Prediction]]], count: int) -> list[Sample]:

@@ -41,18 +41,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {
-        "bound_points": bound_points,
-        "capitalized": capitalized,
-        "data_uri": data_uri,
-        "interval": interval,
-        "percent": percent,
-        "points": points,
-        "shortened": shortened,
-        "span": span,
-        "thousands": thousands,
-        "width": width,
-    }
+    numbers = (bound_points, interval, percent, points, span, thousands, width)
+    for function in (*numbers, capitalized, data_uri, shortened):
+        found.filters[function.__name__] = function
     return found
 
 

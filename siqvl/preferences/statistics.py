@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from siqvl.data.manifest import Part, explain_manifest
-from siqvl.errors import UserError
 from siqvl.preferences.pairing import Judged
 from siqvl.recipe import SampledPairs
+from siqvl.stored import Stored, read_stored
 
 STATISTICS = "sampling.json"
 
@@ -49,7 +46,7 @@ class Counts:
         return "sampled completions cannot be stored"
 
 
-class Sampling(Part):
+class Sampling(Stored):
     """Content of `sampling.json`."""
 
     checkpoint: str  # hash of the checkpoint that wrote the completions
@@ -73,13 +70,8 @@ class Sampling(Part):
         Raises:
             UserError: it has none, or damaged ones.
         """
-        file = folder / STATISTICS
-        if not file.is_file():
-            raise UserError(f"{folder} holds no sampled pairs: it has no {STATISTICS}")
-        try:
-            return cls.model_validate_json(file.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            raise UserError(f"{file} is damaged: {explain_manifest(error)}") from None
+        missing = f"{folder} holds no sampled pairs: it has no {STATISTICS}"
+        return read_stored(folder / STATISTICS, cls, missing)
 
     @property
     def right_share(self) -> float:

@@ -6,6 +6,8 @@ gates) and `compute.py` (`compute`). `load.py` reads a file over its base and ex
 with it, `keys.py` hashes what each result depends on, `grid.py` makes the recipes of a sweep.
 """
 
+# ruff: noqa: F401  # others import these names from here
+
 from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival
 from siqvl.recipe.load import explain
 from siqvl.recipe.schema import (
@@ -28,32 +30,3 @@ from siqvl.recipe.training_stages import (
     Stage,
     Stages,
 )
-
-__all__ = [
-    "Benchmark",
-    "Blind",
-    "DPOStage",
-    "DataPrep",
-    "Distributed",
-    "Evaluation",
-    "Gate",
-    "Hardware",
-    "LeaveOut",
-    "MinRatings",
-    "Model",
-    "Part",
-    "Player",
-    "PreferenceLoss",
-    "Recipe",
-    "Rival",
-    "SFTStage",
-    "SampledPairs",
-    "ScorerName",
-    "Serving",
-    "Source",
-    "Stage",
-    "Stages",
-    "Tracking",
-    "explain",
-    "has_password",
-]

@@ -18,14 +18,14 @@ from siqvl.number_formats import percent, points, span
 from siqvl.recipe import Player
 
 
-class Decision(NamedTuple):
-    """Whether a new model becomes the champion."""
+class Outcome(NamedTuple):
+    """What becomes of the alias `champion`."""
 
-    takes: bool  # the new model takes the alias
+    moved: bool  # to the new model
     sentence: str  # why, or why not
 
 
-def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> Decision:
+def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> Outcome:
     """Decide between a new model and the champion by their EvalReports.
 
     Args:
@@ -50,7 +50,7 @@ def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> 
     return _decided(comparison, benchmark, holder)
 
 
-def over_floors(report: Path, benchmark: str) -> Decision:
+def over_floors(report: Path, benchmark: str) -> Outcome:
     """Decide whether a first model beats the highest score that takes no look at the picture.
 
     Raises:
@@ -75,11 +75,10 @@ def _score(report: Path, benchmark: str) -> Score:
     raise UserError(f"{report} has no scores of benchmark `{benchmark}`")
 
 
-def _decided(comparison: Comparison, benchmark: str, rival: str) -> Decision:
-    takes = comparison.interval[0] > 0
+def _decided(comparison: Comparison, benchmark: str, rival: str) -> Outcome:
     figures = (
         f"{percent(comparison.mean_a)} of {comparison.n:,} questions of `{benchmark}` right, "
         f"{rival} {percent(comparison.mean_b)}: {points(comparison.difference)} points (95 % "
         f"interval {span(comparison.interval)}, must lie above 0)"
     )
-    return Decision(takes, figures)
+    return Outcome(comparison.interval[0] > 0, figures)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from siqvl.errors import UserError, one_line
 from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import SCORES, Scores
-from siqvl.registry.champion import over_champion, over_floors
+from siqvl.registry.champion import Outcome, over_champion, over_floors
 from siqvl.registry.versions import CHECKPOINT, Registry, RegistryAway, Version
 from siqvl.tracking.runs import RunLog, client
 
@@ -20,13 +19,6 @@ EVALUATION = "siqvl.evaluation"
 FOLDER = "evaluation"
 #: Comparisons at most, when other pipelines make champions meanwhile.
 ATTEMPTS = 5
-
-
-class Outcome(NamedTuple):
-    """What became of the alias `champion`."""
-
-    moved: bool
-    sentence: str
 
 
 def make_candidate(log: RunLog, registry: Registry, number: int, report: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from siqvl.checkpoint import read_card, read_history
@@ -16,10 +15,7 @@ LOSS_PAGE = "loss.html"
 
 def keep_loss_page(log: RunLog, checkpoint: Path) -> None:
     """Keep the page among the artifacts of the checkpoint's run, where MLflow shows it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / LOSS_PAGE
-        path.write_text(loss_page(checkpoint), encoding="utf-8")
-        log.artifact(path)
+    log.text(loss_page(checkpoint), LOSS_PAGE)
 
 
 def loss_page(checkpoint: Path) -> str:

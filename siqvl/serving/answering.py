@@ -60,10 +60,7 @@ class Writing:
         if not self.temperature:
             return likeliest
         return drawn(
-            rows,
-            seed=self.seed,
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
+            rows, seed=self.seed, max_new_tokens=self.max_new_tokens, temperature=self.temperature
         )
 
 

@@ -52,11 +52,8 @@ def _read(number: int, values: Mapping[str, Any], settings: ServingSettings) -> 
         checked = check_row(row, RowKind.SFT, settings.limits)
         if checked.row is None:
             raise UserError(_reason(checked.reason, checked.detail))
-        return {
-            "id": checked.id,
-            "prompt": checked.row["prompt"],
-            "images": [_decoded(checked.row["images"][0]["bytes"])],
-        }
+        decoded = Image.open(io.BytesIO(checked.row["images"][0]["bytes"])).convert("RGB")
+        return {"id": checked.id, "prompt": checked.row["prompt"], "images": [decoded]}
     except UserError as error:
         raise UserError(f"row {number}: {error.message}") from None
 
@@ -122,7 +119,3 @@ def _reason(reason: str, detail: str) -> str:
         return f"the picture cannot be decoded; send one of {', '.join(FORMATS)}"
     said = f"{reason}: {detail}" if detail else reason
     return said.replace("prompt", "question or messages")
-
-
-def _decoded(data: bytes) -> Any:
-    return Image.open(io.BytesIO(data)).convert("RGB")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-import tempfile
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +20,8 @@ ENVIRONMENT = "environment.txt"
 
 def keep_origin(log: RunLog, recipe: Recipe) -> None:
     """Keep `recipe.yaml` and `environment.txt` among a run's artifacts."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in ((RECIPE, recipe_text(recipe)), (ENVIRONMENT, environment_text())):
-            path = Path(folder) / name
-            path.write_text(content, encoding="utf-8")
-            log.artifact(path)
+    log.text(recipe_text(recipe), RECIPE)
+    log.text(environment_text(), ENVIRONMENT)
 
 
 def recipe_text(recipe: Recipe) -> str:

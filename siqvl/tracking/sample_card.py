@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 320  # pixels: the width, and the most that the picture is high
 MARGIN = 10
@@ -18,10 +16,8 @@ LINES = 6  # of each text at most
 COLUMNS = 4  # cards side by side
 
 
-def draw_sheet(cards: Sequence[Image]) -> Image:
+def draw_sheet(cards: Sequence[Image.Image]) -> Image.Image:
     """Cards in rows."""
-    from PIL import Image
-
     rows = [cards[start : start + COLUMNS] for start in range(0, len(cards), COLUMNS)]
     heights = [max(card.height for card in row) for row in rows]
     width = (SIDE + MARGIN) * min(COLUMNS, len(cards)) - MARGIN
@@ -32,14 +28,12 @@ def draw_sheet(cards: Sequence[Image]) -> Image:
     return sheet
 
 
-def draw_card(picture: Image | None, texts: Sequence[tuple[str, str]]) -> Image:
+def draw_card(picture: Image.Image | None, texts: Sequence[tuple[str, str]]) -> Image.Image:
     """Pictures fill the width, small ones with their pixels to be seen.
 
     Args:
         texts: what each is called, or "", and the text itself.
     """
-    from PIL import Image, ImageDraw, ImageFont
-
     shown = None if picture is None else fitted(picture, SIDE)
     top = 0 if shown is None else shown.height
     blocks = [(name, _wrapped(f"{name}: {text}" if name else text)) for name, text in texts]
@@ -55,10 +49,8 @@ def draw_card(picture: Image | None, texts: Sequence[tuple[str, str]]) -> Image:
     return card
 
 
-def fitted(picture: Image, side: int) -> Image:
+def fitted(picture: Image.Image, side: int) -> Image.Image:
     """As large as fits into a square; a small picture keeps its pixels to be seen."""
-    from PIL import Image
-
     scale = min(side / picture.width, side / picture.height)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     how = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS

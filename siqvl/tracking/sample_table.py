@@ -13,13 +13,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from PIL import Image
 
 from siqvl.tracking.runs import RunLog
 from siqvl.tracking.sample_card import draw_card, draw_sheet, fitted
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 TABLE = "samples.json"
 PICTURES = "table_images/samples"
@@ -37,7 +36,7 @@ class Answered(NamedTuple):
     """One row and what the model made of it."""
 
     id: str
-    picture: Image | None  # the first, if it has several
+    picture: Image.Image | None  # the first, if it has several
     question: str
     gold: str
     answer: str
@@ -84,10 +83,8 @@ class SampleTable:
         return {"type": "image", **files}
 
 
-def _shown(picture: Image | None) -> Image:
+def _shown(picture: Image.Image | None) -> Image.Image:
     """White where there is none: MLflow's page takes every cell of such a column for a picture."""
-    from PIL import Image
-
     return Image.new("RGB", (8, 8), "white") if picture is None else picture.convert("RGB")
 
 

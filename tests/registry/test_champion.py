@@ -50,7 +50,7 @@ def test_a_worse_model_does_not(champion: Path, tmp_path: Path) -> None:
 
 def test_a_tie_does_not(champion: Path, tmp_path: Path) -> None:
     equal = over_champion(report(tmp_path / "new", right(range(600))), champion, "vqa", "version 3")
-    assert not equal.takes
+    assert not equal.moved
     assert "+0.0 points (95 % interval +0.0 … +0.0" in equal.sentence
 
 
@@ -66,7 +66,7 @@ def test_what_both_find_hard_cancels_out(champion: Path, tmp_path: Path) -> None
     """10 won and none lost: also +1.0 points, but error 0.3 points."""
     assert over_champion(
         report(tmp_path / "new", right(range(610))), champion, "vqa", "version 3"
-    ).takes
+    ).moved
 
 
 def test_other_questions_decide_nothing(champion: Path, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_first_model_has_to_beat_the_highest_floor(tmp_path: Path) -> None:
     assert "the highest floor (the most frequent answer to the question) 30.0 %" in sentence
     assert "+10.0 points" in sentence
     blind = report(tmp_path / "blind", right(range(200)), **floors)  # above majority alone
-    assert not over_floors(blind, "vqa").takes
+    assert not over_floors(blind, "vqa").moved
 
 
 def test_a_first_model_needs_somebody_to_beat(tmp_path: Path) -> None:

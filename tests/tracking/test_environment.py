@@ -63,7 +63,7 @@ def test_torch_is_not_imported_for_it() -> None:
 
 def test_both_files_go_to_the_run() -> None:
     kept: dict[str, str] = {}
-    log = SimpleNamespace(artifact=lambda path: kept.update({path.name: path.read_text()}))
+    log = SimpleNamespace(text=lambda content, name: kept.update({name: content}))
     recipe = Recipe.load(RECIPES / "tiny.yaml")
     keep_origin(log, recipe)
     assert kept == {"recipe.yaml": recipe_text(recipe), "environment.txt": environment_text()}

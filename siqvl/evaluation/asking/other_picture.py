@@ -44,7 +44,7 @@ def _swapped(
     common = Counter(pictures[row] for row in rows)
     if len(common) == 1:
         raise ValueError("every question shows the same picture")
-    drawn = {row: _draw(ids[row]) for row in rows}
+    drawn = {row: hashlib.sha256(ids[row].encode()).hexdigest() for row in rows}
     first: dict[Pictures, str] = {}
     for row in rows:
         own = pictures[row]
@@ -58,7 +58,3 @@ def _swapped(
             step += 1
         taken[row] = pictures[circle[(place + step) % len(circle)]]
     return taken
-
-
-def _draw(row_id: str) -> str:
-    return hashlib.sha256(row_id.encode()).hexdigest()

@@ -21,6 +21,9 @@ from siqvl.files import atomic_file
 #: Raise it whenever what is written or how answers come about changes.
 VERSION = 1
 DESCRIPTION = "about.json"
+_SCHEMA = pa.schema(
+    {"player": pa.string(), "row": pa.int64(), "generation": pa.string(), "margin": pa.float64()}
+)
 
 
 def describe(folder: Path, key: str, prompt: str) -> None:
@@ -57,16 +60,11 @@ def first_prompt(folder: Path, key: str) -> str:
 def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
     """Writes some answers; the file is there whole or not at all."""
     lines = [
-        {
-            "player": player,
-            "row": row,
-            "generation": output.generation,
-            "margin": output.margin,
-        }
+        {"player": player, "row": row, "generation": output.generation, "margin": output.margin}
         for (player, row), output in outputs
     ]
     with atomic_file(path, os.getpid()) as partial:
-        pq.write_table(pa.Table.from_pylist(lines, _schema()), partial)
+        pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), partial)
 
 
 def read_outputs(folders: Iterable[Path]) -> dict[Ask, Output]:
@@ -74,18 +72,7 @@ def read_outputs(folders: Iterable[Path]) -> dict[Ask, Output]:
     found: dict[Ask, Output] = {}
     for folder in folders:
         for path in sorted(folder.glob("*.parquet")):
-            for line in pq.read_table(path, schema=_schema()).to_pylist():
+            for line in pq.read_table(path, schema=_SCHEMA).to_pylist():
                 output = Output(line["generation"], line["margin"])
                 found[line["player"], line["row"]] = output
     return found
-
-
-def _schema() -> pa.Schema:
-    return pa.schema(
-        {
-            "player": pa.string(),
-            "row": pa.int64(),
-            "generation": pa.string(),
-            "margin": pa.float64(),
-        }
-    )

@@ -80,12 +80,7 @@ class Share:
 
 def first_prompt_text(plan: Plan, processor: Any) -> str:
     """Gives the first row's prompt as text, one placeholder a picture for its many tokens."""
-    first = next(
-        prompt
-        for prompt, asks in zip(plan.prompts, plan.asks, strict=True)
-        if ("picture", 0) in asks
-    )
-    words = first.words[0]
+    words = plan.prompts[0].words[0]  # a plan begins with the model and the first row
     labels = words.labels or [IGNORED] * len(words)  # a bare prompt has none
     asked = [
         token for token, label in zip(words.input_ids, labels, strict=True) if label == IGNORED

@@ -24,6 +24,9 @@ from siqvl.recipe import Benchmark, Recipe, Source
 BASELINES = "floors.parquet"
 #: Metadata of the file: what the baselines depend on beside the rows.
 _LEARNT = b"siqvl.floors"
+_SCHEMA = pa.schema(
+    {"id": pa.string(), "player": pa.string(), "answer": pa.string(), "score": pa.float64()}
+)
 
 
 def row_kind(benchmark: Benchmark) -> RowKind:
@@ -105,13 +108,12 @@ def _write_baselines(benchmark: Benchmark, recipe: Recipe, directory: Path) -> N
     check_offer(benchmark, rows)
     training = _training_questions(benchmark, recipe)
     found = baseline_answers(rows, training, _guesses_scorer(benchmark))
-    columns = ("id", "player", "answer", "score")
     lines = [
-        dict(zip(columns, (row["id"], player, answer, score), strict=True))
+        {"id": row["id"], "player": player, "answer": answer, "score": score}
         for player, answered in found.items()
         for row, (answer, score) in zip(rows, answered, strict=True)
     ]
-    table = pa.Table.from_pylist(lines, schema=_schema())
+    table = pa.Table.from_pylist(lines, schema=_SCHEMA)
     with atomic_file(directory / BASELINES) as partial:
         pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), partial)
 
@@ -146,11 +148,6 @@ def _questions(source: Source, recipe: Recipe) -> Iterator[Row]:
             yield row
 
 
-def _schema() -> pa.Schema:
-    texts = {name: pa.string() for name in ("id", "player", "answer")}
-    return pa.schema({**texts, "score": pa.float64()})
-
-
 def _depends_on(benchmark: Benchmark) -> bytes:
     training = benchmark.training.model_dump(mode="json") if benchmark.training else None
     content = {"scorer": _guesses_scorer(benchmark).label, "training": training}
@@ -169,7 +166,7 @@ def read_baselines(data: Path, benchmark: Benchmark) -> pa.Table:
         UserError: the benchmark was not prepared there, or for another scorer or training source.
     """
     if benchmark.method == "preference":
-        return _schema().empty_table()
+        return _SCHEMA.empty_table()
     path = data / benchmark.name / BASELINES
     again = "prepare it with data_prep --stage evaluation and the same recipe"
     if not path.is_file():

@@ -73,10 +73,7 @@ def _sides(gate: Gate) -> tuple[Side, Side]:
     """Both sides in full: what the rival leaves out is as on the gate's own side."""
     over = gate.over
     side = Side(
-        stage=gate.stage,
-        random_tower=gate.random_tower,
-        benchmark=gate.benchmark,
-        player="picture",
+        stage=gate.stage, random_tower=gate.random_tower, benchmark=gate.benchmark, player="picture"
     )
     rival = Side(
         stage=over.stage or gate.stage,

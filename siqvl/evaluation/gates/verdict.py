@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from siqvl.errors import UserError
 from siqvl.number_formats import bound_points, percent, points, span
-from siqvl.recipe import Player, Stage, explain
+from siqvl.recipe import Player, Stage
 from siqvl.stages import STAGES
+from siqvl.stored import Stored, read_stored
 from siqvl.text_table import text_table
 
 VERDICTS = "gates.json"
@@ -26,10 +26,8 @@ PLAYERS: dict[Player, str] = {
 }
 
 
-class Side(BaseModel):
+class Side(Stored):
     """One of the two that a gate compares."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: Stage
     random_tower: bool
@@ -44,10 +42,8 @@ class Side(BaseModel):
         return ", ".join(part for part in parts if part)
 
 
-class Verdict(BaseModel):
+class Verdict(Stored):
     """What became of one gate; shares in [0, 1], None where it could not be tested."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     claim: str
     passed: bool
@@ -68,12 +64,10 @@ class Verdict(BaseModel):
         return "passed" if self.passed else "failed"
 
 
-_VERDICTS = TypeAdapter(list[Verdict])
-
-
 def write_verdicts(verdicts: Sequence[Verdict], directory: Path) -> None:
     """Writes `gates.json`."""
-    (directory / VERDICTS).write_bytes(_VERDICTS.dump_json(list(verdicts), indent=2) + b"\n")
+    content = TypeAdapter(list[Verdict]).dump_json(list(verdicts), indent=2)
+    (directory / VERDICTS).write_bytes(content + b"\n")
 
 
 def read_verdicts(directory: Path) -> list[Verdict]:
@@ -82,16 +76,11 @@ def read_verdicts(directory: Path) -> list[Verdict]:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    path = directory / VERDICTS
-    if not path.is_file():
-        raise UserError(
-            f"{directory} is no pipeline report: it has no {VERDICTS}; pass the directory that "
-            "pipeline_report printed"
-        )
-    try:
-        return _VERDICTS.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged: {explain(error, Verdict)}") from None
+    missing = (
+        f"{directory} is no pipeline report: it has no {VERDICTS}; pass the directory that "
+        "pipeline_report printed"
+    )
+    return read_stored(directory / VERDICTS, list[Verdict], missing)
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:

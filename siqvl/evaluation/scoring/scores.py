@@ -4,39 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from siqvl.errors import UserError
 from siqvl.number_formats import percent
-from siqvl.recipe import Player, Stage, explain
+from siqvl.recipe import Player, Stage
 from siqvl.stages import STAGES
+from siqvl.stored import Stored, read_stored
 from siqvl.text_table import text_table
 
 SCORES = "scores.json"
 
 
-class Result(BaseModel):
+class Result(Stored):
     """A mean, a share in [0, 1], and its 95 % bootstrap interval."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     mean: float
     interval: tuple[float, float]
 
 
-class TypeScore(BaseModel):
+class TypeScore(Stored):
     """The questions of one type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     questions: int
     players: dict[Player, Result]
 
 
-class Score(BaseModel):
+class Score(Stored):
     """One benchmark."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     benchmark: str
     questions: int
@@ -51,10 +43,8 @@ class Score(BaseModel):
     split: str = ""  # of the benchmark's source
 
 
-class Scores(BaseModel):
+class Scores(Stored):
     """All benchmarks of one checkpoint: `scores.json`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     stage: Stage
     random_tower: bool  # the control of stage 1
@@ -74,16 +64,11 @@ class Scores(BaseModel):
         Raises:
             UserError: it is none, or is damaged.
         """
-        path = directory / SCORES
-        if not path.is_file():
-            raise UserError(
-                f"{directory} is no evaluation report: it has no {SCORES}; pass the directory "
-                "that an evaluation printed"
-            )
-        try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except ValidationError as error:
-            raise UserError(f"{path} is damaged: {explain(error, cls)}") from None
+        missing = (
+            f"{directory} is no evaluation report: it has no {SCORES}; pass the directory that an "
+            "evaluation printed"
+        )
+        return read_stored(directory / SCORES, cls, missing)
 
     def write(self, directory: Path) -> None:
         """Writes `scores.json`."""
@@ -93,20 +78,11 @@ class Scores(BaseModel):
         """Names the figures for MLflow: `<benchmark>/accuracy` and its company."""
         found: dict[str, float] = {}
         for score in self.scores:
-            own = score.players["picture"]
-            values = {
-                "accuracy": own.mean,
-                "accuracy_low": own.interval[0],
-                "accuracy_high": own.interval[1],
-            }
-            values |= {
-                player: result.mean
-                for player, result in score.players.items()
-                if player != "picture"
-            }
-            values |= {
-                f"type/{kind}": one.players["picture"].mean for kind, one in score.types.items()
-            }
+            values: dict[str, float] = {player: one.mean for player, one in score.players.items()}
+            values["accuracy"] = values.pop("picture")
+            values["accuracy_low"], values["accuracy_high"] = score.players["picture"].interval
+            for kind, one in score.types.items():
+                values[f"type/{kind}"] = one.players["picture"].mean
             found |= {f"{score.benchmark}/{name}": value for name, value in values.items()}
         return found
 

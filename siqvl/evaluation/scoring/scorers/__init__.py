@@ -6,8 +6,6 @@ from siqvl.evaluation.scoring.scorers import anls, chartqa, choice, exact_match,
 from siqvl.evaluation.scoring.scorers.base import Scorer
 from siqvl.recipe import ScorerName
 
-__all__ = ["Scorer", "scorer"]
-
 _SCORERS: dict[str, Scorer] = {
     module.SCORER.name: module.SCORER for module in (anls, chartqa, choice, exact_match, gqa, vqav2)
 }

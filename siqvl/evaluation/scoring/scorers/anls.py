@@ -19,10 +19,7 @@ def edit_distance(one: str, other: str) -> int:
     for i, left in enumerate(one, start=1):
         diagonal, row[0] = row[0], i
         for j, right in enumerate(other, start=1):
-            diagonal, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right)),
-            )
+            diagonal, row[j] = (row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (left != right)))
     return row[-1]
 
 

@@ -11,23 +11,18 @@ class Scorer:
     """Judges one answer to one question.
 
     Raise `version` whenever a scorer's result can change: it is stored with every score.
+
+    Attributes:
+        score: tells how right a prediction is, in [0, 1], from the answer alone (without the chain
+            of thought before it), every accepted answer (in VQAv2 those of the ten annotators,
+            repeats included), and the options of a multiple-choice question (else none).
     """
 
     name: str
     version: int
-    judge: Callable[[str, list[str], list[str]], float]
+    score: Callable[[str, list[str], list[str]], float]
 
     @property
     def label(self) -> str:
         """What is stored beside a score: `vqav2/1`."""
         return f"{self.name}/{self.version}"
-
-    def score(self, prediction: str, answers: list[str], choices: list[str]) -> float:
-        """Judges how right a prediction is, in [0, 1].
-
-        Args:
-            prediction: the answer alone, without the chain of thought before it.
-            answers: every accepted one; in VQAv2 those of the ten annotators, repeats included.
-            choices: the options of a multiple-choice question, else empty.
-        """
-        return self.judge(prediction, answers, choices)

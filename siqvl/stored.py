@@ -1,0 +1,41 @@
+"""What artifacts say of themselves in JSON: models that refuse unknown keys, and their reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from siqvl.errors import UserError
+from siqvl.recipe import explain
+
+Content = TypeVar("Content")
+
+
+class Stored(BaseModel):
+    """What a file holds, or a part of it; unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_stored(path: Path, kind: type[Content], missing: str) -> Content:
+    """Reads a JSON file that holds a model, or a list of them.
+
+    Args:
+        kind: a class like `Scores`, or `list[Verdict]`.
+        missing: what to say where there is no such file.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise UserError(missing)
+    try:
+        return TypeAdapter(kind).validate_json(path.read_bytes())
+    except ValidationError as error:
+        root: Any = next(iter(get_args(kind)), kind)
+        reason = explain(error, root)
+    except UserError as error:  # a recipe inside explains itself
+        reason = error.message
+    raise UserError(f"{path} is damaged: {reason}")
