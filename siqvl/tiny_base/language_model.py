@@ -42,11 +42,7 @@ def language_config(vocabulary: int, eos: int, pad: int) -> dict:
 
 
 def train_language(
-    processor: SiQVLProcessor,
-    vocabulary: int,
-    seed: int,
-    steps: int,
-    batch_size: int,
+    processor: SiQVLProcessor, vocabulary: int, seed: int, steps: int, batch_size: int
 ) -> tuple[Qwen2ForCausalLM, dict[str, float]]:
     """Train on `corpus` text; returns the model and its `answers_right` on fresh rows."""
     torch.manual_seed(seed)

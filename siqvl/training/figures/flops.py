@@ -69,11 +69,7 @@ class TrainingFlops:
     """
 
     def __init__(
-        self,
-        config: SiQVLConfig,
-        trainable: Collection[Part],
-        *,
-        cached_features: bool = False,
+        self, config: SiQVLConfig, trainable: Collection[Part], *, cached_features: bool = False
     ) -> None:
         self.forward = forward = ForwardFlops.of(config)
         tower, projector, language = (

@@ -16,11 +16,7 @@ TAKE_ANY_MASK = ("sdpa", "eager")
 
 
 def completion_log_probs(
-    model: torch.nn.Module,
-    batch: Batch,
-    *,
-    core: SiQVLForConditionalGeneration,
-    head_chunk: int,
+    model: torch.nn.Module, batch: Batch, *, core: SiQVLForConditionalGeneration, head_chunk: int
 ) -> tuple[torch.Tensor, ...]:
     """log p(token | all before it) of every completion's tokens with a label, in nats.
 
