@@ -8,7 +8,6 @@ supervised, and its card says so. The heads that read corner, colour and shape a
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
 
 import torch
 from PIL.Image import Image
@@ -27,13 +26,6 @@ CORNER_OF = [
 NOTHING = -1  # label of an empty corner
 
 Labels = list[tuple[int, int, int]]  # (colour, shape, which corner) of each corner
-
-
-class TowerScores(NamedTuple):
-    """Share of the patches of fresh test scenes that tell what lies in their corner."""
-
-    color: float
-    shape: float
 
 
 def image_processor() -> SiglipImageProcessor:
@@ -63,8 +55,15 @@ def scene_batch(split: str, seed: int, step: int, size: int) -> tuple[list[Image
     return pictures, labels
 
 
-def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionModel, TowerScores]:
-    """Train tower and heads; returns the tower alone."""
+def train_tower(
+    seed: int, steps: int, batch_size: int
+) -> tuple[SiglipVisionModel, dict[str, float]]:
+    """Train tower and heads.
+
+    Returns:
+        The tower alone, and the share of the patches of fresh test scenes that tell the `color` and
+        the `shape` of what lies in their corner.
+    """
     torch.manual_seed(seed)
     config = SiglipVisionConfig(
         hidden_size=128,
@@ -111,4 +110,4 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
             for step in range(8)
         ]
     color, shape, _ = (sum(column) / len(hits) for column in zip(*hits, strict=True))
-    return tower, TowerScores(color, shape)
+    return tower, {"color": color, "shape": shape}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siqvl.data.batching import BatchPlan
+from siqvl.data.batching import BatchPlan, items_of
 from siqvl.training.figures.work import ItemWork
 
 
@@ -35,7 +35,7 @@ class BatchShape:
             for micro in range(plan.accumulation):
                 for rank in range(plan.world):
                     rows = [
-                        items.total(np.array([key] if isinstance(key, int) else key))
+                        items.total(np.array(items_of([key])))
                         for key in plan.batch(step, micro, rank)
                     ]
                     width = max(width, *(row.tokens for row in rows))
