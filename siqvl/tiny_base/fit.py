@@ -15,14 +15,11 @@ def fit(
     loss_of_step: Callable[[int], torch.Tensor],
     *,
     steps: int,
-    learning_rate: float,
     title: str,
     warmup: int = 50,
 ) -> None:
     """AdamW with warm-up and cosine decay; the bar shows the mean loss of the last 50 steps."""
-    optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
-    )
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps)),

@@ -53,14 +53,8 @@ def train_language(
         with torch.autocast("cpu", torch.bfloat16):  # x1.6 on CPUs with eager attention
             return model(**padded(next(batches), tokenizer.pad_token_id)).loss
 
-    fit(
-        list(model.parameters()),
-        loss_of_step,
-        steps=steps,
-        learning_rate=1e-3,
-        title="language model",
-        warmup=100,
-    )
+    parameters = list(model.parameters())
+    fit(parameters, loss_of_step, steps=steps, title="language model", warmup=100)
     return model.eval(), answers_right(model, processor, seed + 1)
 
 

@@ -45,11 +45,8 @@ def scene_batch(split: str, seed: int, step: int, size: int) -> tuple[list[Image
                 break
         corners = [(NOTHING, NOTHING, cell) for cell in range(len(CELLS))]
         for thing in scene:
-            corners[thing.cell] = (
-                list(COLORS).index(thing.color),
-                SHAPES.index(thing.shape),
-                thing.cell,
-            )
+            color, shape = list(COLORS).index(thing.color), SHAPES.index(thing.shape)
+            corners[thing.cell] = (color, shape, thing.cell)
         pictures.append(draw(scene, rng))
         labels.append(corners)
     return pictures, labels
@@ -99,7 +96,7 @@ def train_tower(
         return torch.stack(losses).sum()
 
     parameters = [*tower.parameters(), *heads.parameters()]
-    fit(parameters, loss_of_step, steps=steps, learning_rate=1e-3, title="tower")
+    fit(parameters, loss_of_step, steps=steps, title="tower")
     tower.eval()
     with torch.inference_mode():
         hits = [

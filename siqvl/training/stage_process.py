@@ -81,8 +81,9 @@ def train(inputs: StageInputs) -> None:
         trainer.mean.to_model()
     if samples is not None:
         samples.take(trainer.state.global_step)
-    weights = trainer.whole_weights()
-
+    weights = None
+    if trainer.is_fsdp_enabled:  # has shared them out: every process takes part in gathering them
+        weights = trainer.accelerator.get_state_dict(trainer.model)
     if trainer.is_world_process_zero():
         write_checkpoint(
             inputs.output,

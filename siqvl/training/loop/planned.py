@@ -191,15 +191,6 @@ class PlannedTrainer(FiniteSteps):
         if self._in_step:
             self.telemetry.losses.add(self.keys(), nll)
 
-    def whole_weights(self) -> dict[str, torch.Tensor] | None:
-        """All weights, gathered on the first process, where FSDP has shared them out; else None.
-
-        Every process has to ask.
-        """
-        if not self.is_fsdp_enabled:
-            return None
-        return self.accelerator.get_state_dict(self.model)
-
     def write_extra_state(self, folder: Path) -> None:
         """What a run continues from, beside what Hugging Face's trainer keeps."""
         if self.mean is not None and self.args.should_save:

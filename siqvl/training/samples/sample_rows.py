@@ -52,8 +52,9 @@ class Samples:
 
     def answered(self, model: SiQVLForConditionalGeneration, step: int) -> list[Answered]:
         """Asks the model after `step` steps, and leaves it as it was."""
-        with undisturbed(model, self._attention):
-            answers = self._answers(model)
+        with undisturbed(model, self._attention), autocast(model.device, self._precision):
+            prompts = [prompt_item(row, self._processor) for row in self._rows]
+            written = complete(model, self._processor, prompts, max_new_tokens=self._tokens)
         self._count(step)
         return [
             Answered(
@@ -61,17 +62,11 @@ class Samples:
                 picture=next(iter(row["images"]), None),
                 question=row["prompt"][-1]["content"],
                 gold=row["chosen" if "chosen" in row else "completion"][0]["content"],
-                answer=answer,
+                answer=completion.text,
                 trained_on=times,
             )
-            for row, answer, times in zip(self._rows, answers, self._trained_on, strict=True)
+            for row, completion, times in zip(self._rows, written, self._trained_on, strict=True)
         ]
-
-    def _answers(self, model: SiQVLForConditionalGeneration) -> list[str]:
-        prompts = [prompt_item(row, self._processor) for row in self._rows]
-        with autocast(model.device, self._precision):
-            written = complete(model, self._processor, prompts, max_new_tokens=self._tokens)
-        return [one.text for one in written]
 
     def _count(self, step: int) -> None:
         """Brings `_trained_on` up to a step."""
