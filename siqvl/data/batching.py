@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -38,6 +38,11 @@ Key = int | tuple[int, ...]
 PACK_WINDOW = 16_384  # rows
 GROUP_WINDOW = 50  # global batches
 REMEMBERED = 20_000_000  # rows of epochs that are kept (16 bytes each) instead of planned again
+
+
+def items_of(keys: Iterable[Key]) -> list[int]:
+    """The items that a batch's keys stand for, those of a pack one after another."""
+    return [item for key in keys for item in ((key,) if isinstance(key, int) else key)]
 
 
 @dataclass(frozen=True)

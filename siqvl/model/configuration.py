@@ -85,11 +85,9 @@ class SiQVLConfig(PreTrainedConfig):
 
     def _resolve_pixel_shuffle(self) -> None:
         for name in ("image_size", "patch_size"):
-            if not isinstance(getattr(self.vision_config, name), int):
-                raise ValueError(
-                    f"vision_config.{name} must be one int (square), got "
-                    f"{getattr(self.vision_config, name)}."
-                )
+            found = getattr(self.vision_config, name)
+            if not isinstance(found, int):
+                raise ValueError(f"vision_config.{name} must be one int (square), got {found}.")
         if self.pixel_shuffle_factor is None:
             self.pixel_shuffle_factor = derive_pixel_shuffle_factor(
                 self.patch_grid, self.max_image_tokens

@@ -342,12 +342,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
                     "Packed rows (restarting position_ids) need use_cache=False, got True."
                 )
             # modeling_flash_attention_utils.py `_is_packed_sequence` looks for them in one row only
-            attention = self.config.text_config._attn_implementation
-            if (
-                attention == "flash_attention_2"
-                and len(position_ids) > 1
-                and _restarts(position_ids, None)
-            ):
+            flash = self.config.text_config._attn_implementation == "flash_attention_2"
+            if flash and len(position_ids) > 1 and _restarts(position_ids, None):
                 raise ValueError(
                     "flash_attention_2 keeps packed rows (restarting position_ids) apart only in a "
                     f"batch of one row, got {len(position_ids)}: samples would see each other."

@@ -43,7 +43,7 @@ def main(
         tower, scores = train_tower(seed, tower_steps, tower_batch)
         tower.save_pretrained(out / "vision")
         image_processor().save_pretrained(out / "vision")
-        _write_scores(out / "vision", scores._asdict())
+        _write_scores(out / "vision", scores)
     if "language" in part:
         rows = (text_row(index, seed) for index in range(TOKENIZER_ROWS))
         texts = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 
 import torch
@@ -14,19 +15,16 @@ def fit(
     loss_of_step: Callable[[int], torch.Tensor],
     *,
     steps: int,
-    learning_rate: float,
     title: str,
     warmup: int = 50,
-) -> float:
-    """AdamW with warm-up and cosine decay; returns the mean loss of the last 50 steps."""
-    optimizer = torch.optim.AdamW(
-        parameters, lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
-    )
+) -> None:
+    """AdamW with warm-up and cosine decay; the bar shows the mean loss of the last 50 steps."""
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps)),
     )
-    losses: list[float] = []
+    losses: deque[float] = deque(maxlen=50)
     with tqdm(range(steps), desc=title, unit="step") as bar:
         for step in bar:
             loss = loss_of_step(step)
@@ -36,5 +34,4 @@ def fit(
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-            bar.set_postfix(loss=f"{sum(losses[-50:]) / len(losses[-50:]):.3f}", refresh=False)
-    return sum(losses[-50:]) / len(losses[-50:])
+            bar.set_postfix(loss=f"{sum(losses) / len(losses):.3f}", refresh=False)

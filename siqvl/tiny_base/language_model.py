@@ -23,37 +23,28 @@ ROUND = 16  # lengths of batches: oneDNN prepares its kernels anew for each
 POOL = 16  # batches that are sorted together
 
 
-def language_config(vocabulary: int, eos: int, pad: int) -> dict:
-    """Qwen2.5's shape, small: grouped queries, tied embeddings, the same rotary base."""
-    return {
-        "vocab_size": vocabulary,
-        "hidden_size": 192,
-        "intermediate_size": 512,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "max_position_embeddings": 2048,
-        "initializer_range": 0.06,  # about 1/sqrt(hidden): 0.02 is for models ten times as wide
-        "tie_word_embeddings": True,
-        "eos_token_id": eos,
-        "bos_token_id": None,
-        "pad_token_id": pad,
-    }
-
-
 def train_language(
-    processor: SiQVLProcessor,
-    vocabulary: int,
-    seed: int,
-    steps: int,
-    batch_size: int,
+    processor: SiQVLProcessor, vocabulary: int, seed: int, steps: int, batch_size: int
 ) -> tuple[Qwen2ForCausalLM, dict[str, float]]:
     """Train on `corpus` text; returns the model and its `answers_right` on fresh rows."""
     torch.manual_seed(seed)
     tokenizer = processor.tokenizer
-    model = Qwen2ForCausalLM(
-        Qwen2Config(**language_config(vocabulary, tokenizer.eos_token_id, tokenizer.pad_token_id))
+    # Qwen2.5's shape, small: grouped queries, tied embeddings, the same rotary base
+    config = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        initializer_range=0.06,  # about 1/sqrt(hidden): 0.02 is for models ten times as wide
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        pad_token_id=tokenizer.pad_token_id,
     )
+    model = Qwen2ForCausalLM(config)
     model.set_attn_implementation("eager")
 
     batches = batches_of_like_length(processor, seed, batch_size)
@@ -62,14 +53,8 @@ def train_language(
         with torch.autocast("cpu", torch.bfloat16):  # x1.6 on CPUs with eager attention
             return model(**padded(next(batches), tokenizer.pad_token_id)).loss
 
-    fit(
-        list(model.parameters()),
-        loss_of_step,
-        steps=steps,
-        learning_rate=1e-3,
-        title="language model",
-        warmup=100,
-    )
+    parameters = list(model.parameters())
+    fit(parameters, loss_of_step, steps=steps, title="language model", warmup=100)
     return model.eval(), answers_right(model, processor, seed + 1)
 
 

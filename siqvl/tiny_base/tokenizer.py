@@ -28,10 +28,7 @@ SPECIAL_TOKENS = (
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Qwen2Tokenizer:
     """Learn merges from `texts`; any other text still encodes, byte by byte if need be."""
     tokenizer = Qwen2Tokenizer().train_new_from_iterator(
-        texts,
-        vocab_size=vocabulary,
-        new_special_tokens=list(SPECIAL_TOKENS),
-        show_progress=False,
+        texts, vocab_size=vocabulary, new_special_tokens=list(SPECIAL_TOKENS), show_progress=False
     )
     tokenizer.eos_token = "<|im_end|>"
     tokenizer.pad_token = "<|endoftext|>"

@@ -8,7 +8,6 @@ supervised, and its card says so. The heads that read corner, colour and shape a
 from __future__ import annotations
 
 import random
-from typing import NamedTuple
 
 import torch
 from PIL.Image import Image
@@ -29,13 +28,6 @@ NOTHING = -1  # label of an empty corner
 Labels = list[tuple[int, int, int]]  # (colour, shape, which corner) of each corner
 
 
-class TowerScores(NamedTuple):
-    """Share of the patches of fresh test scenes that tell what lies in their corner."""
-
-    color: float
-    shape: float
-
-
 def image_processor() -> SiglipImageProcessor:
     """SigLIP's own preprocessing at the tiny size."""
     return SiglipImageProcessor(size={"height": SIDE, "width": SIDE})
@@ -53,18 +45,22 @@ def scene_batch(split: str, seed: int, step: int, size: int) -> tuple[list[Image
                 break
         corners = [(NOTHING, NOTHING, cell) for cell in range(len(CELLS))]
         for thing in scene:
-            corners[thing.cell] = (
-                list(COLORS).index(thing.color),
-                SHAPES.index(thing.shape),
-                thing.cell,
-            )
+            color, shape = list(COLORS).index(thing.color), SHAPES.index(thing.shape)
+            corners[thing.cell] = (color, shape, thing.cell)
         pictures.append(draw(scene, rng))
         labels.append(corners)
     return pictures, labels
 
 
-def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionModel, TowerScores]:
-    """Train tower and heads; returns the tower alone."""
+def train_tower(
+    seed: int, steps: int, batch_size: int
+) -> tuple[SiglipVisionModel, dict[str, float]]:
+    """Train tower and heads.
+
+    Returns:
+        The tower alone, and the share of the patches of fresh test scenes that tell the `color` and
+        the `shape` of what lies in their corner.
+    """
     torch.manual_seed(seed)
     config = SiglipVisionConfig(
         hidden_size=128,
@@ -100,7 +96,7 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
         return torch.stack(losses).sum()
 
     parameters = [*tower.parameters(), *heads.parameters()]
-    fit(parameters, loss_of_step, steps=steps, learning_rate=1e-3, title="tower")
+    fit(parameters, loss_of_step, steps=steps, title="tower")
     tower.eval()
     with torch.inference_mode():
         hits = [
@@ -111,4 +107,4 @@ def train_tower(seed: int, steps: int, batch_size: int) -> tuple[SiglipVisionMod
             for step in range(8)
         ]
     color, shape, _ = (sum(column) / len(hits) for column in zip(*hits, strict=True))
-    return tower, TowerScores(color, shape)
+    return tower, {"color": color, "shape": shape}

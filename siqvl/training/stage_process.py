@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainerCallback, set_seed
 
@@ -26,12 +25,13 @@ from siqvl.tracking.callback import MetricLogger
 from siqvl.tracking.runs import RunLog
 from siqvl.training.figures.progress import Progress
 from siqvl.training.loop.compiled import compile_layers
+from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.memory.batch_memory import tell_memory
 from siqvl.training.memory.batch_shape import BatchShape
-from siqvl.training.preference.dpo import PreferenceTrainer, dpo_trainer
+from siqvl.training.preference.dpo import PreferenceTrainer
 from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
 from siqvl.training.samples.sample_answers import SampleAnswers
-from siqvl.training.sft import SFTTrainer, sft_trainer
+from siqvl.training.sft import SFTTrainer
 from siqvl.version import code_version
 
 
@@ -81,8 +81,9 @@ def train(inputs: StageInputs) -> None:
         trainer.mean.to_model()
     if samples is not None:
         samples.take(trainer.state.global_step)
-    weights = trainer.whole_weights()
-
+    weights = None
+    if trainer.is_fsdp_enabled:  # has shared them out: every process takes part in gathering them
+        weights = trainer.accelerator.get_state_dict(trainer.model)
     if trainer.is_world_process_zero():
         write_checkpoint(
             inputs.output,
@@ -118,22 +119,11 @@ def _load_model(
 ) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
     """The parent checkpoint, or the parts assembled; float32 weights, autocast does the rest."""
     spec = recipe.model
+    rest = spec.model_dump(exclude={"vision", "language", "attention"})
     try:
         if checkpoint is not None:
             return load_checkpoint(checkpoint, attn_implementation=attention)
-        return assemble(
-            spec.vision,
-            spec.language,
-            pixel_shuffle_factor=spec.pixel_shuffle_factor,
-            max_image_tokens=spec.max_image_tokens,
-            init=spec.init,
-            random_tower=spec.random_tower,
-            attn_implementation=attention,
-            system_prompt=spec.system_prompt,
-            trust_remote_code=spec.trust_remote_code,
-            vision_revision=spec.vision_revision,
-            language_revision=spec.language_revision,
-        )
+        return assemble(spec.vision, spec.language, attn_implementation=attention, **rest)
     except (ValueError, OSError) as error:  # what transformers raises for a wrong or missing part
         raise UserError(" ".join(str(error).split())) from error
 
@@ -146,13 +136,13 @@ def _build_trainer(
     features: TensorStore | None,
     rows_of_sources: list[int],
     work_dir: Path,
-) -> SFTTrainer | PreferenceTrainer:
+) -> PlannedTrainer:
     stage = inputs.recipe.stage(inputs.stage)
     callbacks: list[TrainerCallback] = [Progress(STAGES[inputs.stage].title)]
     if inputs.log:
         callbacks.append(MetricLogger(inputs.log))
-    trainer_of: Any = dpo_trainer if isinstance(stage, DPOStage) else sft_trainer
-    return trainer_of(
+    kind = PreferenceTrainer if isinstance(stage, DPOStage) else SFTTrainer
+    return kind.over(
         model,
         processor,
         encoded,

@@ -11,7 +11,7 @@ from siqvl.data.shards import load_prepared
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import freeze
-from siqvl.training.sft import SFTTrainer, sft_trainer
+from siqvl.training.sft import SFTTrainer
 
 
 def made_trainer(
@@ -29,7 +29,7 @@ def made_trainer(
     freeze(model, ["projector", "language_model"])
     stage = recipe.stage(Stage.VQA_SFT)
     encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=stage.max_length)
-    return sft_trainer(
+    return SFTTrainer.over(
         model,
         processor,
         encoded,

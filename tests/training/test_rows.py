@@ -88,7 +88,7 @@ def test_each_process_that_torch_elastic_starts_takes_its_share(
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
         loader = loader_of(trained, recipe, Stage.VQA_SFT)
-        shares.append([batch["input_ids"].shape[0] for batch in loader])
+        shares.append([batch["input_ids"].shape[0] for batch in loader.dataloader()])
         assert loader.plan.sequences_per_step == 4
     rows = [row for step in range(3) for rank in (0, 1) for row in loader.plan.batch(step, 0, rank)]
     assert shares == [[2, 2, 2], [2, 2, 2]]

@@ -19,27 +19,16 @@ B).
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from siqvl.model.configuration import SiQVLConfig
 from siqvl.recipe import Part
 from siqvl.training.figures.work import Size, Work
 
 
-@dataclass(frozen=True)
 class ForwardFlops:
     """One forward pass of each part of the model."""
 
-    patches: int  # the tower's embedding of an image, whose pixels need no gradient
-    tower: int  # the tower's layers, an image
-    tower_scores: int  # their attention, an image
-    projector: int  # an image
-    layers: int  # the language model's layers, a token
-    scores: int  # their attention, a pair of tokens
-    head: int  # a token whose probability is computed
-
-    @classmethod
-    def of(cls, config: SiQVLConfig) -> ForwardFlops:
+    def __init__(self, config: SiQVLConfig) -> None:
         vision, text = config.vision_config, config.text_config
         patches = config.patch_grid**2
         hidden, inner = vision.hidden_size, vision.intermediate_size
@@ -48,15 +37,19 @@ class ForwardFlops:
         keys = text.num_key_value_heads * head_size
         # q and o; k and v; gate, up and down
         layer = 2 * queries + 2 * keys + 3 * text.intermediate_size
-        return cls(
-            patches=2 * patches * vision.num_channels * vision.patch_size**2 * hidden,
-            tower=2 * patches * vision.num_hidden_layers * (4 * hidden**2 + 2 * hidden * inner),
-            tower_scores=4 * vision.num_hidden_layers * hidden * patches**2,
-            projector=2 * config.tokens_per_image * config.projector_input_size * text.hidden_size,
-            layers=2 * text.num_hidden_layers * text.hidden_size * layer,
-            scores=4 * text.num_hidden_layers * queries,
-            head=2 * text.hidden_size * text.vocab_size,
+        # an image: the tower's embedding of its pixels, which need no gradient
+        self.patches = 2 * patches * vision.num_channels * vision.patch_size**2 * hidden
+        # the tower's layers, and their attention
+        self.tower = 2 * patches * vision.num_hidden_layers * (4 * hidden**2 + 2 * hidden * inner)
+        self.tower_scores = 4 * vision.num_hidden_layers * hidden * patches**2
+        self.projector = (
+            2 * config.tokens_per_image * config.projector_input_size * text.hidden_size
         )
+        # the language model's layers, a token; their attention, a pair of tokens
+        self.layers = 2 * text.num_hidden_layers * text.hidden_size * layer
+        self.scores = 4 * text.num_hidden_layers * queries
+        # a token whose probability is computed
+        self.head = 2 * text.hidden_size * text.vocab_size
 
 
 class TrainingFlops:
@@ -69,13 +62,9 @@ class TrainingFlops:
     """
 
     def __init__(
-        self,
-        config: SiQVLConfig,
-        trainable: Collection[Part],
-        *,
-        cached_features: bool = False,
+        self, config: SiQVLConfig, trainable: Collection[Part], *, cached_features: bool = False
     ) -> None:
-        self.forward = forward = ForwardFlops.of(config)
+        self.forward = forward = ForwardFlops(config)
         tower, projector, language = (
             part in trainable for part in ("vision_tower", "projector", "language_model")
         )

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerState
 
-from siqvl.data.batching import BatchPlan, Key
+from siqvl.data.batching import BatchPlan, Key, items_of
 from siqvl.data.loader import TrainingLoader
 from siqvl.device import precision_of
 from siqvl.model.configuration import SiQVLConfig
@@ -185,10 +185,7 @@ class SourceLosses:
         Raises:
             ValueError: the rows have another number of labelled tokens.
         """
-        rows: list[int] = []
-        for key in keys:
-            rows.extend((key,) if isinstance(key, int) else key)
-        items = np.asarray(rows, np.int64)
+        items = np.asarray(items_of(keys), np.int64)
         tokens = int(self._learned[items].sum())
         if nll.shape != (tokens,):
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import add
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -31,12 +32,7 @@ class Work(Generic[Size]):
     learned: Size
 
     def __add__(self, more: Work[Size]) -> Work[Size]:
-        return Work(
-            self.tokens + more.tokens,
-            self.pairs + more.pairs,
-            self.images + more.images,
-            self.learned + more.learned,
-        )
+        return Work(*map(add, vars(self).values(), vars(more).values()))
 
 
 class ItemWork:
@@ -72,10 +68,4 @@ class ItemWork:
 
     def total(self, items: np.ndarray) -> Work[int]:
         """The work that some items are together."""
-        each = self.of(items)
-        return Work(
-            int(each.tokens.sum()),
-            int(each.pairs.sum()),
-            int(each.images.sum()),
-            int(each.learned.sum()),
-        )
+        return Work(*(int(sizes.sum()) for sizes in vars(self.of(items)).values()))

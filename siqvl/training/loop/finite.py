@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from siqvl.data.batching import items_of
 from siqvl.data.loader import TrainingLoader
 from siqvl.errors import UserError, one_line
 from siqvl.training.loop.resumable import ResumableStates
@@ -132,8 +133,7 @@ class FiniteGuard:
     def _rows(self, step: int, micro: int) -> list[str]:
         """Ids of the rows of a batch, those of a pack one after another."""
         keys = self.loader.plan.batch(step, micro, self.loader.rank)
-        items = [item for key in keys for item in (key if isinstance(key, tuple) else [key])]
-        return [self.loader.dataset.row_id(item) for item in items]
+        return [self.loader.dataset.row_id(item) for item in items_of(keys)]
 
 
 class FiniteSteps(ResumableStates):
@@ -149,8 +149,8 @@ class FiniteSteps(ResumableStates):
     _place: tuple[int, int]  # optimizer step and micro-batch, see `PlannedTrainer`
 
     def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
-        work_dir = Path(str(self.args.output_dir))
-        self.guard = FiniteGuard(self.loader, work_dir, norms=self.accelerator.scaler is None)
+        norms = self.accelerator.scaler is None
+        self.guard = FiniteGuard(self.loader, self._work_dir, norms=norms)
         return super()._prepare_for_training(*args, **kwargs)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:

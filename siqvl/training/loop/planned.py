@@ -13,11 +13,13 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from siqvl.data.batching import BatchPlan, Key
+from siqvl.data.collate import Features
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.loader import TrainingLoader
 from siqvl.data.mixture import Mixture
 from siqvl.errors import UserError
 from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe, SFTStage, Source
 from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.loop.arguments import trainer_arguments
@@ -95,27 +97,37 @@ class PlannedTrainer(FiniteSteps):
     @classmethod
     def over(
         cls,
-        loader: TrainingLoader,
         model: SiQVLForConditionalGeneration,
+        processor: SiQVLProcessor,
+        dataset: EncodedDataset,
         *,
         stage: SFTStage,
         recipe: Recipe,
+        rows_of_sources: Sequence[int],
         work_dir: Path,
         callbacks: list[TrainerCallback],
+        features: Features | None = None,
     ) -> Self:
-        """A trainer of `model` over the batches of `loader`, as `stage` says.
+        """A trainer of `model` over encoded rows, as `stage` says.
 
         Args:
+            rows_of_sources: as `training_loader`.
             work_dir: where its resumable states go.
+            features: the frozen tower's features by picture, in place of pictures.
 
         Raises:
-            UserError: this machine has not what the recipe names.
+            UserError: as `make_loader`, or this machine has not what the recipe names.
         """
+        rows = dataset if features is None else dataset.with_hashes()
+        collate = cls.make_collator(model, processor, stage, features)
+        loader = cls.make_loader(
+            rows, collate, model, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
+        )
         trainer = cls(
             model=model,
             args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
             train_dataset=loader.dataset,
-            data_collator=loader.collate,
+            data_collator=collate,
             callbacks=callbacks,
         )
         trainer.loader, trainer.stage = loader, stage
@@ -129,6 +141,18 @@ class PlannedTrainer(FiniteSteps):
             trainer.mean = WeightMean(model, stage.ema)
             trainer.add_callback(trainer.mean)
         return trainer
+
+    @classmethod
+    def make_collator(cls, model: Any, processor: Any, stage: Any, features: Any) -> Any:
+        """What makes batches of rows, for the attention kernel of `model`."""
+        raise NotImplementedError
+
+    @classmethod
+    def make_loader(
+        cls, rows: EncodedDataset, collate: Any, model: SiQVLForConditionalGeneration, **plan: Any
+    ) -> TrainingLoader:
+        """The batches of `rows`; `plan` is the rest of what `training_loader` takes."""
+        return training_loader(rows, collate, **plan)
 
     def get_train_dataloader(self) -> DataLoader:
         """This process's share of every batch; accelerate must not divide it again."""
@@ -166,15 +190,6 @@ class PlannedTrainer(FiniteSteps):
         """For the losses of the sources, see `SourceLosses.add`; in a training step alone."""
         if self._in_step:
             self.telemetry.losses.add(self.keys(), nll)
-
-    def whole_weights(self) -> dict[str, torch.Tensor] | None:
-        """All weights, gathered on the first process, where FSDP has shared them out; else None.
-
-        Every process has to ask.
-        """
-        if not self.is_fsdp_enabled:
-            return None
-        return self.accelerator.get_state_dict(self.model)
 
     def write_extra_state(self, folder: Path) -> None:
         """What a run continues from, beside what Hugging Face's trainer keeps."""

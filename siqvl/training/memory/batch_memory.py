@@ -222,4 +222,4 @@ def _sum(full: Sequence[int], large: Sequence[int], small: Sequence[int]) -> lis
 
 def _bytes(tensors: Sequence[torch.Tensor]) -> int:
     """Of each tensor once: the head may be the embedding."""
-    return sum(one.numel() * one.element_size() for one in dict.fromkeys(tensors))
+    return sum(one.nbytes for one in dict.fromkeys(tensors))

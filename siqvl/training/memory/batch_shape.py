@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
-from siqvl.data.batching import BatchPlan
+from siqvl.data.batching import BatchPlan, items_of
 from siqvl.training.figures.work import ItemWork
 
 
@@ -31,16 +32,12 @@ class BatchShape:
     def largest(cls, plan: BatchPlan, items: ItemWork, steps: int = 200) -> BatchShape:
         """The largest of each size among the batches of the first steps."""
         width = images = learned = 0
-        for step in range(min(steps, plan.steps)):
-            for micro in range(plan.accumulation):
-                for rank in range(plan.world):
-                    rows = [
-                        items.total(np.array([key] if isinstance(key, int) else key))
-                        for key in plan.batch(step, micro, rank)
-                    ]
-                    width = max(width, *(row.tokens for row in rows))
-                    images = max(images, sum(row.images for row in rows))
-                    learned = max(learned, sum(row.learned for row in rows))
+        looked_at = range(min(steps, plan.steps))
+        for place in product(looked_at, range(plan.accumulation), range(plan.world)):
+            rows = [items.total(np.array(items_of([key]))) for key in plan.batch(*place)]
+            width = max(width, *(row.tokens for row in rows))
+            images = max(images, sum(row.images for row in rows))
+            learned = max(learned, sum(row.learned for row in rows))
         return cls(plan.batch_size, width, images, max(1, learned))
 
     def of_rows(self, rows: int) -> BatchShape:

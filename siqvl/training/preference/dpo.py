@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from siqvl.data.collate import Batch, Features
 from siqvl.data.encoded import EncodedDataset
@@ -18,7 +16,7 @@ from siqvl.device import precision_of
 from siqvl.errors import UserError
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
-from siqvl.recipe import DPOStage, Recipe
+from siqvl.recipe import DPOStage
 from siqvl.training.loop.planned import PlannedTrainer, training_loader
 from siqvl.training.preference.losses import Pairs, preference_loss
 from siqvl.training.preference.pair_log_probs import TAKE_ANY_MASK, completion_log_probs, sums
@@ -125,61 +123,59 @@ class PreferenceTrainer(PlannedTrainer):
         content = self.kept(folder, "pairs")
         self._sums = None if content is None else torch.tensor(content, device=self.args.device)
 
+    @classmethod
+    def make_collator(
+        cls,
+        model: SiQVLForConditionalGeneration,
+        processor: SiQVLProcessor,
+        stage: DPOStage,
+        features: Features | None,
+    ) -> PreferenceCollator:
+        attention = model.config.text_config._attn_implementation
+        shared = stage.shared_prompt and attention in TAKE_ANY_MASK
+        if stage.shared_prompt and not shared:
+            logger.warning("shared_prompt is left out: %s takes no mask of its own", attention)
+        one_row = attention == "flash_attention_2"  # all that it recognises separate samples in
+        return PreferenceCollator(processor, features, shared_prompt=shared, one_row=one_row)
 
-def dpo_trainer(
-    model: SiQVLForConditionalGeneration,
-    processor: SiQVLProcessor,
-    dataset: EncodedDataset,
-    *,
-    stage: DPOStage,
-    recipe: Recipe,
-    rows_of_sources: Sequence[int],
-    work_dir: Path,
-    callbacks: list[TrainerCallback],
-    features: Features | None = None,
-) -> PreferenceTrainer:
-    """A trainer over pairs, encoded as rows of SFT are: the same prompts, pictures and end tokens.
+    @classmethod
+    def make_loader(
+        cls, rows: EncodedDataset, collate: Any, model: SiQVLForConditionalGeneration, **plan: Any
+    ) -> TrainingLoader:
+        """The batches of pairs, encoded as rows of SFT are: the same prompts and end tokens.
 
-    `model` as it is now is the reference: its log-probabilities of all pairs of the run are
-    computed here, or read from `features_dir`, see `siqvl.training.preference`. So the first step's
-    loss is ln 2 for `sigmoid` alone. `model` is on its device afterwards.
+        `model` as it is now is the reference: its log-probabilities of all pairs of the run are
+        computed here, or read from `features_dir`, see `reference_log_probs`. So the first step's
+        loss is ln 2 for `sigmoid` alone. `model` is on its device afterwards.
 
-    Args:
-        features: the frozen tower's features by picture, in place of pictures.
-
-    Raises:
-        UserError: a pair is too long for `pack_length`, or as `training_loader` and
-            `reference_log_probs`.
-    """
-    collate = _collator(model, processor, stage, features)
-    rows = dataset.as_pairs(shared_prompt=collate.shared_prompt)
-    if features is not None:
-        rows = rows.with_hashes()
-    loader = training_loader(
-        rows,
-        collate,
-        stage=stage.model_copy(update={"pack_length": _pack_length(rows, stage)}),
-        recipe=recipe,
-        rows_of_sources=rows_of_sources,
-    )
-    loader.dataset = _with_reference(rows, loader, model, collate, stage, recipe)
-    return PreferenceTrainer.over(
-        loader, model, stage=stage, recipe=recipe, work_dir=work_dir, callbacks=callbacks
-    )
-
-
-def _collator(
-    model: SiQVLForConditionalGeneration,
-    processor: SiQVLProcessor,
-    stage: DPOStage,
-    features: Features | None,
-) -> PreferenceCollator:
-    attention = model.config.text_config._attn_implementation
-    shared = stage.shared_prompt and attention in TAKE_ANY_MASK
-    if stage.shared_prompt and not shared:
-        logger.warning("shared_prompt is left out: %s takes no mask of its own", attention)
-    one_row = attention == "flash_attention_2"  # all that it recognises separate samples in
-    return PreferenceCollator(processor, features, shared_prompt=shared, one_row=one_row)
+        Raises:
+            UserError: a pair is too long for `pack_length`, or as `training_loader` and
+                `reference_log_probs`.
+        """
+        stage: DPOStage = plan["stage"]
+        rows = rows.as_pairs(shared_prompt=collate.shared_prompt)
+        plan["stage"] = stage.model_copy(update={"pack_length": _pack_length(rows, stage)})
+        loader = training_loader(rows, collate, **plan)
+        state = on_device(model)
+        reference = Reference(
+            model,
+            collate,
+            precision_of(stage),
+            batch_size=stage.reference_batch_size,
+            head_chunk=stage.head_chunk,
+            workers=stage.loader_workers,
+        )
+        values = reference_log_probs(
+            features_folder(plan["recipe"]),
+            reference,
+            rows,
+            (item for part in loader.plan.items() for item in part.tolist()),
+            rank=state.process_index,
+            world=state.num_processes,
+            barrier=state.wait_for_everyone,
+        )
+        loader.dataset = rows.with_reference(values)
+        return loader
 
 
 def _pack_length(rows: EncodedDataset, stage: DPOStage) -> int:
@@ -191,34 +187,3 @@ def _pack_length(rows: EncodedDataset, stage: DPOStage) -> int:
             "raise it, or lower `max_length`"
         )
     return stage.pack_length or 2 * stage.max_length
-
-
-def _with_reference(
-    rows: EncodedDataset,
-    loader: TrainingLoader,
-    model: SiQVLForConditionalGeneration,
-    collate: PreferenceCollator,
-    stage: DPOStage,
-    recipe: Recipe,
-) -> EncodedDataset:
-    """The rows with the log-probabilities of those pairs that the plan visits."""
-    state = on_device(model)
-    reference = Reference(
-        model,
-        collate,
-        precision_of(stage),
-        batch_size=stage.reference_batch_size,
-        head_chunk=stage.head_chunk,
-        workers=stage.loader_workers,
-    )
-    items = (item for part in loader.plan.items() for item in part.tolist())
-    values = reference_log_probs(
-        features_folder(recipe),
-        reference,
-        rows,
-        items,
-        rank=state.process_index,
-        world=state.num_processes,
-        barrier=state.wait_for_everyone,
-    )
-    return rows.with_reference(values)

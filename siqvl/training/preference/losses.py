@@ -36,14 +36,7 @@ class Pairs:
     ) -> Pairs:
         """From `sums` [2 * pairs] and `tokens` of chosen, rejected, pair after pair."""
         counts = sums.new_tensor(tokens)
-        return cls(
-            chosen=sums[::2],
-            rejected=sums[1::2],
-            ref_chosen=ref_chosen,
-            ref_rejected=ref_rejected,
-            chosen_tokens=counts[::2],
-            rejected_tokens=counts[1::2],
-        )
+        return cls(sums[::2], sums[1::2], ref_chosen, ref_rejected, counts[::2], counts[1::2])
 
     @property
     def chosen_ratios(self) -> torch.Tensor:

@@ -16,11 +16,7 @@ TAKE_ANY_MASK = ("sdpa", "eager")
 
 
 def completion_log_probs(
-    model: torch.nn.Module,
-    batch: Batch,
-    *,
-    core: SiQVLForConditionalGeneration,
-    head_chunk: int,
+    model: torch.nn.Module, batch: Batch, *, core: SiQVLForConditionalGeneration, head_chunk: int
 ) -> tuple[torch.Tensor, ...]:
     """log p(token | all before it) of every completion's tokens with a label, in nats.
 
@@ -39,7 +35,9 @@ def completion_log_probs(
         attention = core.config.text_config._attn_implementation
         inputs["attention_mask"] = segment_mask(batch["segments"], additive=attention == "eager")
     if "image_order" in batch:
-        if "pixel_values" in inputs and not _is_sharded(core):
+        # FSDP gathers weights only in a pass of the whole model: no part of it runs by itself
+        sharded = any(hasattr(weight, "full_tensor") for weight in core.parameters())
+        if "pixel_values" in inputs and not sharded:
             pixels = inputs.pop("pixel_values")
             inputs["vision_features"] = core.model.get_vision_features(pixels)
         name = "vision_features" if "vision_features" in inputs else "pixel_values"
@@ -54,11 +52,6 @@ def sums(each: Sequence[torch.Tensor]) -> torch.Tensor:
     Adding up by index would have no fixed order on a GPU, and so no fixed rounding.
     """
     return torch.stack([part.sum() for part in each])
-
-
-def _is_sharded(core: SiQVLForConditionalGeneration) -> bool:
-    """FSDP gathers weights only in a pass of the whole model: no part of it runs by itself."""
-    return any(hasattr(weight, "full_tensor") for weight in core.parameters())
 
 
 def segment_mask(segments: torch.Tensor, *, additive: bool) -> torch.Tensor:

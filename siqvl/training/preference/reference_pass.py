@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -102,7 +103,13 @@ class Reference:
         try:
             for numbers, batch in zip(batches, loader, strict=True):
                 with torch.no_grad(), autocast(device, self.precision):
-                    found = self._pass(batch).float().cpu().view(-1, 2)
+                    each = completion_log_probs(
+                        self.model,
+                        send_to_device(batch, device),
+                        core=self.model,
+                        head_chunk=self.head_chunk,
+                    )
+                    found = sums(each).float().cpu().view(-1, 2)
                 finite = found.isfinite().all(dim=1).tolist()
                 if not all(finite):
                     row = rows.row_id(numbers[finite.index(False)])
@@ -113,15 +120,6 @@ class Reference:
                 yield numbers, found
         finally:
             self.model.train(training)
-
-    def _pass(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        device = self.model.device
-        moved = {
-            name: value.to(device) if isinstance(value, torch.Tensor) else value
-            for name, value in batch.items()
-        }
-        each = completion_log_probs(self.model, moved, core=self.model, head_chunk=self.head_chunk)
-        return sums(each)
 
 
 def reference_log_probs(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from datasets import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from siqvl.data.encoded import EncodedDataset
@@ -14,13 +15,8 @@ from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import RunLog
 from siqvl.tracking.sample_table import SampleTable
-from siqvl.training.preference.dpo import PreferenceTrainer
+from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.samples.sample_rows import Samples
-from siqvl.training.sft import SFTTrainer
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +25,7 @@ class SampleAnswers(TrainerCallback):
     """Asks at every `every` steps, before the first among them; `take` asks at any time."""
 
     def __init__(
-        self,
-        trainer: SFTTrainer | PreferenceTrainer,
-        samples: Samples,
-        log: RunLog,
-        every: int | None,
+        self, trainer: PlannedTrainer, samples: Samples, log: RunLog, every: int | None
     ) -> None:
         self._trainer = trainer
         self._samples = samples
@@ -43,7 +35,7 @@ class SampleAnswers(TrainerCallback):
     @classmethod
     def of(
         cls,
-        trainer: SFTTrainer | PreferenceTrainer,
+        trainer: PlannedTrainer,
         recipe: Recipe,
         dataset: Dataset,
         encoded: EncodedDataset,

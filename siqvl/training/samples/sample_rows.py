@@ -1,4 +1,4 @@
-"""What the model in training answers to a few rows of its stage."""
+"""A few rows of a stage, and what the model in training answers to them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe
 from siqvl.tracking.sample_table import Answered
-from siqvl.training.samples.latest_rows import latest_rows
 from siqvl.training.samples.undisturbed import undisturbed
+
+#: Rows are spread over this share of a source's, those that training comes to last.
+LATEST = 0.1
 
 
 class Samples:
@@ -50,8 +52,9 @@ class Samples:
 
     def answered(self, model: SiQVLForConditionalGeneration, step: int) -> list[Answered]:
         """Asks the model after `step` steps, and leaves it as it was."""
-        with undisturbed(model, self._attention):
-            answers = self._answers(model)
+        with undisturbed(model, self._attention), autocast(model.device, self._precision):
+            prompts = [prompt_item(row, self._processor) for row in self._rows]
+            written = complete(model, self._processor, prompts, max_new_tokens=self._tokens)
         self._count(step)
         return [
             Answered(
@@ -59,17 +62,11 @@ class Samples:
                 picture=next(iter(row["images"]), None),
                 question=row["prompt"][-1]["content"],
                 gold=row["chosen" if "chosen" in row else "completion"][0]["content"],
-                answer=answer,
+                answer=completion.text,
                 trained_on=times,
             )
-            for row, answer, times in zip(self._rows, answers, self._trained_on, strict=True)
+            for row, completion, times in zip(self._rows, written, self._trained_on, strict=True)
         ]
-
-    def _answers(self, model: SiQVLForConditionalGeneration) -> list[str]:
-        prompts = [prompt_item(row, self._processor) for row in self._rows]
-        with autocast(model.device, self._precision):
-            written = complete(model, self._processor, prompts, max_new_tokens=self._tokens)
-        return [one.text for one in written]
 
     def _count(self, step: int) -> None:
         """Brings `_trained_on` up to a step."""
@@ -80,3 +77,38 @@ class Samples:
                 for item, times in zip(self._items, self._trained_on, strict=True)
             ]
         self._counted = step
+
+
+def latest_rows(plan: BatchPlan, rows: int, count: int) -> list[int]:
+    """Picks `count` rows that training sees late or never, evenly spread, of every source as many.
+
+    What the model says to a row it has not been trained on yet tells more. By their place alone,
+    so the same plan has the same samples.
+    """
+    first = _first_places(plan, rows)
+    source_of = plan.mixture.source_of
+    sources = [np.flatnonzero(source_of == one) for one in np.unique(source_of)]
+    count = min(count, rows)
+    picked: list[int] = []
+    for number, own in enumerate(sources):
+        wanted = count * (number + 1) // len(sources) - count * number // len(sources)
+        latest = own[np.argsort(first[own], kind="stable")]
+        latest = np.sort(latest[-max(wanted, round(LATEST * len(own))) :])
+        places = (2 * np.arange(wanted) + 1) * len(latest) // (2 * max(wanted, 1))
+        picked += latest[np.unique(places)].tolist()
+    return picked
+
+
+def _first_places(plan: BatchPlan, rows: int) -> np.ndarray:
+    """[rows]: how many others training sees before it; for one it never sees, more than any."""
+    never = np.iinfo(np.int64).max
+    first: np.ndarray = np.full(rows, never)
+    before = 0
+    for part in plan.items():
+        items, places = np.unique(part, return_index=True)
+        new = first[items] == never
+        first[items[new]] = before + places[new]
+        before += len(part)
+        if (first != never).all():
+            break
+    return first

@@ -19,7 +19,7 @@ from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import freeze
 from siqvl.training.loop.arguments import trainer_arguments
-from siqvl.training.preference.dpo import METRICS, dpo_trainer
+from siqvl.training.preference.dpo import METRICS, PreferenceTrainer
 from siqvl.training.stage import train_stage
 from tests.training.changed_recipe import changed
 from tests.training.made_trainer import made_trainer
@@ -103,7 +103,7 @@ def dpo(trained, recipe: Recipe, work_dir: Path):
     encoded = encode_dataset(
         dataset, processor, kind=RowKind.PREFERENCE, max_length=stage.max_length
     )
-    return dpo_trainer(
+    return PreferenceTrainer.over(
         model,
         processor,
         encoded,

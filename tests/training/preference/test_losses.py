@@ -13,7 +13,7 @@ from siqvl.data.shards import load_prepared
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import freeze
-from siqvl.training.preference.dpo import METRICS, PreferenceTrainer, dpo_trainer
+from siqvl.training.preference.dpo import METRICS, PreferenceTrainer
 from siqvl.training.preference.losses import LOSSES, Pairs, preference_loss
 from tests.training.changed_recipe import changed
 
@@ -31,7 +31,7 @@ def dpo(trained, recipe: Recipe, work_dir: Path, stage: Stage = Stage.COT_SFT) -
     dataset, manifest = load_prepared(trained.data(Stage.DPO), RowKind.PREFERENCE)
     model, processor = load(trained, stage)
     encoded = encode_dataset(dataset, processor, kind=RowKind.PREFERENCE, max_length=512)
-    return dpo_trainer(
+    return PreferenceTrainer.over(
         model,
         processor,
         encoded,

@@ -18,7 +18,7 @@ from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Stage
 from siqvl.stages import freeze
 from siqvl.training.preference import reference_pass as build
-from siqvl.training.preference.dpo import _collator, dpo_trainer
+from siqvl.training.preference.dpo import PreferenceTrainer
 from siqvl.training.preference.reference_pass import Reference, reference_log_probs
 from tests.training.changed_recipe import changed
 from tests.training.made_pairs import alone
@@ -245,7 +245,7 @@ def trainer_of(trained, folder: Path, **figures):
     )
     freeze(model, ["projector", "language_model"])
     stage = recipe.stage(Stage.DPO)
-    return dpo_trainer(
+    return PreferenceTrainer.over(
         model,
         processor,
         encode_dataset(dataset, processor, kind=RowKind.PREFERENCE, max_length=stage.max_length),
@@ -294,6 +294,6 @@ def test_kernels_without_masks_of_their_own_take_whole_sides(trained, tmp_path, 
     ):
         caplog.clear()
         model.config.text_config._attn_implementation = attention
-        collate = _collator(model, processor, stage, None)
+        collate = PreferenceTrainer.make_collator(model, processor, stage, None)
         assert (collate.shared_prompt, collate.one_row) == (shared, one_row)
         assert ("shared_prompt is left out" in caplog.text) == (not shared)

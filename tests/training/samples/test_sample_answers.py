@@ -16,8 +16,8 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.tracking.courier import Spool
 from siqvl.tracking.runs import RunLog, client, start_run
 from siqvl.tracking.sample_table import TABLE
-from siqvl.training.samples.latest_rows import latest_rows
 from siqvl.training.samples.sample_answers import SampleAnswers
+from siqvl.training.samples.sample_rows import latest_rows
 from siqvl.training.samples.undisturbed import undisturbed
 from siqvl.training.stage import train_stage
 from tests.training.changed_recipe import changed
