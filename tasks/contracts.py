@@ -32,9 +32,9 @@ from tasks.undelivered import on_pods_disk
 
 
 @overload
-def local(directory: FlyteDirectory) -> Path: ...
-@overload
 def local(directory: None) -> None: ...
+@overload
+def local(directory: FlyteDirectory) -> Path: ...
 def local(directory: FlyteDirectory | None) -> Path | None:
     """The directory on this machine, fetched first when it is remote; None of an input left out."""
     return None if directory is None else Path(directory.download())
