@@ -32,10 +32,10 @@ def read_stored(path: Path, kind: type[Content], missing: str) -> Content:
     if not path.is_file():
         raise UserError(missing)
     try:
-        return TypeAdapter(kind).validate_json(path.read_bytes())
+        return TypeAdapter(kind).validate_json(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         root: Any = next(iter(get_args(kind)), kind)
         reason = explain(error, root)
-    except UserError as error:  # a recipe inside explains itself
-        reason = error.message
+    except (UserError, UnicodeDecodeError) as error:  # a recipe inside explains itself
+        reason = str(error)
     raise UserError(f"{path} is damaged: {reason}")
