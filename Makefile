@@ -12,7 +12,7 @@ TARGET ?= gpu
 DOCKER ?= docker
 # One for each of two cores; every one of them computes with one thread.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup pipeline test test-fast drills lint ui image image-test lock clean

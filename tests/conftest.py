@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Before torch or transformers are imported anywhere: two cores, and nothing to download.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,13 +25,24 @@ from tests.small_recipe import small_recipe
 ROOT = Path(__file__).parent.parent
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+#: Files that share the cluster and the pipeline of the fixture `remote`.
+CLUSTER = {f"tests/integration/test_{name}.py" for name in ("preempted", "readme_remote", "remote")}
+
+
+class ByFixtures(LoadScopeScheduling):
     """The tests of a file stay in one of pytest's processes, for what its fixtures make.
 
-    Later would be too late: xdist looks at the groups before `pytest_collection_modifyitems`.
+    pytest-xdist 3.8 has `--dist loadgroup` for this; under pytest 9.2 it overlooks every group.
     """
-    if not item.get_closest_marker("xdist_group"):
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(ROOT).as_posix()))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "cluster" if file in CLUSTER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFixtures:
+    """Share tests out to the processes of `-n`."""
+    return ByFixtures(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

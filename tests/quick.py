@@ -60,7 +60,11 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @contextmanager
 def preloaded_children() -> Iterator[None]:
-    """Processes that SiQ-VL spawns are forked from a process that has imported what they need."""
+    """Processes that SiQ-VL spawns are forked from a process that has imported what they need.
+
+    They leave out what `atexit` runs at the end of a spawned one, such as the last delivery to
+    MLflow: tests of that spawn.
+    """
     from torch.distributed.elastic.multiprocessing.api import MultiprocessContext
 
     from siqvl.data import processes

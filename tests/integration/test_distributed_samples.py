@@ -9,7 +9,7 @@ from siqvl.tracking.runs import client, start_run
 from siqvl.tracking.sample_table import TABLE
 from siqvl.training.stage import train_stage
 
-pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("quick_children")]
+pytestmark = pytest.mark.integration
 
 
 def test_two_processes_come_to_the_same_weights_with_samples(

@@ -134,7 +134,6 @@ def open_and_wait(recipe: Recipe, marks: str) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.usefixtures("quick_children")
 def test_the_run_of_a_process_that_torch_stops_is_closed(
     trained, recipe: Recipe, tmp_path: Path, monkeypatch
 ) -> None:

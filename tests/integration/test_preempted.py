@@ -9,7 +9,7 @@ from loopback.records import Execution
 
 from siqvl.tracking.runs import client
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.integration
 
 STEPS, SAVING = 60, 4
 SECONDS = 120

@@ -4,7 +4,7 @@ import pytest
 
 from tests.integration.readme_commands import commands, pipeline
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from siqvl.checkpoint import CheckpointCard
 from siqvl.recipe import Stage
 from siqvl.tracking.runs import client
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.integration
 
 PIPELINE = ("workflows/full_pipeline.py", "full_pipeline")
 #: Tasks that are never cached: they open, fill in and close the run of an execution.
