@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 
-from PIL import Image
-
 SIDE = 320  # pixels of the longer side
 #: A picture up to this size is kept as it is, if browsers show its format.
 KEPT_BYTES = 24_000
@@ -27,6 +25,8 @@ def data_uri(data: bytes, side: int = SIDE, kept_bytes: int = KEPT_BYTES) -> str
 
 
 def _smaller(data: bytes, side: int) -> bytes:
+    from PIL import Image
+
     image = Image.open(io.BytesIO(data)).convert("RGB")
     image.thumbnail((side, side))
     stream = io.BytesIO()

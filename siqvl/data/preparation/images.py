@@ -7,13 +7,14 @@ import io
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps
-from PIL.Image import Resampling
 
 from siqvl.errors import one_line
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
@@ -50,6 +51,8 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
         BadRow: no picture, too large to decode, damaged, animated, without pixels, or of numbers
             that have no common scale.
     """
+    from PIL import Image
+
     if isinstance(value, Image.Image):
         return _encoded(value, "PNG", max_pixels)
     if not isinstance(value, bytes | bytearray | memoryview) or not value:
@@ -60,6 +63,8 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
 
 @lru_cache(maxsize=2)  # a picture's questions often follow one another
 def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
+    from PIL import Image
+
     image = _opened(data, max_pixels)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise BadRow("animated image", f"{image.format} with several frames")
@@ -86,12 +91,16 @@ def pixel_hash(image: Image.Image) -> str:
 
 
 def _stored(data: bytes, image: Image.Image) -> StoredImage:
+    from PIL.Image import Resampling
+
     small = image.resize((THUMBNAIL, THUMBNAIL), Resampling.BOX)
     return StoredImage(data, image.width, image.height, pixel_hash(image), small.tobytes())
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header alone, and look at the size before a pixel is decoded."""
+    from PIL import Image
+
     try:
         with warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(data), formats=FORMATS)
@@ -113,6 +122,8 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
+    from PIL import Image, ImageOps
+
     _check_size(image, max_pixels)
     stream = io.BytesIO()
     try:
@@ -131,6 +142,8 @@ def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
 
 def _rgb(image: Image.Image) -> Image.Image:
     """The picture in RGB, on white where it is transparent."""
+    from PIL import Image
+
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.mode in ("I", "F"):
@@ -146,6 +159,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16-bit greyscale scaled to 8 bits (65535 -> 255); Pillow's own conversion clips at 255."""
+    from PIL import Image
+
     values = np.asarray(image).astype(np.uint32)
     grey = ((values + 128) // 257).astype(np.uint8)
     if isinstance(transparent := image.info.get("transparency"), int):

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from PIL import __version__ as pillow
 from tqdm import tqdm
 
 from siqvl.data import sources as source_registry
@@ -146,6 +145,8 @@ def _check(sources: list[Source], kind: RowKind, out: Path) -> None:
 
 def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
     """Digest of what decides, beside the sources, what is found out about a row."""
+    from PIL import __version__ as pillow
+
     limits = {name: getattr(data, name) for name in CHECKING}
     content = json.dumps([kind.value, seed, SCHEMA_VERSION, BLOCK, pillow, limits])
     return hashlib.sha256(content.encode()).hexdigest()

@@ -12,8 +12,11 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
+if TYPE_CHECKING:
+    from PIL import Image, ImageDraw
+
 
 SIDE = 64  # pixels
 COLORS = {
@@ -115,6 +118,8 @@ def caption(scene: Sequence[Thing]) -> str:
 
 def draw(scene: Scene, rng: random.Random) -> Image.Image:
     """The picture of a scene (RGB, SIDE x SIDE); position, size and paper vary a little."""
+    from PIL import Image, ImageDraw
+
     scale = 4  # drawn larger and averaged down, for edges that are smooth at any position
     paper = tuple(rng.randint(236, 255) for _ in range(3))
     picture = Image.new("RGB", (SIDE * scale, SIDE * scale), paper)
