@@ -1,9 +1,9 @@
 """How fast data is prepared and loaded, what padding costs, and how much memory it takes.
 
-    python benchmarks/data.py prepare    # rows/s with one process and with two
-    python benchmarks/data.py loader     # tokens/s and padding: packed, grouped, padded
-    python benchmarks/data.py step       # share of a training step spent waiting for data
-    python benchmarks/data.py memory     # a source ten times larger than the memory limit
+    python -m benchmarks.data prepare    # rows/s with one process and with two
+    python -m benchmarks.data loader     # tokens/s and padding: packed, grouped, padded
+    python -m benchmarks.data step       # share of a training step spent waiting for data
+    python -m benchmarks.data memory     # a source ten times larger than the memory limit
 
 Sides that are compared run in turns in one process, and the median over the repeats is printed.
 Everything is made on the spot: no download, no GPU.
@@ -120,7 +120,8 @@ def loader(rows: int, tokens: int, repeats: int) -> None:
     base = statistics.median(rates["padded"])
     for name, one in loaders.items():
         rate, padding = statistics.median(rates[name]), one.plan.padding_share()
-        click.echo(f"{name:10}{rate:12,.0f}{rate / base:10.2f}{padding:10.1%}{len(one):9,}")
+        batches = len(one.dataloader())
+        click.echo(f"{name:10}{rate:12,.0f}{rate / base:10.2f}{padding:10.1%}{batches:9,}")
 
 
 @main.command()

@@ -1,7 +1,7 @@
 """How well `siqvl.training.memory.batch_memory` foretells the memory that real training steps take.
 
-    python benchmarks/memory.py             # a table, a few minutes
-    python benchmarks/memory.py --only bf16
+    python -m benchmarks.memory             # a table, a few minutes
+    python -m benchmarks.memory --only bf16
 
 Each setting is trained for a few steps in a process of its own, by a model of 54 million parameters
 with Qwen's vocabulary, random weights and made batches. What the process holds at its peak, minus

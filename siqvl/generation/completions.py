@@ -65,7 +65,7 @@ def complete(
         model,
         {name: one.to(model.device) for name, one in batch.items()} | encoded,
         max_new_tokens=max_new_tokens,
-        end_ids=end_ids(model),
+        end_ids=end_ids(model, processor.tokenizer.eos_token_id),
         samples=samples,
         choose=choose,
     )

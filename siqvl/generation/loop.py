@@ -73,9 +73,14 @@ def pick(scores: torch.Tensor, uniform: torch.Tensor, temperature: float) -> tor
     return found.clamp(max=scores.shape[1] - 1)
 
 
-def end_ids(model: SiQVLForConditionalGeneration) -> list[int]:
-    """Names the tokens at which the model stops, by its generation config."""
+def end_ids(model: SiQVLForConditionalGeneration, otherwise: int | None = None) -> list[int]:
+    """Names the tokens at which the model stops, by its generation config.
+
+    Args:
+        otherwise: the tokenizer's end token, where the config names none.
+    """
     known = model.generation_config.eos_token_id
+    known = otherwise if known is None else known
     return [known] if isinstance(known, int) else list(known or [])
 
 

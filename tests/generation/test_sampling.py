@@ -1,6 +1,7 @@
 """Drawing completions: the right distribution, whatever shares the batch."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -37,6 +38,16 @@ def draw(model, batch, uniform, *, temperature: float, end_ids):
         samples=count // len(batch["input_ids"]),
         choose=Drawn(uniform, temperature),
     )
+
+
+def test_completions_end_where_config_or_tokenizer_say() -> None:
+    def model(known: int | list[int] | None) -> SimpleNamespace:
+        return SimpleNamespace(generation_config=SimpleNamespace(eos_token_id=known))
+
+    assert end_ids(model([7, 8]), 9) == [7, 8]
+    assert end_ids(model(7), 9) == [7]
+    assert end_ids(model(None), 9) == [9]
+    assert end_ids(model(None)) == []
 
 
 def test_pick_inverts_the_cumulated_distribution() -> None:

@@ -34,7 +34,7 @@ def describe(folder: Path, key: str, prompt: str) -> None:
         prompt: the first question as the model reads it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / DESCRIPTION) as partial:
+    with atomic_file(folder / DESCRIPTION, os.getpid()) as partial:
         partial.write_text(json.dumps({"key": key, "prompt": prompt}), encoding="utf-8")
 
 
