@@ -32,7 +32,7 @@ $(READY): pyproject.toml
 pipeline: $(READY)  ## run all stages of RECIPE (default recipes/tiny.yaml) on this machine
 	$(BIN)/pyflyte run workflows/full_pipeline.py full_pipeline --recipe $(RECIPE)
 
-test: lint  ## lint, types and every test, in WORKERS processes (default 2)
+test: lint  ## lint, types and every test but the drills, in WORKERS processes (default 2)
 	$(PYTEST)
 
 lint: $(READY)  ## style and types
@@ -41,7 +41,7 @@ lint: $(READY)  ## style and types
 test-fast: $(READY)  ## the unit tests alone
 	$(PYTEST) -m "not integration"
 
-drills: $(READY)  ## what takes too long for `make test`: hundreds of kills, load, foreign suites
+drills: $(READY)  ## what takes too long for `make test`: more kills, broken rows and pictures that look alike
 	$(BIN)/python -m pytest -m drill
 
 ui: $(READY)  ## open the MLflow page of this folder's runs at http://127.0.0.1:5000
@@ -59,5 +59,6 @@ image-test: $(READY)  ## build target cpu, cold and warm, and run stages inside 
 lock:  ## pin what the images hold, docker/*.lock; LOCK_ARGS=--upgrade for the newest that fits
 	PYTHON=$(PYTHON) docker/lock.sh $(LOCK_ARGS)
 
-clean:  ## remove caches and outputs (keeps .venv and the MLflow store)
-	rm -rf outputs .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean:  ## remove caches and outputs (keeps .venv, the MLflow store and what waits for it)
+	@test ! -d outputs || find outputs -mindepth 1 -maxdepth 1 ! -name spool -exec rm -rf {} +
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis

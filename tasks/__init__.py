@@ -1,4 +1,4 @@
-"""Flyte tasks: one a file, thin typed shells around `siqvl`."""
+"""Flyte tasks: a file for each step, thin typed shells around `siqvl`."""
 
 import os
 

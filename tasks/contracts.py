@@ -4,8 +4,7 @@ Every artifact is a directory with a manifest, so that it can be judged without 
 `PreparedData` (`manifest.json`), `Checkpoint` (`siqvl.json`), `EvalReport` (`scores.json`),
 `PipelineReport` (`gates.json`). Flyte's cache knows an artifact by its content (`HashMethod`), not
 by where it lies.
-The recipe travels with every call; its default is the tiny one, so each task runs with no argument
-but its inputs.
+The recipe travels with every call; where a user starts a task its default is the tiny one.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 CLUSTER = {f"tests/integration/test_{name}.py" for name in ("preempted", "readme_remote", "remote")}
 
 
-class ByFixtures(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):
     """The tests of a file stay in one of pytest's processes, for what its fixtures make.
 
     pytest-xdist 3.8 has `--dist loadgroup` for this; under pytest 9.2 it overlooks every group.
@@ -40,9 +40,9 @@ class ByFixtures(LoadScopeScheduling):
         return "cluster" if file in CLUSTER else file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFixtures:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByFile:
     """Share tests out to the processes of `-n`."""
-    return ByFixtures(config, log)
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

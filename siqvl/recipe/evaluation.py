@@ -24,7 +24,7 @@ class Benchmark(Section):
     name: str = Field(pattern=r"^[a-z0-9_.-]+$")
     source: Source
     training: Source | None = Field(
-        None, description="the training questions, from which the question-only floors are learnt"
+        None, description="the training questions, from which `majority` and `question_only` learn"
     )
     stages: list[Stage] = Field(list(Stage), description="scored after these stages")
     method: Literal["generation", "likelihood", "preference"] = Field(

@@ -87,8 +87,10 @@ class SFTStage(Section):
     loader_workers: int = Field(2, ge=0)
     prefetch: PositiveInt = Field(2, description="batches that each loader worker prepares ahead")
     logging_steps: PositiveInt = 10
-    saving_steps: PositiveInt = Field(500, description="steps between resumable checkpoints")
-    kept_states: PositiveInt = Field(2, description="resumable checkpoints that are kept")
+    saving_steps: PositiveInt = Field(
+        500, description="steps between states, from which a stopped run goes on"
+    )
+    kept_states: PositiveInt = Field(2, description="states that are kept")
 
     @model_validator(mode="after")
     def _consistent(self) -> SFTStage:

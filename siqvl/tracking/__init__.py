@@ -1,1 +1,1 @@
-"""MLflow: one parent run a pipeline, one child run a stage."""
+"""MLflow: a parent run a pipeline, a child run for each data set, stage and evaluation."""

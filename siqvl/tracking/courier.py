@@ -129,7 +129,7 @@ class Courier:
                 self._hurry -= 1
 
     def try_again(self, uri: str | None = None) -> None:
-        """Go to a store (or all) at once: it has been seen, or there is no later."""
+        """Try a store (or all) at once: it answered elsewhere, or this process is about to end."""
         with self._changed:
             for of, away in self._away.items():
                 if uri in (None, of):

@@ -28,7 +28,7 @@ BATCHED = {"metrics": MAX_METRICS, "params": MAX_PARAMS, "tags": MAX_TAGS}
 
 
 def deliver(journal: Journal, store: MlflowClient) -> int:
-    """Send what a journal holds; how many entries that were.
+    """Send what a journal holds, and return how many entries that were.
 
     Raises:
         Exception: the store cannot be reached; what is left stays where it is.

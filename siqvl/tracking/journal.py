@@ -133,7 +133,7 @@ class Journal:
             raise
 
     def delivered(self, entry: Entry) -> None:
-        """All up to this entry is in the store."""
+        """Note that the store has everything up to this entry."""
         partial = self.path.with_suffix(".at.partial")
         partial.write_text(str(entry.end), encoding="ascii")
         partial.replace(self.path.with_suffix(".at"))
@@ -182,7 +182,7 @@ class Journal:
         return target
 
     def _end_run(self) -> None:
-        """A process that began the run in its journal, and did not end it, was killed."""
+        """Add the end, KILLED, to a run whose process began it and did not end it."""
         kinds = {entry.kind for entry in self._entries(0)}
         if "run" in kinds and "end" not in kinds:
             last = int(self.path.stat().st_mtime * 1000)

@@ -97,7 +97,7 @@ class RunLog:
 
 
 def run_log(recipe: Recipe, run_id: str) -> RunLog:
-    """Return where points of a run go that is there already."""
+    """Return the log of a run that exists already."""
     return RunLog(tracking_uri(recipe), run_id, spool_of(recipe))
 
 

@@ -1,1 +1,1 @@
-"""Training: the stage table, the SFT and DPO loops, checkpoints."""
+"""Training: one stage from rows to a checkpoint, by SFT or DPO, and the states it goes on from."""

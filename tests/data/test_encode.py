@@ -18,7 +18,6 @@ MULTI_TURN = [
     message("assistant", "a circle"),
     message("user", "What color?"),
 ]
-TRAILING = "\n\nanswer with a leading newline"
 
 
 def learned(encoded, processor) -> str:

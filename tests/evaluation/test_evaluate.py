@@ -159,6 +159,7 @@ def test_answers_of_another_checkpoint_are_not_merged(
         )
 
 
+@pytest.mark.integration
 def test_an_evaluation_that_was_killed_asks_only_what_is_left(
     report: Path, asking: Recipe, rows: Path, checkpoint: Path, tmp_path: Path, monkeypatch
 ) -> None:

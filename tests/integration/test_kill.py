@@ -262,7 +262,8 @@ def test_one_of_two_processes_dies_in_a_save(trained, tmp_path: Path) -> None:
     train_stage(stage, recipe, **common, output=straight)
 
     inputs = StageInputs(stage, recipe, output=killed, log=None, **common)
-    with pytest.raises(RuntimeError, match="process 1 failed"):
+    # torch names one of those it finds dead: the killed one, or the one whose connection that reset
+    with pytest.raises(RuntimeError, match=r"training process [01] failed"):
         launch(doomed_rank, inputs, recipe.distributed)
     (work_dir,) = tmp_path.glob(".killed.*")
     assert [state.name for state in states(work_dir)] == ["checkpoint-2"]

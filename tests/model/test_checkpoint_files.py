@@ -210,6 +210,7 @@ def run_fresh(script: str, tmp_path, *arguments) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.integration
 @torch.no_grad()
 def test_a_fresh_process_without_siqvl(checkpoint, tmp_path):
     model, processor = load_checkpoint(checkpoint)

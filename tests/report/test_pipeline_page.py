@@ -20,7 +20,6 @@ from siqvl.report.pipeline_page import PAGE, is_held_out, write_page
 from tests.made_pipeline import Made, make_pipeline
 
 VOID = {"meta", "link", "img", "br", "input"}
-OPTIONAL = {"li", "p", "td", "th", "tr"}  # may be left open; none is here
 
 
 class Checked(HTMLParser):

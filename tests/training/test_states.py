@@ -268,6 +268,7 @@ def fill(trained, folder: Path, limit: int, extra: int, results) -> None:
         results.put((error.message, repr(error.__cause__)))
 
 
+@pytest.mark.integration
 def test_a_full_disk_is_named_and_leaves_the_state_before(trained, tmp_path: Path) -> None:
     """Each of the three writers, at the size of its file: safetensors, torch and Python."""
     whole = made_trainer(trained, small(trained, max_steps=1), tmp_path / "sizes")
@@ -305,6 +306,7 @@ def test_only_a_full_disk_is_taken_for_one() -> None:
     assert not disk_full(RuntimeError("CUDA out of memory"))
 
 
+@pytest.mark.integration
 def test_another_failure_while_saving_leaves_no_half_state(trained, tmp_path: Path) -> None:
     trainer = made_trainer(trained, small(trained), tmp_path)
 

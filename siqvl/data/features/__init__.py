@@ -1,1 +1,1 @@
-"""Cached features of the frozen vision tower: how they are computed, kept and looked up."""
+"""Cached features of the frozen vision tower: how they are computed and looked up."""

@@ -40,7 +40,7 @@ class Output(NamedTuple):
 
 
 class Method(Protocol):
-    """A way to ask: `siqvl.evaluation.asking.greedy_answers`, `likelihood` and `preference`."""
+    """A way to ask: `siqvl.evaluation.asking.greedy_answers`, `likelihood` or `preferred`."""
 
     def text(self, row: Row) -> Hashable:
         """Names all that a row's words are made of: where it is equal, the words are."""

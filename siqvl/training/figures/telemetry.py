@@ -72,7 +72,7 @@ class Telemetry(TrainerCallback):
     def of(
         cls, loader: TrainingLoader, config: SiQVLConfig, stage: SFTStage, recipe: Recipe
     ) -> Telemetry:
-        """That of a stage on this machine.
+        """Make the telemetry of a stage on this machine.
 
         Raises:
             UserError: the stage's precision is not to be had here.
@@ -97,11 +97,11 @@ class Telemetry(TrainerCallback):
         self.begin(state.global_step)
 
     def leave_out(self, seconds: float) -> None:
-        """So long this process did something else than training."""
+        """Leave so many seconds, spent on something else, out of the speed."""
         self._time += seconds
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches; how long each of them is waited for counts."""
+        """Hand batches on, and add up how long each was waited for."""
         while True:
             start = self._clock()
             try:

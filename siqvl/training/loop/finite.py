@@ -207,5 +207,5 @@ def _values(seen: list[Seen]) -> list[list[float]]:
 
 
 def _text(value: float) -> float | str:
-    """As JSON knows it: it has no NaN and no infinity."""
+    """A number, or its name where JSON has none: NaN and the infinities."""
     return value if math.isfinite(value) else str(value)

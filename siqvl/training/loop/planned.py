@@ -182,7 +182,7 @@ class PlannedTrainer(FiniteSteps):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[Any], torch.Tensor | int | None]:
-        """Hugging Face's own; the time that batches are waited for is taken."""
+        """Hugging Face's own, with the waiting for batches timed."""
         timed = self.telemetry.timed(epoch_iterator)
         return super().get_batch_samples(timed, num_batches, device)
 
@@ -192,7 +192,7 @@ class PlannedTrainer(FiniteSteps):
             self.telemetry.losses.add(self.keys(), nll)
 
     def write_extra_state(self, folder: Path) -> None:
-        """What a run continues from, beside what Hugging Face's trainer keeps."""
+        """Write what a run continues from, beside what Hugging Face's trainer keeps."""
         if self.mean is not None and self.args.should_save:
             self.mean.write(folder)  # the same in every process
         self.keep(folder, "telemetry", self.telemetry.losses.state())
@@ -204,7 +204,7 @@ class PlannedTrainer(FiniteSteps):
         self.telemetry.losses.load_state(self.kept(folder, "telemetry"))
 
     def extra_state_bytes(self) -> int:
-        """What `write_extra_state` adds to a state: the mean of the weights that learn, in fp32."""
+        """Tell how many bytes that adds: the mean of the weights that learn, in fp32."""
         if self.mean is None:
             return 0
         return 4 * sum(one.numel() for one in self.model.parameters() if one.requires_grad)

@@ -19,7 +19,7 @@ class LiveBytes(TorchDispatchMode):
     itself is not seen.
 
     Attributes:
-        timeline: bytes after each operation; of tensors that were made in the meantime.
+        timeline: bytes alive after each operation, of tensors made since this was entered.
     """
 
     def __init__(self) -> None:

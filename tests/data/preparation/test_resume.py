@@ -86,7 +86,8 @@ def wait_until(condition, seconds: float = 60.0) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.integration)])
+@pytest.mark.integration
+@pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_run_goes_on_where_it_was(tmp_path, undisturbed, checked, processes):
     process = started(tmp_path, processes)
     wait_until(lambda: len(list(tmp_path.glob(".out.preparing-*/piece-*"))) >= 2)
@@ -102,6 +103,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, undisturbed, checked, proce
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "program.py"]
 
 
+@pytest.mark.integration
 def test_a_run_that_is_killed_while_it_merges_checks_no_row_again(tmp_path, undisturbed, checked):
     kill = (
         "import siqvl.data.preparation.merge as m; m.render_report = "

@@ -191,6 +191,7 @@ INTERRUPTED = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("stage", "options"), INTERRUPTED, ids=["packed", "grouped", "cached features", "dpo"]
 )

@@ -55,7 +55,11 @@ def trained_with(trained, stage: Stage, recipe: Recipe, out: Path) -> RunLog:
     ("stage", "figures"),
     [
         (Stage.PROJECTOR_ALIGNMENT, {}),
-        (Stage.VQA_SFT, {"gradient_checkpointing": True, "batching": "packed"}),
+        pytest.param(
+            Stage.VQA_SFT,
+            {"gradient_checkpointing": True, "batching": "packed"},
+            marks=pytest.mark.integration,
+        ),
         (Stage.DPO, {"cached_features": True}),
     ],
     ids=str,

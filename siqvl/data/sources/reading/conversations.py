@@ -77,7 +77,7 @@ def tagged_reasoning(text: str) -> tuple[str, str] | None:
 
 
 def untagged(messages: list[Message], *, reasoned: bool = True) -> list[Message]:
-    """Answers in LLaVA-CoT's tags in the house's form; answers without tags stay as they are.
+    """Rewrite answers with LLaVA-CoT's tags as `reasoned_answer` does; the others stay as they are.
 
     Args:
         reasoned: steps, then the marked answer, asked for with REASONING_PROMPT; or the answer

@@ -30,7 +30,7 @@ from siqvl.model import SiQVLProcessor, assemble
 from siqvl.recipe import DataPrep
 from siqvl.tensor_store import TensorStore
 
-BASE = Path(__file__).parents[2] / "recipes" / "tiny_base"
+BASE = Path(__file__).parents[3] / "recipes" / "tiny_base"
 SHAPE = (64, 128)  # patches, hidden
 ROW_BYTES = 64 * 128 * 2
 fork = multiprocessing.get_context("fork")  # torch is imported already

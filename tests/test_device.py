@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from siqvl import device as hardware
+from siqvl import device
 from siqvl.device import (
     answering_attention,
     describe,
@@ -35,8 +35,8 @@ def machine(tmp_path: Path, monkeypatch):
             path = tmp_path / "cgroup" / name.replace("__", "/").replace("max", ".max")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        monkeypatch.setattr(hardware, "CPUS", tmp_path / "cpu")
-        monkeypatch.setattr(hardware, "CGROUP", tmp_path / "cgroup")
+        monkeypatch.setattr(device, "CPUS", tmp_path / "cpu")
+        monkeypatch.setattr(device, "CGROUP", tmp_path / "cgroup")
         monkeypatch.setattr("os.sched_getaffinity", lambda process: cpus, raising=False)
 
     return build
@@ -133,7 +133,7 @@ def gpu(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
-        monkeypatch.setattr(hardware, "find_spec", lambda package: object() if flash else None)
+        monkeypatch.setattr(device, "find_spec", lambda package: object() if flash else None)
 
     return build
 
