@@ -248,6 +248,7 @@ def test_states_that_will_not_fit_are_refused_before_the_first_step(
 def fill(trained, folder: Path, limit: int, extra: int, results) -> None:
     """In a child: no file may grow beyond `limit` bytes from the third step on."""
     assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN  # so that writing fails instead
+    torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them
 
     class Fill(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs) -> None:

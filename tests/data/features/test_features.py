@@ -454,9 +454,15 @@ def test_a_folder_that_may_not_be_written_to_is_named(tmp_path, parts):
 # Several processes
 
 
+def _with_one_thread(job, *arguments) -> None:
+    """A fork has none of its parent's threads, and would wait for them."""
+    torch.set_num_threads(1)
+    job(*arguments)
+
+
 def _run(*jobs) -> list[int]:
     """Each job in a process of its own, at once; exit codes."""
-    processes = [fork.Process(target=job[0], args=job[1:]) for job in jobs]
+    processes = [fork.Process(target=_with_one_thread, args=job) for job in jobs]
     for process in processes:
         process.start()
     for process in processes:
