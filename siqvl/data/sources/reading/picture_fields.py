@@ -25,30 +25,47 @@ class Beside:
     root: Path  # of the data set: nothing outside of it is read
 
     def find(self, name: str) -> bytes | str:
-        """The picture of that name, in the table's folder, the data set's, or a folder in these.
+        """The picture of that name, looked for from the table's folder up to the data set's.
 
-        A name may not lead out of the data set's folder. Links in it may: they are its owner's, and
-        the hub's own cache is made of them.
+        In each of them it may lie where the name says, or so in one of the folders in it. Where two
+        of these have different pictures of that name, nothing tells which one is meant, and neither
+        is taken. A name may not lead out of the data set's folder. Links in it may: they are its
+        owner's, and the hub's own cache is made of them.
         """
         outside = True
-        root = os.path.abspath(self.root)
-        for folder in self._folders:
-            file = Path(os.path.abspath(folder / name))
-            if not file.is_relative_to(root):
-                continue
-            outside = False
-            try:
-                if file.is_file():
-                    return file.read_bytes()
-            except (OSError, ValueError) as error:  # not allowed, too long, a NUL in it
-                return f"{name} ({error})"
+        try:
+            for folder, inner in self._places:
+                here, below = (
+                    self._inside([folder / name]),
+                    self._inside([one / name for one in inner]),
+                )
+                outside = outside and not here and not below
+                if here and here[0].is_file():
+                    return here[0].read_bytes()
+                if found := [file for file in below if file.is_file()]:
+                    return self._the_one(name, found)
+        except (OSError, ValueError) as error:  # not allowed, too long, a NUL in it
+            return f"{name} ({error})"
         return f"{name} (it is outside of {self.root}, and not read)" if outside else name
 
+    def _the_one(self, name: str, found: list[Path]) -> bytes | str:
+        content = found[0].read_bytes()
+        if all(file.read_bytes() == content for file in found[1:]):
+            return content
+        where = " and ".join(os.path.relpath(file, self.root) for file in found[:2])
+        return f"{name} (which one? {where} differ: say the folder too)"
+
+    def _inside(self, files: list[Path]) -> list[Path]:
+        """Those that the data set's folder holds."""
+        root = os.path.abspath(self.root)
+        return [file for file in files if Path(os.path.abspath(file)).is_relative_to(root)]
+
     @cached_property
-    def _folders(self) -> list[Path]:
-        places = list(dict.fromkeys((self.folder, self.root)))
-        inner = [path for place in places for path in sorted(place.iterdir()) if path.is_dir()]
-        return places + inner
+    def _places(self) -> list[tuple[Path, list[Path]]]:
+        """Each folder from the table's upwards, with the folders in it."""
+        up = [self.folder, *self.folder.parents]
+        up = up[: up.index(self.root) + 1] if self.root in up else [self.folder, self.root]
+        return [(one, sorted(path for path in one.iterdir() if path.is_dir())) for one in up]
 
 
 def coco_file_name(image_id: Any, prefix: str = "") -> str:

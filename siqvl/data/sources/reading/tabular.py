@@ -1,14 +1,14 @@
 """Rows of a published table: a hub data set, streamed, or local files (`table_file` says which).
 
 Local folders look as they do on the hub: files at the top are one data set, sub-folders its
-subsets; a file belongs to the split its name begins with (`validation-00000-of-00002.parquet`) or
-its folder is named after, and to `train` when neither says so.
+subsets, and paths say the split that a file belongs to (`splits`). Of a single file every row is
+read, whatever `split` is: it is what its rows are called.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from siqvl.data.sources.base import label, require_split, require_subsets
 from siqvl.data.sources.reading.picture_fields import Beside, Find
+from siqvl.data.sources.reading.splits import files_by_split, says_a_split, split_named
 from siqvl.data.sources.reading.table_file import (
     BATCH,
     ENDINGS,
@@ -30,7 +31,7 @@ from siqvl.data.sources.reading.table_file import (
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
-SPLIT_NAMES = ("train", "validation", "valid", "val", "dev", "test", "testdev", "challenge")
+IGNORED = (".", "__")  # how folders begin that `datasets` does not look into
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LOOKED_AT = 100  # rows whose columns are looked at: JSON leaves out those that are empty
 
@@ -48,12 +49,14 @@ def check_table(source: Source, official: str = "") -> None:
         return
     root = Path(source.path)
     require_subsets(source, local_subsets(root))
-    everything = [file for subset in subsets_of(source) for file in _tables(source, subset)]
+    everything = _tables(source)
     if not everything:
         endings = ", ".join(ENDINGS)
         none = f"neither {official} nor a" if official else "no"
         raise UserError(f"{label(source)}: {source.path} holds {none} table ({endings})")
-    require_split(source, sorted({split_of(file, root) for file in everything}))
+    if root.is_dir():
+        splits = files_by_split(everything, root)
+        require_split(_with_split(source, [*splits]), sorted(splits))
 
 
 def is_local(source: Source) -> bool:
@@ -89,18 +92,11 @@ def local_subsets(path: Path) -> list[str]:
         folder.name
         for folder in path.iterdir()
         if folder.is_dir()
-        and folder.name not in (*SPLIT_NAMES, "data")
+        and folder.name != "data"
+        and not folder.name.startswith(IGNORED)
+        and not says_a_split(folder.name)
         and any(is_table(file) for file in folder.rglob("*"))
     )
-
-
-def split_of(file: Path, root: Path) -> str:
-    """The split that a file's name, or its folder's below the root, says it belongs to."""
-    first = re.split(r"[-_.]", file.stem)[0]
-    if first in SPLIT_NAMES:
-        return first
-    inner = file.parent.name if file.parent != root else ""
-    return inner if inner in SPLIT_NAMES else "train"
 
 
 def records(source: Source, subset: str | None) -> Iterator[tuple[Unread, Find | None]]:
@@ -161,14 +157,35 @@ def require_columns(source: Source, needed: tuple[str, ...]) -> None:
 def split_tables(source: Source, subset: str | None) -> list[Path]:
     """The files of a subset that belong to the source's split."""
     root = Path(str(source.path))
-    return [file for file in _tables(source, subset) if split_of(file, root) == source.split]
+    everything = _tables(source)
+    if root.is_file():
+        return everything
+    splits = files_by_split(everything, root)
+    inside = root / (subset or "")
+    chosen = splits.get(split_named(source.split, [*splits]), [])
+    return [file for file in chosen if file.is_relative_to(inside)]
 
 
-def _tables(source: Source, subset: str | None) -> list[Path]:
-    path = Path(str(source.path)) / (subset or "")
-    if path.is_file():
-        return [path] if has_ending(path.name) else []
-    return sorted(filter(is_table, path.rglob("*")))
+def _tables(source: Source) -> list[Path]:
+    """All tables of the subsets that are read, of every split."""
+    root = Path(str(source.path))
+    if root.is_file():
+        return [root] if has_ending(root.name) else []
+    folders = [root / subset for subset in source.subsets] or [root]
+    found = (file for folder in folders for file in folder.rglob("*") if _seen(file, root))
+    return sorted(filter(is_table, found))
+
+
+def _seen(file: Path, root: Path) -> bool:
+    """Whether `datasets` looks at a path: not where a part of it is hidden or a `__folder__`."""
+    inner = file.relative_to(root)
+    return not inner.name.startswith(".") and not any(
+        folder.startswith(IGNORED) for folder in inner.parent.parts
+    )
+
+
+def _with_split(source: Source, known: Sequence[str]) -> Source:
+    return source.model_copy(update={"split": split_named(source.split, known)})
 
 
 def _check_hub(source: Source) -> None:
