@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from enum import StrEnum
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,9 +52,20 @@ def reasoned_answer(reasoning: str, answer: str) -> str:
     return f"{reasoning.strip()}\n{ANSWER_MARKER} {answer}"
 
 
-def with_options(question: str, options: Sequence[str]) -> str:
-    """A multiple-choice question; unchanged when there is nothing to choose from."""
-    return f"{question}\nOptions: {', '.join(options)}" if options else question
+def with_options(question: str, options: Sequence[str], *, by_letter: bool = False) -> str:
+    """A multiple-choice question; unchanged when there is nothing to choose from.
+
+    Options stand in one line, `Options: red, blue`; one a line with letters (numbers, where there
+    are more than 26) if one of them holds a comma or a line break, so that it is clear where each
+    ends, and if they are to be named by letters.
+    """
+    if not options:
+        return question
+    if not by_letter and not any("," in option or "\n" in option for option in options):
+        return f"{question}\nOptions: {', '.join(options)}"
+    names = ascii_uppercase if len(options) <= len(ascii_uppercase) else range(1, len(options) + 1)
+    lines = [f"{name}. {option}" for name, option in zip(names, options, strict=False)]
+    return "\n".join([question, "Options:", *lines])
 
 
 def sft_row(

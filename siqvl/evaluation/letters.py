@@ -46,7 +46,8 @@ def lettered(question: str, choices: Sequence[str]) -> str:
     """
     if not choices:
         return question
-    question = question.removesuffix(with_options("", choices))
+    for by_letter in (False, True):
+        question = question.removesuffix(with_options("", choices, by_letter=by_letter))
     named = zip(letters(len(choices)), choices, strict=True)
     return "\n".join([question, *(f"{letter}. {text}" for letter, text in named), REQUEST])
 

@@ -19,7 +19,15 @@ from siqvl.recipe.schema import (
     Tracking,
     has_password,
 )
-from siqvl.recipe.source import DataPrep, LeaveOut, MinRatings, Source
+from siqvl.recipe.source import (
+    LATER,
+    ChoicesAre,
+    DataPrep,
+    LeaveOut,
+    MinRatings,
+    Present,
+    Source,
+)
 from siqvl.recipe.training_stages import (
     DPOStage,
     Part,

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
 from siqvl.recipe.section import Section
 
 Rating = Annotated[int, Field(ge=1, le=5)]
 LeaveOut = Literal["none", "exact", "near"]
+#: What an answer of a row with choices is: a choice itself, its letter, or its number from 0 or 1.
+ChoicesAre = Literal["text", "letter", "index0", "index1"]
+Scalar = bool | int | float | str
+#: Keys that came after version 0.1.0: a source that does not use them is stored without them, so
+#: that recipes of before, and the states and caches that go by their hashes, stay what they are.
+LATER = ("constants", "ask", "where", "choices_are", "pictures", "row_files", "sample")
 
 
 class MinRatings(Section):
@@ -24,6 +30,12 @@ class MinRatings(Section):
     image_correspondence: Rating | None = Field(None, description="does it fit the picture?")
 
 
+class Present(Section):
+    """A condition of `where`: whether a column holds anything."""
+
+    present: bool = Field(description="true: not null and not empty; false: null, empty, missing")
+
+
 class Source(Section):
     """One published data set, or a part of it, whose rows are read."""
 
@@ -34,8 +46,33 @@ class Source(Section):
     subsets: list[str] = Field([], description="subsets of the data set; empty means all of them")
     split: str = Field("train", description="split of the data set")
     revision: str | None = Field(None, description="git revision of a hub data set")
-    columns: dict[str, str] = Field(
-        {}, description="for kind `table`: canonical field -> column of the published file"
+    columns: dict[str, str | list[str] | None] = Field(
+        {},
+        description="for kind `table`: canonical field -> column of the published file, a pattern "
+        "of columns such as images/{image_id}.png, a list of columns, or null for none",
+    )
+    constants: dict[str, str] = Field(
+        {}, description="for kind `table`: canonical field -> a text that is the same in every row"
+    )
+    ask: dict[str, str] = Field(
+        {},
+        description="for kind `table`: column -> the question that it answers; a row for each",
+    )
+    where: dict[str, Scalar | list[Scalar] | Present] = Field(
+        {},
+        description="for tables: column -> the value, or one of the values, that a row has there",
+    )
+    choices_are: ChoicesAre | None = Field(
+        None, description="for kind `table`: what the answers of rows with choices are; null = look"
+    )
+    pictures: str | None = Field(
+        None, description="for tables: the folder in which their pictures lie; null = beside them"
+    )
+    row_files: bool = Field(
+        False, description="for kind `table`: each .json file of the folder is one row"
+    )
+    sample: Literal["first", "random"] | None = Field(
+        None, description="which rows `max_samples` takes; null = random where any can be had"
     )
     skip: int = Field(
         0, ge=0, description="rows to pass over first, such as those another stage trains on"
@@ -47,6 +84,15 @@ class Source(Section):
     weight: float = Field(
         1.0, gt=0, description="times its rows count in one epoch: 2 twice, 0.5 every other one"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_unused_later_keys(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        fields = type(self).model_fields
+        unused = {key for key in LATER if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in content.items() if key not in unused}
 
 
 class DataPrep(Section):

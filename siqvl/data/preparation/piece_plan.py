@@ -7,8 +7,8 @@ from collections.abc import Container, Iterator
 from functools import partial
 
 from siqvl.data import sources as source_registry
-from siqvl.data.preparation.pieces import BLOCK, Summary, end_file, write_json
-from siqvl.data.preparation.workers import Checker, Workers, stream_pieces
+from siqvl.data.preparation.pieces import BLOCK, Summary, end_file
+from siqvl.data.preparation.workers import Checker, Workers, stream_pieces, write_end
 
 
 class Plan:
@@ -53,7 +53,7 @@ class Plan:
         yield from workers.map(Checker.piece, jobs)
         for number, size in enumerate(self._sizes):
             if size is not None:
-                write_json(end_file(self._folder, number), {"rows": size})
+                write_end(workers.checker, number, size)
             elif not self._is_complete(number):
                 yield from stream_pieces(workers, number, partial(self._wanted, number))
 

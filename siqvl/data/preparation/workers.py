@@ -9,7 +9,7 @@ from itertools import chain, count, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from siqvl.data import sources
+from siqvl.data import sources as source_registry
 from siqvl.data.preparation.checks import Checked, check_row
 from siqvl.data.preparation.pieces import BLOCK, Summary, end_file, write_json, write_piece
 from siqvl.data.processes import in_order, processes_with
@@ -31,7 +31,7 @@ class Reader:
     seed: int
 
     def __post_init__(self) -> None:
-        self._unread = sources.unread(self.source, self.kind, self.seed)
+        self._unread = source_registry.unread(self.source, self.kind, self.seed)
         self._position = 0
 
     def rows(self, block: int) -> Iterator[Row]:
@@ -52,14 +52,25 @@ class Reader:
 
 
 class Checker:
-    """Checks rows, and writes pieces of sources whose size is known (the work of one process)."""
+    """Checks rows, and writes pieces of sources whose size is known (the work of one process).
+
+    Attributes:
+        choices_are: how the answers of each source's rows with choices are read. It is decided
+            once, by all rows, before any piece is made, and handed to every process.
+    """
 
     def __init__(
         self, folder: Path, sources: list[Source], kind: RowKind, seed: int, data: DataPrep
     ) -> None:
         self.folder, self.sources, self.kind = folder, sources, kind
         self.seed, self.data = seed, data
+        self.choices_are = [source_registry.choices_are(source) for source in sources]
         self._open: tuple[int, Reader] | None = None
+
+    def reader(self, number: int) -> Reader:
+        """A new reader of a source."""
+        source = source_registry.read_as(self.sources[number], self.choices_are[number])
+        return Reader(source, self.kind, self.seed)
 
     def piece(self, number: int, block: int, rows: int) -> Summary:
         """Read, check and write a block that has a number of rows.
@@ -68,7 +79,7 @@ class Checker:
             UserError: the source gives fewer of them.
         """
         if self._open is None or self._open[0] != number:
-            self._open = number, Reader(self.sources[number], self.kind, self.seed)
+            self._open = number, self.reader(number)
         raw = self._open[1].rows(block)
         checked = (check_row(row, self.kind, self.data) for row in raw)
         summary = write_piece(self.folder, number, block, checked, self.kind)
@@ -128,7 +139,7 @@ def stream_pieces(
     Only this process reads such a source, which may come over a network; the others check.
     """
     checker = workers.checker
-    reader = Reader(checker.sources[number], checker.kind, checker.seed)
+    reader = checker.reader(number)
     total = 0
 
     def raw() -> Iterator[tuple[int, Row]]:
@@ -150,4 +161,10 @@ def stream_pieces(
     for block, piece in groupby(checked, key=lambda pair: pair[0]):
         found = (checked for _, checked in piece)
         yield write_piece(checker.folder, number, block, found, checker.kind)
-    write_json(end_file(checker.folder, number), {"rows": total})
+    write_end(checker, number, total)
+
+
+def write_end(checker: Checker, number: int, rows: int) -> None:
+    """Say that all pieces of a source are there, how many rows it has, and how they were read."""
+    about = {"rows": rows, "choices_are": checker.choices_are[number]}
+    write_json(end_file(checker.folder, number), about)

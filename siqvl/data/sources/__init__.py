@@ -28,11 +28,21 @@ from siqvl.data.sources.official.puzzlevqa import PuzzleVQA
 from siqvl.data.sources.official.textvqa import TextVQA
 from siqvl.data.sources.official.vqav2 import VQAv2
 from siqvl.data.sources.state import state
-from siqvl.data.sources.table import Table
+from siqvl.data.sources.tables.table import Table
 from siqvl.errors import UserError
-from siqvl.recipe import MinRatings, Source
+from siqvl.recipe import ChoicesAre, MinRatings, Source
 
-__all__ = ["SOURCES", "check", "questions", "rows", "size", "state", "unread"]
+__all__ = [
+    "SOURCES",
+    "check",
+    "choices_are",
+    "questions",
+    "read_as",
+    "rows",
+    "size",
+    "state",
+    "unread",
+]
 
 SOURCES: dict[str, SourceAdapter] = {
     "a_okvqa": AOKVQA(),
@@ -51,6 +61,9 @@ SOURCES: dict[str, SourceAdapter] = {
     "vqav2": VQAv2(),
 }
 
+#: Keys that say how the columns of a table are read; other formats know their own.
+TABLE_KEYS = ("columns", "constants", "ask", "where", "choices_are", "pictures", "row_files")
+
 
 def check(source: Source, kind: RowKind) -> None:
     """Everything about a source that can be told before any work starts.
@@ -65,10 +78,13 @@ def check(source: Source, kind: RowKind) -> None:
         raise UserError(f"{label(source)} has no {kind} rows, only {kinds}")
     if source.min_ratings != MinRatings() and source.kind != "finevision":
         raise UserError(f"{label(source)}: only `finevision` has ratings; leave out `min_ratings`")
-    if source.columns and source.kind in SOURCES and source.kind != "table":
-        raise UserError(
-            f"{label(source)} has columns of its own; leave out `columns`, or take kind `table`"
-        )
+    if source.kind in SOURCES and source.kind != "table":
+        for key in TABLE_KEYS:
+            if getattr(source, key):
+                raise UserError(
+                    f"{label(source)} has columns of its own; leave out `{key}`, or take kind "
+                    "`table`"
+                )
     adapter.check(resolve(source), kind)
 
 
@@ -116,12 +132,35 @@ def _taken(
         for index in _chosen(len(found), source, seed)[start:stop]:
             yield partial(found.build, index)
         return
+    if source.sample == "random":
+        yield from _random(found, source, seed, start, stop)
+        return
     start, stop = start + source.skip, None if stop is None else stop + source.skip
     if isinstance(found, Stream):
         yield from islice(found.unread, start, stop)
     else:
         for row in islice(found, start, stop):
             yield partial(_as_it_is, row)
+
+
+def _random(
+    found: Stream | Iterator[Row], source: Source, seed: int, start: int, stop: int | None
+) -> Iterator[Callable[[], Row]]:
+    """A seeded choice of the rows of a stream whose size is known, in published order."""
+    size = found.size() if isinstance(found, Stream) else None
+    if not isinstance(found, Stream) or size is None:
+        raise UserError(
+            f"{label(source)}: how many rows {source.path} has is not known before they are all "
+            "read, so `sample: random` cannot choose; leave it out, or give a local folder"
+        )
+    chosen = iter(_chosen(size, source, seed)[start:stop])
+    wanted = next(chosen, None)
+    for number, read in enumerate(found.unread):
+        if wanted is None:
+            return
+        if number == wanted:
+            wanted = next(chosen, None)
+            yield read
 
 
 def _as_it_is(row: Row) -> Row:
@@ -142,10 +181,32 @@ def size(source: Source, kind: RowKind, seed: int) -> int | None:
     return known if source.max_samples is None else min(known, source.max_samples)
 
 
+def choices_are(source: Source) -> ChoicesAre | None:
+    """How the answers of a source's rows with choices are read; None where it has no such rows.
+
+    Where the recipe does not say it, all of its rows are looked at.
+
+    Raises:
+        UserError: they can be read in two ways.
+    """
+    adapter = _adapter(source)
+    return adapter.choices_are(resolve(source)) if isinstance(adapter, Table) else None
+
+
+def read_as(source: Source, choices_are: ChoicesAre | None) -> Source:
+    """The source with what was found out about its rows, which then need not be looked at again."""
+    if not isinstance(_adapter(source), Table):
+        return source
+    return source.model_copy(update={"choices_are": choices_are or "text"})
+
+
 def _chosen(size: int, source: Source, seed: int) -> Sequence[int]:
     """Indices of the rows to take, in published order."""
     if not source.skip and (source.max_samples is None or source.max_samples >= size):
         return range(size)
+    if source.sample == "first":
+        stop = None if source.max_samples is None else source.skip + source.max_samples
+        return range(size)[source.skip : stop]
     rng = random.Random(f"{seed}/{source.kind}/{source.split}")
     # one order of all rows, so that what one source skips is what another one has taken
     order = rng.sample(range(size), size)

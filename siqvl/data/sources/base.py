@@ -83,24 +83,29 @@ def label(source: Source) -> str:
 
 
 def resolve(source: Source) -> Source:
-    """The source with ${VARIABLES} and ~ in its path filled in.
+    """The source with ${VARIABLES} and ~ in `path` and `pictures` filled in.
 
     Raises:
         UserError: a variable is not set.
     """
-    if source.path is None:
-        return source
 
     def value(match: re.Match[str]) -> str:
         name = match.group(1)
         if not os.environ.get(name):
             raise UserError(
-                f"{label(source)}: path {source.path} needs the environment variable {name}, "
+                f"{label(source)}: path {match.string} needs the environment variable {name}, "
                 f"which is not set; export {name}=<folder> and try again"
             )
         return os.environ[name]
 
-    return source.model_copy(update={"path": os.path.expanduser(VARIABLE.sub(value, source.path))})
+    places = {"path": source.path, "pictures": source.pictures}
+    return source.model_copy(
+        update={
+            key: os.path.expanduser(VARIABLE.sub(value, place))
+            for key, place in places.items()
+            if place is not None
+        }
+    )
 
 
 def local_path(source: Source) -> Path:

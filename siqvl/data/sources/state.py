@@ -27,6 +27,8 @@ def state(source: Source) -> str:
     if source.path is not None:
         path = Path(source.path)
         found["data"] = _files(path) if path.exists() else _commit(source.path, source.revision)
+    if source.pictures is not None:
+        found["pictures"] = _files(Path(source.pictures))
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 

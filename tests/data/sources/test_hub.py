@@ -47,7 +47,7 @@ def as_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """Local folders are read as hub ids are: `datasets` takes either for a repository."""
     for module in (tabular, published, gqa):
         monkeypatch.setattr(module, "is_local", lambda source: False)
-    monkeypatch.setattr("siqvl.data.sources.table.is_local", lambda source: False)
+    monkeypatch.setattr("siqvl.data.sources.tables.table.is_local", lambda source: False)
     monkeypatch.setattr(published.TableAdapter, "_download", lambda self, source: None)
 
 
@@ -95,7 +95,7 @@ def test_rows_passed_over_are_not_made_python_objects(
     unread = sources.unread(only, RowKind.SFT, 0, start=7)
     made.clear()  # of the first row, whose columns are looked at
     assert len([read() for read in unread]) == 2
-    assert len(made) == 3  # one of them to look at the columns
+    assert len(made) == 4  # two of them to look at the columns
 
 
 def test_unknown_subsets_and_splits(repository: Source) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
+from siqvl.data.sources.reading.cells import is_missing
 from siqvl.data.sources.reading.conversations import clean
 from siqvl.data.sources.reading.picture_fields import Find, picture
 from siqvl.data.sources.reading.table_file import DamagedRecord, Record, Unread
@@ -68,10 +69,13 @@ class Published:
     def pictures(self, column: str = "image") -> list[Any]:
         """All pictures of a column that holds none, one or several."""
         found = self[column]
-        if found is None or found == "":
+        if is_missing(found):
             return []
-        found = found if isinstance(found, list | tuple) else [found]
-        return [picture(one, self.find) for one in found]
+        return self.found(found if isinstance(found, list | tuple) else [found])
+
+    def found(self, values: Sequence[Any]) -> list[Any]:
+        """Encoded bytes of some values of picture columns, or what is there in their place."""
+        return [picture(one, self.find) for one in values]
 
 
 @dataclass(frozen=True)

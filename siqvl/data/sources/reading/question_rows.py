@@ -33,6 +33,7 @@ def question_row(
     question: str,
     answers: list[str],
     choices: Sequence[str] = (),
+    by_letter: bool = False,
     target: str = "",
     steps: str = "",
     **meta: Any,
@@ -42,10 +43,11 @@ def question_row(
     Args:
         answers: every one that counts as right.
         choices: if given, they are part of the question.
+        by_letter: list them with letters, as published answers are letters.
         target: the one to learn; empty: the most frequent of the answers, the first of equals.
         steps: written reasoning to learn before it; empty: a direct answer.
     """
-    question = with_options(question, choices) if question else ""
+    question = with_options(question, choices, by_letter=by_letter) if question else ""
     about: dict[str, Any] = {"source": one.source, "choices": list(choices), **meta}
     if kind is RowKind.EVALUATION:
         about |= {"benchmark": one.source, "split": one.origin.split}

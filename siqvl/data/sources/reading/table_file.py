@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -47,8 +47,11 @@ def is_table(file: Path) -> bool:
     return not _is_json(file) or _first_character(file) == b"["
 
 
-def unread_records(file: Path) -> Iterator[Unread]:
+def unread_records(file: Path, only: Sequence[str] | None = None) -> Iterator[Unread]:
     """The rows of a file in their order; each is to be called to be read.
+
+    Args:
+        only: columns that are enough; a file that is stored by column gives no others.
 
     Raises:
         UserError: the file is damaged as a whole, or from some place on.
@@ -56,7 +59,7 @@ def unread_records(file: Path) -> Iterator[Unread]:
     name = file.name.removesuffix(".gz")
     try:
         if name.endswith(".parquet"):
-            yield from _parquet(file)
+            yield from _parquet(file, only)
         elif _is_json(file) and _first_character(file) == b"[":
             with _opened(file) as stream:
                 yield from (partial(record, item) for item in json.load(stream))
@@ -90,8 +93,12 @@ def table_row(table: pa.Table | pa.RecordBatch, index: int) -> Record:
 class _RowGroup:
     """Rows of one row group, a batch of them in memory, none before the first is asked for."""
 
-    def __init__(self, table: pq.ParquetFile, number: int, file: Path) -> None:
+    def __init__(
+        self, table: pq.ParquetFile, number: int, file: Path, only: Sequence[str] | None
+    ) -> None:
         self._table, self._number, self._file = table, number, file
+        names = table.schema_arrow.names
+        self._columns = None if only is None else [name for name in names if name in only]
         self._batches: Iterator[pa.RecordBatch] = iter(())
         self._batch: pa.RecordBatch | None = None
         self._first = 0  # row of the group that the batch begins with
@@ -99,7 +106,9 @@ class _RowGroup:
     def row(self, index: int) -> Record:
         try:
             if self._batch is None or index < self._first:
-                self._batches = self._table.iter_batches(BATCH, row_groups=[self._number])
+                self._batches = self._table.iter_batches(
+                    BATCH, row_groups=[self._number], columns=self._columns
+                )
                 self._batch, self._first = next(self._batches), 0
             while index >= self._first + self._batch.num_rows:
                 self._first += self._batch.num_rows
@@ -109,10 +118,10 @@ class _RowGroup:
         return table_row(self._batch, index - self._first)
 
 
-def _parquet(file: Path) -> Iterator[Unread]:
+def _parquet(file: Path, only: Sequence[str] | None) -> Iterator[Unread]:
     table = pq.ParquetFile(file)
     for number in range(table.num_row_groups):
-        group = _RowGroup(table, number, file)
+        group = _RowGroup(table, number, file, only)
         for index in range(table.metadata.row_group(number).num_rows):
             yield partial(group.row, index)
 

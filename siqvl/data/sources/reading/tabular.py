@@ -28,6 +28,7 @@ from siqvl.data.sources.reading.table_file import (
     table_row,
     unread_records,
 )
+from siqvl.data.sources.reading.where import wanted
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
@@ -57,6 +58,11 @@ def check_table(source: Source, official: str = "") -> None:
     if root.is_dir():
         splits = files_by_split(everything, root)
         require_split(_with_split(source, [*splits]), sorted(splits))
+    if source.pictures is not None and not Path(source.pictures).is_dir():
+        raise UserError(
+            f"{label(source)}: {source.pictures} is no folder; correct `pictures`, which like "
+            "`path` counts from the folder where you are"
+        )
 
 
 def is_local(source: Source) -> bool:
@@ -99,24 +105,59 @@ def local_subsets(path: Path) -> list[str]:
     )
 
 
-def records(source: Source, subset: str | None) -> Iterator[tuple[Unread, Find | None]]:
-    """Published rows of a subset, unread, each with what reads the pictures that it names."""
+def records(
+    source: Source, subset: str | None, only: Sequence[str] | None = None
+) -> Iterator[tuple[Unread, Find | None]]:
+    """Published rows of a subset, unread, each with what reads the pictures that it names.
+
+    With `where` every row has to be read to tell whether it is asked for; one that cannot be is.
+
+    Args:
+        only: columns that are enough; where files are stored by column, others are not read.
+    """
+    asked_for = wanted(source)
+    for read, find in _all_records(source, subset, only):
+        if asked_for is None:
+            yield read, find
+            continue
+        try:
+            found = read()
+        except DamagedRecord:
+            yield read, find
+            continue
+        if asked_for(found):
+            yield partial(dict, found), find
+
+
+def _all_records(
+    source: Source, subset: str | None, only: Sequence[str] | None
+) -> Iterator[tuple[Unread, Find | None]]:
     if not is_local(source):
-        yield from ((read, None) for read in _hub(source, subset))
+        yield from ((read, None) for read in _hub(source, subset, only))
         return
     path = Path(str(source.path))
     root = path.parent if path.is_file() else path
     for file in split_tables(source, subset):
         find = Beside(file.parent, root).find
-        yield from ((read, find) for read in unread_records(file))
+        if source.pictures is not None:
+            find = Beside(Path(source.pictures), Path(source.pictures)).find
+        yield from ((read, find) for read in unread_records(file, only))
 
 
 def known_size(source: Source) -> int | None:
     """The number of rows of a local data set; None on the hub, where cards may be out of date."""
     if not is_local(source):
         return None
+    if source.where:
+        found = (records(source, subset, [*_first_parts(source)]) for subset in subsets_of(source))
+        return sum(1 for one in found for _ in one)
     files = (file for subset in subsets_of(source) for file in split_tables(source, subset))
     return sum(count_records(file) for file in files)
+
+
+def _first_parts(source: Source) -> list[str]:
+    """The published columns that `where` looks into."""
+    return [part for column in source.where for part in (column, column.split(".")[0])]
 
 
 def interleaved(streams: list[Iterator[Any]]) -> Iterator[Any]:
@@ -206,7 +247,7 @@ def _check_hub(source: Source) -> None:
         ) from None
 
 
-def _hub(source: Source, subset: str | None) -> Iterator[Unread]:
+def _hub(source: Source, subset: str | None, only: Sequence[str] | None) -> Iterator[Unread]:
     """A stream of Arrow batches; the rows of those passed over are never made Python objects.
 
     A bad read is repeated by `datasets` (20 times, 5 s apart) before it ends here.
@@ -218,6 +259,8 @@ def _hub(source: Source, subset: str | None) -> Iterator[Unread]:
         stream = load_dataset(
             path, subset, split=source.split, streaming=True, revision=source.revision
         )
+        if only is not None:
+            stream = stream.select_columns([name for name in stream.column_names if name in only])
         # pictures stay encoded: they are checked, then stored as they are
         for batch in stream.decode(False).with_format("arrow").iter(batch_size=BATCH):
             for index in range(batch.num_rows):

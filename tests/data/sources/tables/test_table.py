@@ -1,6 +1,8 @@
 """Tables with the columns that are published on the hub, as small local files."""
 
 import json
+from datetime import date, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,9 +11,9 @@ import pytest
 from siqvl.data import sources
 from siqvl.data.encode import encode_preference, encode_sft
 from siqvl.data.preparation.prepare import prepare
-from siqvl.data.schema import REASONING_PROMPT, RowKind
+from siqvl.data.schema import REASONING_PROMPT, Row, RowKind
 from siqvl.data.sources.reading.published import Published
-from siqvl.data.sources.table import fields_row
+from siqvl.data.sources.tables.table import Table
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 from tests.data.made_pictures import picture
@@ -79,7 +81,9 @@ TABLES = {
 def test_supervised_rows(name, tmp_path, processor):
     record, columns, (prompt, completion) = TABLES[name]
     write(tmp_path / f"{name}.parquet", [record])
-    source = Source(kind="table", path=str(tmp_path / f"{name}.parquet"), columns=columns)
+    path = str(tmp_path / f"{name}.parquet")
+    choices_are = "index0" if "choices" in record else None  # one row does not tell it
+    source = Source(kind="table", path=path, columns=columns, choices_are=choices_are)
     sources.check(source, RowKind.SFT)
     (row,) = sources.rows(source, RowKind.SFT, 0)
     assert (row["prompt"][-1]["content"], row["completion"][0]["content"]) == (prompt, completion)
@@ -212,36 +216,78 @@ def test_a_damaged_file_is_named(tmp_path):
         sources.check(Source(kind="table", path=str(tmp_path)), RowKind.SFT)
 
 
-@pytest.mark.parametrize(
-    ("answer", "choices", "completion"),
-    [
-        (1, ["car", "bus"], "bus"),
-        ("1", '["car", "bus"]', "bus"),  # a CSV has no numbers
-        (1.0, ["car", "bus"], "bus"),  # pandas, where one is missing
-        (2, ["1", "2"], "2"),
-        ("2", ["car", "bus"], "2"),
-        ("9" * 5_000, ["car", "bus"], "9" * 5_000),
-        (0.5, None, "0.5"),
-        (3.0, None, "3"),
-        (True, None, "True"),
-        (float("nan"), None, ""),
-        (float("nan"), ["car", "bus"], ""),
-        (1, ["car", None, "bus"], ""),
-        ({"x": 1}, None, ""),
-        ([], None, ""),
-    ],
-)
-def test_answers_come_in_several_shapes(answer: object, choices: object, completion: str) -> None:
-    fields = {"image": IMAGE, "question": "What?", "answer": answer, "choices": choices}
-    row = fields_row(RowKind.SFT, Published(fields, Source(kind="table"), "set", 0, None))
+READ = [
+    (1, ["car", "bus"], "index0", "bus"),
+    ("1", '["car", "bus"]', "index0", "bus"),  # a CSV has no numbers
+    (1.0, ["car", "bus"], "index0", "bus"),  # pandas, where one is missing
+    (1, ["car", "bus"], "index1", "car"),
+    ("B", "['car', 'bus']", "letter", "bus"),  # pandas writes Python's lists
+    ("(b)", {"A": "car", "B": "bus"}, "letter", "bus"),
+    (2, ["1", "2"], "text", "2"),
+    (True, ["True", "False"], "text", "True"),
+    (0.5, None, None, "0.5"),
+    (3.0, None, None, "3"),
+    (True, None, None, "True"),
+    (Decimal("1.50"), None, None, "1.50"),
+    (date(2026, 11, 29), None, None, "2026-11-29"),
+    (datetime(2026, 11, 29, 8, 30), None, None, "2026-11-29T08:30:00"),
+    ("[12, 30]", None, None, "[12, 30]"),
+    ('{"total": "3.50"}', None, None, '{"total": "3.50"}'),
+    ("N/A", None, None, "N/A"),
+    (float("nan"), None, None, ""),
+    (float("nan"), ["car", "bus"], None, ""),
+    ([], None, None, ""),
+]
+
+
+def shaped(
+    answer: object, choices: object, choices_are: str | None = None, **fields: object
+) -> Row:
+    record = {"image": IMAGE, "question": "What?", "answer": answer, "choices": choices} | fields
+    source = Source(kind="table", choices_are=choices_are)
+    (way,) = Table().ways(source, RowKind.SFT)
+    return way(Published(record, source, "set", 0, None))
+
+
+@pytest.mark.parametrize(("answer", "choices", "choices_are", "completion"), READ)
+def test_answers_come_in_several_shapes(
+    answer: object, choices: object, choices_are: str | None, completion: str
+) -> None:
+    row = shaped(answer, choices, choices_are)
     assert [turn["content"] for turn in row["completion"]] == [completion] * bool(completion)
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "choices_are", "reason"),
+    [
+        (2, ["car", "bus"], "index0", "answer '2' is none of its choices, [car, bus], read as "
+         "the number of a choice, from 0"),
+        ("C", ["car", "bus"], "letter", "answer 'C' is none of its choices, [car, bus], read as "
+         "the letter of a choice"),
+        ("van", ["car", "bus"], None, "answer 'van' is none of its choices, [car, bus], read as "
+         "the text of a choice"),
+        ("9" * 5_000, ["car", "bus"], "index0", f"answer '{'9' * 80}' is none of its choices"),
+        ("car", ["car", None, "bus"], None, "choice 2 of 3 is empty"),
+        ("car", "car, bus", None, "choices is the text 'car, bus', expected a list"),
+        ("a", "['a' 'b']", None, "choices is no JSON and no Python list: \"['a' 'b']\"; numpy's "
+         "way of printing is not read, write its `tolist()`"),
+        ("a", {"text": ["a"]}, None, "choices is an object of text, expected a list; reach into "
+         "it with a dot, as in `choices: choices.text`"),
+        ({"x": 1}, None, None, "answer is an object, expected a text or a number"),
+        (b"x", None, None, "answer is bytes, expected a text or a number"),
+    ],
+)  # fmt: skip
+def test_what_has_no_right_reading_is_said(
+    answer: object, choices: object, choices_are: str | None, reason: str
+) -> None:
+    assert shaped(answer, choices, choices_are)["damaged"].startswith(reason)
 
 
 @pytest.mark.parametrize(
     ("reasoning", "completion"),
     [
         (["A bus is red.", "It has wheels."], "A bus is red.\nAnswer: bus"),  # A-OKVQA
-        ('["A bus is red."]', "A bus is red.\nAnswer: bus"),
+        ('["A bus is red."]', '["A bus is red."]\nAnswer: bus'),
         ("A bus is red.", "A bus is red.\nAnswer: bus"),  # ScienceQA
         ("", "bus"),
         ([], "bus"),
@@ -249,15 +295,7 @@ def test_answers_come_in_several_shapes(answer: object, choices: object, complet
     ],
 )
 def test_written_steps_come_in_several_shapes(reasoning: object, completion: str) -> None:
-    fields = {
-        "image": IMAGE,
-        "question": "What?",
-        "choices": ["car", "bus"],
-        "answer": 1,
-        "reasoning": reasoning,
-    }
-    one = Published(fields, Source(kind="table"), "set", 0, None)
-    row = fields_row(RowKind.SFT, one)
+    row = shaped(1, ["car", "bus"], "index0", reasoning=reasoning)
     assert row["completion"][0]["content"] == completion
     asked = "What?\nOptions: car, bus"
     steps = REASONING_PROMPT if completion != "bus" else ""

@@ -1,0 +1,1 @@
+"""Any published table, read by what a recipe says of its columns."""

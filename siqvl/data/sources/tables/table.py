@@ -1,0 +1,236 @@
+"""Any published table, by naming its columns: one row a question, a conversation or a pair.
+
+`columns` maps canonical fields to published columns; a field whose column has the same name need
+not be mapped. Beside one column it takes patterns, lists of columns, and null for a column that is
+not wanted (`fields`, `patterns`). Pictures are bytes, objects of bytes and path, or paths: relative
+to the table, to the data set's folder, to a folder in these, or to the source's `pictures`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from siqvl.data.schema import (
+    Row,
+    RowKind,
+    left_out_row,
+    message,
+    preference_row,
+    sft_row,
+    with_options,
+)
+from siqvl.data.sources.base import Items, Stream, damaged_row, label
+from siqvl.data.sources.reading.cells import Misread, is_missing, list_of, text_of
+from siqvl.data.sources.reading.conversations import clean, split_turns, untagged
+from siqvl.data.sources.reading.nested import value_at
+from siqvl.data.sources.reading.published import Published, TableAdapter, Way
+from siqvl.data.sources.reading.question_rows import question_row
+from siqvl.data.sources.reading.table_file import DamagedRecord, has_ending, parsed
+from siqvl.data.sources.reading.tabular import columns, is_local, records, subsets_of
+from siqvl.data.sources.tables.choices import chosen_texts, reading_of
+from siqvl.data.sources.tables.fields import Fields
+from siqvl.errors import UserError
+from siqvl.recipe import ChoicesAre, Source
+
+#: What a kind of row cannot do without: one of each group.
+NEEDED = {
+    RowKind.SFT: (("question", "conversations"), ("answer", "answers", "conversations")),
+    RowKind.PREFERENCE: (("question", "conversations"), ("chosen",), ("rejected",)),
+    RowKind.EVALUATION: (("question",), ("answer", "answers")),
+}
+ANSWERING = ("choices", "answers", "answer")  # fields that tell how choices are read
+
+
+class Table(TableAdapter):
+    """Adapter `table`."""
+
+    name = "table"
+    kinds = frozenset(RowKind)
+    needs = ()
+
+    def check(self, source: Source, kind: RowKind) -> None:
+        Fields(source)
+        super().check(source, kind)
+        if is_local(source):
+            require_fields(source, kind)
+
+    def read(self, source: Source, kind: RowKind, *, pictured: bool) -> Items | Stream:
+        if not is_local(source):  # local columns are known before work starts
+            require_fields(source, kind)
+        if source.choices_are is None:
+            found = self.choices_are(source) or "text"
+            source = source.model_copy(update={"choices_are": found})
+        return super().read(source, kind, pictured=pictured)
+
+    def choices_are(self, source: Source) -> ChoicesAre | None:
+        """How the answers of rows with choices are read; None where there are none.
+
+        Raises:
+            UserError: the source does not say it, and its rows can be read in two ways.
+        """
+        fields = Fields(source)
+        if not fields.has("choices", columns(source)):
+            return None
+        try:
+            return source.choices_are or reading_of(_answering(source, fields))
+        except Misread as error:
+            raise UserError(f"{label(source)}: {source.path}: {error}") from None
+
+    def ways(self, source: Source, kind: RowKind) -> list[Way]:
+        fields = Fields(source)
+        return [
+            partial(_way, fields, kind, asked, number)
+            for asked in (source.ask or {"": ""})
+            for number in (fields.numbers or [None])
+        ]
+
+    def title(self, source: Source) -> str:
+        name = Path(str(source.path)).name or Path.cwd().name
+        return name.removesuffix(".gz").rpartition(".")[0] if has_ending(name) else name
+
+
+def require_fields(source: Source, kind: RowKind) -> None:
+    """Raise UserError for a named column that is missing, or a needed field without a column."""
+    found, fields = columns(source), Fields(source)
+    has = f"{source.path} has {', '.join(found) or 'no rows'}"
+    named = {
+        **{column: f"`{field}`" for column, field in fields.columns_of().items()},
+        **dict.fromkeys(source.where, "`where`"),
+        **dict.fromkeys(source.ask, "`ask`"),
+    }
+    for column, use in named.items():
+        if column not in found and column.split(".")[0] not in found:
+            raise UserError(f"{label(source)}: no column `{column}` for {use}; {has}")
+    for group in NEEDED[kind]:
+        if not any(fields.has(field, found) for field in group):
+            names = " or ".join(f"`{field}`" for field in group)
+            raise UserError(
+                f"{label(source)}: {kind} rows need {names}: map it in `columns`; {has}"
+            )
+
+
+def _way(fields: Fields, kind: RowKind, asked: str, number: int | None, one: Published) -> Row:
+    """The row of one asked column and one number of a range; a reason where there is none."""
+    parts = [asked] * bool(asked) + ([] if number is None else [str(number)])
+    try:
+        record = fields.of(one.record, number)
+        if asked:
+            answer = value_at(one.record, asked)
+            record |= {"question": one.origin.ask[asked], "answer": answer}
+        one = replace(one, record=record)
+        row_id = "/".join([one.id("id"), *parts])
+        if asked and is_missing(record["answer"]):
+            return left_out_row(row_id, f"nothing in column `{asked}`", source=one.source)
+        return fields_row(kind, one, row_id)
+    except Misread as error:
+        return damaged_row("/".join([one.id(), *parts]), str(error), source=one.source)
+
+
+def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
+    """Canonical fields of a published row -> a canonical row.
+
+    What is missing becomes empty; preparation quarantines it.
+
+    Raises:
+        Misread: a field holds what has no right reading.
+    """
+    images = _pictures(one)
+    choices = _choices(one.record)
+    question = clean(text_of(one["question"], "question"))
+    answers = _answers(one.record)
+    reading = one.origin.choices_are or "text"
+    if choices:
+        answers = chosen_texts(answers, choices, reading)
+    if kind is RowKind.EVALUATION or (kind is RowKind.SFT and question and answers):
+        return question_row(
+            kind,
+            one,
+            id=row_id,
+            images=images,
+            question=question,
+            answers=answers,
+            choices=choices,
+            by_letter=reading == "letter",
+            steps=_steps(one["reasoning"]),
+        )
+    prompt, completion = split_turns(parsed(one["conversations"]))
+    if question:
+        prompt = [message("user", with_options(question, choices, by_letter=reading == "letter"))]
+    about: dict[str, Any] = {"source": one.source, "choices": choices}
+    if kind is RowKind.PREFERENCE:
+        sides = (_last_answer(one["chosen"], "chosen"), _last_answer(one["rejected"], "rejected"))
+        return preference_row(row_id, images, prompt, *sides, **about)
+    turns = untagged(prompt + completion)
+    return sft_row(row_id, images, turns[: len(prompt)], turns[len(prompt) :], **about)
+
+
+def _answering(source: Source, fields: Fields) -> Iterator[tuple[list[str], list[str]]]:
+    """Answers and choices of every row; what is damaged says nothing."""
+    needed = [*fields.columns_of(*ANSWERING), *source.where]
+    for subset in subsets_of(source):
+        for read, _ in records(source, subset, [column.split(".")[0] for column in needed]):
+            try:
+                found = fields.of(read())
+                yield _answers(found), _choices(found)
+            except (DamagedRecord, Misread):
+                continue
+
+
+def _pictures(one: Published) -> list[Any]:
+    """The pictures of `image` or `images`, whichever is filled.
+
+    Raises:
+        Misread: both are, and differ.
+    """
+    single, several = one["image"], list_of(one["images"], "images")
+    single = [] if is_missing(single) else single
+    single = list(single) if isinstance(single, list | tuple) else [single]
+    if single and several and single != several:
+        raise Misread(
+            f"`image` holds {len(single)} and `images` {len(several)} pictures that differ; map "
+            "the right one in `columns`, or the other one to null"
+        )
+    return one.found(several or single)
+
+
+def _choices(record: dict[str, Any]) -> list[str]:
+    """All choices in their order.
+
+    Raises:
+        Misread: one is empty, as an index would then mislead.
+    """
+    found = list_of(record.get("choices"), "choices")
+    texts = [text_of(choice, f"choice {place}") for place, choice in enumerate(found, 1)]
+    if "" in texts:
+        raise Misread(f"choice {texts.index('') + 1} of {len(texts)} is empty")
+    return texts
+
+
+def _answers(record: dict[str, Any]) -> list[str]:
+    """All published answers, most of them texts; VQAv2 wraps each of its ten in an object."""
+    values = [
+        value.get("answer") if isinstance(value, dict) else value
+        for value in list_of(record.get("answers"), "answers")
+    ]
+    if not values:
+        value = record.get("answer")
+        values = list(value) if isinstance(value, list | tuple) else [value]
+    return [text for value in values if (text := text_of(value, "answer"))]
+
+
+def _steps(value: Any) -> str:
+    """The written steps; the first of several; empty where there are none: a direct answer."""
+    several = value if isinstance(value, list | tuple) else [value]
+    return next((steps for one in several if (steps := text_of(one, "reasoning"))), "")
+
+
+def _last_answer(value: Any, field: str) -> str:
+    """A completion that is text, or the last answer of a conversation."""
+    if isinstance(value, list):
+        completion = split_turns(value)[1]
+        return completion[0]["content"] if completion else ""
+    return text_of(value, field)
