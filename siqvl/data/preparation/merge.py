@@ -145,7 +145,9 @@ def _collected(folders: list[Path], sources: int) -> list[tuple[int, Path]]:
 def _refuse_bad(tally: Tally, allowed: float) -> None:
     summary = tally.summary
     if not summary.rows:
-        raise UserError("the sources gave no rows at all; check `path`, `subsets` and `split`")
+        raise UserError(
+            "the sources gave no rows at all; check `path`, `subsets`, `split` and `where`"
+        )
     if summary.bad == summary.rows or summary.bad / summary.rows > allowed:
         raise UserError(
             f"{summary.bad} of {summary.rows} rows are bad ({summary.bad / summary.rows:.1%}, "

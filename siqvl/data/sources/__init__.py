@@ -26,6 +26,7 @@ from siqvl.data.sources.official.easy_vqa import EasyVQA
 from siqvl.data.sources.official.gqa import GQA
 from siqvl.data.sources.official.puzzlevqa import PuzzleVQA
 from siqvl.data.sources.official.textvqa import TextVQA
+from siqvl.data.sources.official.vlmevalkit import VLMEvalKit
 from siqvl.data.sources.official.vqav2 import VQAv2
 from siqvl.data.sources.state import state
 from siqvl.data.sources.tables.table import Table
@@ -58,6 +59,7 @@ SOURCES: dict[str, SourceAdapter] = {
     "shapes": Shapes(),
     "table": Table(),
     "textvqa": TextVQA(),
+    "vlmevalkit": VLMEvalKit(),
     "vqav2": VQAv2(),
 }
 

@@ -133,8 +133,10 @@ def _joins_texts(text: str) -> bool:
 
 
 def _named(value: Any) -> str:
-    names = {list: "a list", tuple: "a list", dict: "an object", bytes: "bytes"}
-    return names.get(type(value), f"of type {type(value).__name__}")
+    for kind, name in ((list | tuple, "a list"), (dict, "an object"), (bytes, "bytes")):
+        if isinstance(value, kind):
+            return name
+    return f"of type {type(value).__name__}"
 
 
 def _short(text: str) -> str:

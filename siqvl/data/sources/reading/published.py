@@ -84,7 +84,7 @@ class Download:
 
     load: Callable[[], Sequence[Any]]  # hundreds of megabytes: not done to check a source
     tree: Tree
-    photo: Callable[[Record], str]  # the file name of a row's picture
+    photo: Callable[[Record], str | None]  # the file name of a row's picture; None: it has none
 
     def record(self, found: Any) -> Record:
         """Returns a loaded row with the name of its picture as `image`.

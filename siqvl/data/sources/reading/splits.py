@@ -73,6 +73,11 @@ def says_a_split(folder: str) -> bool:
     )
 
 
+def path_says_a_split(file: Path, root: Path) -> bool:
+    """Whether a folder of a file's path, below the root, makes it belong to a split."""
+    return any(map(says_a_split, file.relative_to(root).parent.parts))
+
+
 def split_named(split: str, known: Sequence[str]) -> str:
     """The split that is meant by a name: `val` and `dev` are `validation`, as in names of files.
 

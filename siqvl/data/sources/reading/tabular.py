@@ -15,8 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from siqvl.data.sources.base import label, require_split, require_subsets
+from siqvl.data.sources.reading.image_folder import is_metadata, pictured
 from siqvl.data.sources.reading.picture_fields import Beside, Find
-from siqvl.data.sources.reading.splits import files_by_split, says_a_split, split_named
+from siqvl.data.sources.reading.splits import (
+    files_by_split,
+    path_says_a_split,
+    says_a_split,
+    split_named,
+)
 from siqvl.data.sources.reading.table_file import (
     BATCH,
     ENDINGS,
@@ -141,7 +147,12 @@ def _all_records(
         find = Beside(file.parent, root).find
         if source.pictures is not None:
             find = Beside(Path(source.pictures), Path(source.pictures)).find
-        yield from ((read, find) for read in unread_records(file, only))
+        unread = unread_records(file, only)
+        if is_metadata(file):
+            # a file that is the source itself is read whole, whatever split its pictures are of
+            said = path.is_file() or path_says_a_split(file, root)
+            unread = (partial(pictured, read, split_is_said=said) for read in unread)
+        yield from ((read, find) for read in unread)
 
 
 def known_size(source: Source) -> int | None:
@@ -174,7 +185,7 @@ def interleaved(streams: list[Iterator[Any]]) -> Iterator[Any]:
 def columns(source: Source) -> list[str]:
     """Columns of the first rows of a data set; empty when it has no rows."""
     found: dict[str, None] = {}
-    for read, _ in islice(records(source, subsets_of(source)[0]), LOOKED_AT):
+    for read, _ in islice(_all_records(source, subsets_of(source)[0], None), LOOKED_AT):
         try:
             found |= dict.fromkeys(read())
         except DamagedRecord:

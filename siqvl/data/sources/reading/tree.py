@@ -81,8 +81,13 @@ class Tree:
         return found
 
     def find(self, file_name: str) -> str | None:
-        """Where the one file of this name, or the first in order of folders, lies."""
-        return self._places.get(file_name)
+        """Where the one file of this name, or the first in order of folders, lies.
+
+        Args:
+            file_name: with as many of its folders as are known, as in `train/1/image.png`.
+        """
+        places = self._places.get(PurePosixPath(file_name).name, [])
+        return next((place for place in places if f"/{place}".endswith(f"/{file_name}")), None)
 
     def picture(self, file_name: str) -> bytes | str:
         """The picture of this name, wherever it lies; text that says why there is none."""
@@ -97,5 +102,8 @@ class Tree:
             return f"{name} ({error.message})"
 
     @cached_property
-    def _places(self) -> dict[str, str]:
-        return {PurePosixPath(name).name: name for name in reversed(self.names())}
+    def _places(self) -> dict[str, list[str]]:
+        places: dict[str, list[str]] = {}
+        for name in self.names():
+            places.setdefault(PurePosixPath(name).name, []).append(name)
+        return places
