@@ -26,6 +26,10 @@ from siqvl.model.processing import SiQVLProcessor
 Turns = Literal["last", "all"]
 
 END_TOKEN = "<|im_end|>"
+#: Reasons for which a row is left out.
+TOO_MANY_IMAGES = "more images than max_images"
+TOO_LONG = "longer than max_length"
+NO_PICTURE = "no picture: the language model does not learn"
 #: Below, starting processes (each imports transformers) takes longer than they save.
 PARALLEL_ROWS = 20_000
 
@@ -139,6 +143,7 @@ def encode_dataset(
     max_images: int | None = None,
     learn_turns: Turns = "last",
     prompt_suffix: str = "",
+    needs_picture: bool = False,
     processes: int = 1,
 ) -> EncodedDataset:
     """Encode all rows; those over a limit are left out and counted by reason, never cut.
@@ -148,6 +153,8 @@ def encode_dataset(
         max_images: images of a row.
         learn_turns: see `encode_sft`; a preference row always learns its last turn alone.
         prompt_suffix: see `encode_prompt`.
+        needs_picture: leave out rows without one: where the language model is frozen they lead to
+            no weight that learns.
         processes: share a large data set out to so many; the result is the same.
 
     Raises:
@@ -160,33 +167,49 @@ def encode_dataset(
     num_images: list[int] = []
     left_out: Counter[str] = Counter()
     shortest = None
-    encoder = RowEncoder(processor, kind, max_images, learn_turns, prompt_suffix)
+    encoder = RowEncoder(processor, kind, max_images, learn_turns, prompt_suffix, needs_picture)
     encoded = encoder.all(dataset, processes)
     progress = tqdm(encoded, total=len(dataset), desc="encode", unit=" rows", mininterval=1.0)
     for index, sides in enumerate(progress):
-        if sides is None:
-            left_out["more images than max_images"] += 1
+        if isinstance(sides, str):
+            left_out[sides] += 1
             continue
         length = max(map(len, sides))
         shortest = min(shortest or length, length)
         if length > max_length:
-            left_out["longer than max_length"] += 1
+            left_out[TOO_LONG] += 1
             continue
         for into, side in zip(sequences.values(), sides, strict=True):
             into.append(side)
         rows.append(index)
         num_images.append(sides[0].num_images)
     if not rows:
-        raise UserError(_nothing_left(len(dataset), shortest, max_length, max_images))
+        raise UserError(_nothing_left(len(dataset), left_out, shortest, max_length, max_images))
     return EncodedDataset(dataset, kind, sequences, rows, num_images, dict(left_out))
 
 
-def _nothing_left(count: int, shortest: int | None, max_length: int, max_images: int | None) -> str:
+def _nothing_left(
+    count: int,
+    left_out: Counter[str],
+    shortest: int | None,
+    max_length: int,
+    max_images: int | None,
+) -> str:
+    without = left_out[NO_PICTURE]
+    if count and without == count:
+        return (
+            f"none of {count} rows has a picture, and without one nothing of what this stage "
+            "trains can learn: take rows with pictures, or add language_model to `trainable`"
+        )
+    others = f" ({without} more have no picture, which this stage needs)" if without else ""
     if shortest is None:
-        return f"all of {count} rows have more than max_images {max_images} images; raise it"
+        return (
+            f"all of {count - without} rows have more than max_images {max_images} images{others}; "
+            "raise it"
+        )
     return (
-        f"none of {count} rows fits into max_length {max_length}: the shortest takes {shortest} "
-        "tokens; raise `max_length`"
+        f"none of {count - without} rows fits into max_length {max_length}: the shortest takes "
+        f"{shortest} tokens{others}; raise `max_length`"
     )
 
 
@@ -202,9 +225,10 @@ class RowEncoder:
     max_images: int | None
     learn_turns: Turns
     prompt_suffix: str
+    needs_picture: bool = False
 
-    def all(self, dataset: Dataset, processes: int) -> Iterator[Sides | None]:
-        """Every row of a data set in order; None for one with too many images."""
+    def all(self, dataset: Dataset, processes: int) -> Iterator[Sides | str]:
+        """Every row of a data set in order; of one that is left out the reason."""
         if processes == 1 or len(dataset) < PARALLEL_ROWS:
             for rows in _texts(dataset):
                 yield from self.rows(rows)
@@ -214,13 +238,15 @@ class RowEncoder:
             for encoded in in_order(pool, RowEncoder.rows, chunks, ahead=2 * processes):
                 yield from encoded
 
-    def rows(self, rows: list[Row]) -> list[Sides | None]:
+    def rows(self, rows: list[Row]) -> list[Sides | str]:
         """Some rows, whose images need not be there, only their number."""
-        limit = self.max_images
-        return [
-            None if limit is not None and len(row["images"]) > limit else self.row(row)
-            for row in rows
-        ]
+        return [self._left_out(len(row["images"])) or self.row(row) for row in rows]
+
+    def _left_out(self, images: int) -> str | None:
+        """Why a row of so many images is left out; None for one that is encoded."""
+        if self.max_images is not None and images > self.max_images:
+            return TOO_MANY_IMAGES
+        return NO_PICTURE if self.needs_picture and not images else None
 
     def row(self, row: Row) -> Sides:
         """One row."""

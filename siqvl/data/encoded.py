@@ -61,7 +61,7 @@ class EncodedDataset:
             or in the views of `as_pairs` those of both.
         num_images: images of each item.
         rows: index of each item in the data set that was encoded.
-        left_out: reason -> rows that were over a limit of `encode_dataset`.
+        left_out: reason -> rows that `encode_dataset` left out.
     """
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,6 +33,9 @@ def encoded_rows(
 ) -> EncodedDataset:
     """The rows that keep to the stage's limits; the others are counted in the log.
 
+    Where the language model is frozen, rows without a picture are among the others: they lead to no
+    weight that learns.
+
     Raises:
         UserError: none of them does.
     """
@@ -43,6 +47,7 @@ def encoded_rows(
         max_length=figures.max_length,
         max_images=figures.max_images,
         learn_turns=figures.learn_turns,
+        needs_picture="language_model" not in figures.trainable,
         # every training process of this machine encodes for itself
         processes=max(1, recipe.data.processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
     )
@@ -96,11 +101,16 @@ def features_folder(recipe: Recipe) -> Path:
     return Path(recipe.features_dir or Path(recipe.output_dir) / "features")
 
 
-def plan_metrics(plan: BatchPlan) -> dict[str, float]:
-    """The realised mixture of the planned run, and the share of positions that is padding."""
+def plan_metrics(plan: BatchPlan, left_out: Mapping[str, int]) -> dict[str, float]:
+    """The realised mixture of the planned run, and the share of positions that is padding.
+
+    Args:
+        left_out: reason -> rows, of `EncodedDataset`.
+    """
     shares = plan.realised()
     rows = sum(share.rows for share in shares)
     metrics = {"data/padding_share": plan.padding_share()}
+    metrics |= {f"data/left_out/{reason}": float(count) for reason, count in left_out.items()}
     for number, share in enumerate(shares):
         name = f"data/source {number} {share.source}"
         metrics[f"{name}/rows"] = float(share.rows)

@@ -70,7 +70,7 @@ def train(inputs: StageInputs) -> None:
     data_metrics: dict[str, float] = {}
     if trainer.is_world_process_zero():
         # packing every epoch of a large run takes a while, and only one process reports it
-        data_metrics = plan_metrics(trainer.loader.plan)
+        data_metrics = plan_metrics(trainer.loader.plan, encoded.left_out)
         if inputs.log:
             inputs.log.metrics(data_metrics)
         shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
