@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -110,6 +110,30 @@ class Manifest(Stored):
     shards: list[Shard]
     pictures: Shard  # images.parquet: each distinct image once
 
+    def in_order(self, sources: Sequence[Source], what: str) -> list[Source]:
+        """A recipe's sources in the order in which their rows stand here.
+
+        They are known by all of their keys but `weight`, which decides nothing about the rows.
+
+        Args:
+            what: names the prepared data in a sentence.
+
+        Raises:
+            UserError: the rows are of other sources, or of more or fewer of them.
+        """
+        left, found = list(sources), []
+        for stored in self.sources:
+            index = next((i for i, one in enumerate(left) if _same_rows(one, stored)), None)
+            if index is None:
+                raise UserError(f"{what} {_other_source(stored, left)}")
+            found.append(left.pop(index))
+        if left:
+            raise UserError(
+                f"{what} has no rows of {_named(left[0])}, which the recipe names; prepare it with "
+                "this recipe"
+            )
+        return found
+
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of a folder.
@@ -139,6 +163,30 @@ class Manifest(Stored):
             key = ".".join(map(str, complaint["loc"]))
             said = f"{key}: {complaint['msg']}" if key else complaint["msg"]
             raise UserError(f"{file} is damaged: {said}") from None
+
+
+def _same_rows(one: Source, other: Source) -> bool:
+    return one.model_copy(update={"weight": other.weight}) == other
+
+
+def _other_source(stored: Source, left: Sequence[Source]) -> str:
+    """What to say of rows that no source of the recipe gives; the one that is closest is named."""
+    alike = [one for one in left if (one.kind, one.path) == (stored.kind, stored.path)]
+    if not alike:
+        return (
+            f"has rows of {_named(stored)}, which is not among the sources that the recipe names "
+            "for them; prepare it with this recipe"
+        )
+    prepared, wanted = stored.model_dump(mode="json"), alike[0].model_dump(mode="json")
+    key = next(key for key in prepared if key != "weight" and prepared[key] != wanted[key])
+    return (
+        f"was prepared from {_named(stored)} with `{key}` {json.dumps(prepared[key])}, but the "
+        f"recipe says {json.dumps(wanted[key])}; prepare it with this recipe"
+    )
+
+
+def _named(source: Source) -> str:
+    return f"source `{source.kind}` ({source.path or 'no path'})"
 
 
 def _version(text: str) -> object:

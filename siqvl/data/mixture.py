@@ -89,7 +89,7 @@ class Mixture:
 
         Args:
             encoded: the rows of prepared data that are trained on.
-            sources: those of the recipe.
+            sources: those of the recipe in the order of the rows, see `Manifest.in_order`.
             rows_of_sources: the manifest's: prepared rows of each source, which lie one after the
                 other.
         """

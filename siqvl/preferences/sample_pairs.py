@@ -166,12 +166,13 @@ def _examples(dataset: Dataset, pairs: int) -> list[Row]:
 
 
 def _check_sources(manifest: Manifest, recipe: Recipe, data: Path) -> None:
-    expected = len(recipe.stages.dpo.sources)
-    if len(manifest.sources) != expected:
+    expected = recipe.stages.dpo.sources
+    if len(manifest.sources) != len(expected):
         raise UserError(
             f"{data} has rows of {len(manifest.sources)} sources, but stage `dpo` of the recipe "
-            f"names {expected}; pass what data_prep --stage dpo made with this recipe"
+            f"names {len(expected)}; pass what data_prep --stage dpo made with this recipe"
         )
+    manifest.in_order(expected, str(data))
 
 
 def _refuse(folder: Path) -> None:

@@ -15,6 +15,7 @@ from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import RunLog
 from siqvl.training.loop.launch import launch
+from siqvl.training.prepared_sources import sources_of
 
 
 def train_stage(
@@ -38,6 +39,7 @@ def train_stage(
 
     attention_of(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
+    sources_of(recipe.stage(stage), manifest)
     if log:
         keep_origin(log, recipe)
         log_inputs(log, data, "training")

@@ -64,9 +64,7 @@ def train(inputs: StageInputs) -> None:
     work_dir = _work_dir(inputs, parent, manifest)
     encoded = encoded_rows(recipe, stage, dataset, processor)
     features = tower_features(recipe, stage, encoded, dataset, model, processor)
-    trainer = _build_trainer(
-        inputs, model, processor, encoded, features, manifest.rows_of_sources, work_dir
-    )
+    trainer = _build_trainer(inputs, model, processor, encoded, features, manifest, work_dir)
     data_metrics: dict[str, float] = {}
     if trainer.is_world_process_zero():
         # packing every epoch of a large run takes a while, and only one process reports it
@@ -134,7 +132,7 @@ def _build_trainer(
     processor: SiQVLProcessor,
     encoded: EncodedDataset,
     features: TensorStore | None,
-    rows_of_sources: list[int],
+    manifest: Manifest,
     work_dir: Path,
 ) -> PlannedTrainer:
     stage = inputs.recipe.stage(inputs.stage)
@@ -148,7 +146,7 @@ def _build_trainer(
         encoded,
         stage=stage,
         recipe=inputs.recipe,
-        rows_of_sources=rows_of_sources,
+        manifest=manifest,
         work_dir=work_dir,
         callbacks=callbacks,
         features=features,

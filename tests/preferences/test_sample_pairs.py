@@ -17,7 +17,7 @@ from siqvl.generation.completions import Completion
 from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs
 from siqvl.preferences.statistics import Sampling
 from siqvl.recipe import Recipe, Source, Stage
-from siqvl.training.loop.planned import sources_of
+from siqvl.training.prepared_sources import sources_of
 from siqvl.training.stage import train_stage
 
 TEXTS = ("id", "prompt", "chosen", "rejected", "source", "meta")
@@ -150,7 +150,8 @@ def test_dpo_trains_on_all_of_them_with_the_weight_of_the_recipe(
     assert card.data_fingerprint == Manifest.read(folders.data).fingerprint
     shown = [card.metrics[f"data/source {name}/rows"] for name in ("0 shapes", "1 sampled shapes")]
     assert sum(shown) == 2 * 4  # steps times pairs
-    assert [source.weight for source in sources_of(recipe.stages.dpo)] == [1.0, 0.5]
+    manifest = Manifest.read(folders.data)
+    assert [source.weight for source in sources_of(recipe.stages.dpo, manifest)] == [1.0, 0.5]
 
 
 def test_dpo_refuses_rows_without_the_sampled_ones(

@@ -35,7 +35,7 @@ def made_trainer(
         encoded,
         stage=stage,
         recipe=recipe,
-        rows_of_sources=manifest.rows_of_sources,
+        manifest=manifest,
         work_dir=work_dir,
         callbacks=list(callbacks),
         features=features,

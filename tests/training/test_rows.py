@@ -66,7 +66,7 @@ def loader_of(trained, recipe: Recipe, stage: Stage) -> TrainingLoader:
         SFTCollator(processor),
         stage=figures,
         recipe=recipe,
-        rows_of_sources=manifest.rows_of_sources,
+        manifest=manifest,
     )
 
 

@@ -16,17 +16,18 @@ from siqvl.data.batching import BatchPlan, Key
 from siqvl.data.collate import Features
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.loader import TrainingLoader
+from siqvl.data.manifest import Manifest
 from siqvl.data.mixture import Mixture
-from siqvl.errors import UserError
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
-from siqvl.recipe import DPOStage, Recipe, SFTStage, Source
+from siqvl.recipe import Recipe, SFTStage
 from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.loop.arguments import trainer_arguments
 from siqvl.training.loop.ema import WeightMean
 from siqvl.training.loop.embedding import add_embedding_gradient_in_place
 from siqvl.training.loop.finite import FiniteSteps
 from siqvl.training.loop.optimizer import learning_rates, parameter_groups
+from siqvl.training.prepared_sources import sources_of
 
 
 def training_loader(
@@ -35,21 +36,22 @@ def training_loader(
     *,
     stage: SFTStage,
     recipe: Recipe,
-    rows_of_sources: Sequence[int],
+    manifest: Manifest,
 ) -> TrainingLoader:
     """The batches of a stage for this process, one of those that torch elastic started.
 
     Args:
-        rows_of_sources: the manifest's: prepared rows of each source of the stage.
+        manifest: of the prepared rows.
 
     Raises:
-        UserError: the rows were prepared from more or fewer sources than the stage has.
+        UserError: the rows were prepared from other sources than the stage has.
     """
-    sources = sources_of(stage)
-    if len(rows_of_sources) != len(sources):
-        raise UserError(_other_sources(stage, len(sources), len(rows_of_sources)))
     mixture = Mixture.of(
-        dataset, sources, rows_of_sources, temperature=stage.temperature, seed=recipe.seed
+        dataset,
+        sources_of(stage, manifest),
+        manifest.rows_of_sources,
+        temperature=stage.temperature,
+        seed=recipe.seed,
     )
     return TrainingLoader(
         dataset,
@@ -60,22 +62,6 @@ def training_loader(
         prefetch=stage.prefetch,
         pin_memory=torch.cuda.is_available(),
     )
-
-
-def sources_of(stage: SFTStage) -> list[Source]:
-    """What the rows of a stage come from, in their order; sampled pairs are the last of DPO's."""
-    if not isinstance(stage, DPOStage) or stage.sampled is None:
-        return stage.sources
-    source, weight = stage.sampled.source, stage.sampled.weight
-    named = {"kind": f"sampled {source.kind}", "weight": weight}
-    return [*stage.sources, source.model_copy(update=named)]
-
-
-def _other_sources(stage: SFTStage, wanted: int, found: int) -> str:
-    said = f"the data has rows of {found} sources, but the recipe's stage names {wanted} of them"
-    if isinstance(stage, DPOStage) and stage.sampled is not None:
-        return f"{said}, sampled pairs included; add these with the task preference_pairs"
-    return f"{said}; prepare the data with this recipe"
 
 
 class PlannedTrainer(FiniteSteps):
@@ -103,7 +89,7 @@ class PlannedTrainer(FiniteSteps):
         *,
         stage: SFTStage,
         recipe: Recipe,
-        rows_of_sources: Sequence[int],
+        manifest: Manifest,
         work_dir: Path,
         callbacks: list[TrainerCallback],
         features: Features | None = None,
@@ -111,7 +97,7 @@ class PlannedTrainer(FiniteSteps):
         """A trainer of `model` over encoded rows, as `stage` says.
 
         Args:
-            rows_of_sources: as `training_loader`.
+            manifest: as `training_loader`.
             work_dir: where its resumable states go.
             features: the frozen tower's features by picture, in place of pictures.
 
@@ -121,7 +107,7 @@ class PlannedTrainer(FiniteSteps):
         rows = dataset if features is None else dataset.with_hashes()
         collate = cls.make_collator(model, processor, stage, features)
         loader = cls.make_loader(
-            rows, collate, model, stage=stage, recipe=recipe, rows_of_sources=rows_of_sources
+            rows, collate, model, stage=stage, recipe=recipe, manifest=manifest
         )
         trainer = cls(
             model=model,

@@ -109,7 +109,7 @@ def dpo(trained, recipe: Recipe, work_dir: Path):
         encoded,
         stage=stage,
         recipe=recipe,
-        rows_of_sources=manifest.rows_of_sources,
+        manifest=manifest,
         work_dir=work_dir,
         callbacks=[],
     )

@@ -37,7 +37,7 @@ def dpo(trained, recipe: Recipe, work_dir: Path, stage: Stage = Stage.COT_SFT) -
         encoded,
         stage=recipe.stage(Stage.DPO),
         recipe=recipe,
-        rows_of_sources=manifest.rows_of_sources,
+        manifest=manifest,
         work_dir=work_dir,
         callbacks=[],
     )

@@ -251,7 +251,7 @@ def trainer_of(trained, folder: Path, **figures):
         encode_dataset(dataset, processor, kind=RowKind.PREFERENCE, max_length=stage.max_length),
         stage=stage,
         recipe=recipe,
-        rows_of_sources=manifest.rows_of_sources,
+        manifest=manifest,
         work_dir=folder / "work",
         callbacks=[],
     )
