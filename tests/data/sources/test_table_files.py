@@ -141,10 +141,10 @@ def test_a_damaged_line_costs_one_row(name: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"0.png,Wh\xff?,x", "surrogates not allowed"),
-        (b"0.png,What?,x,y", "4 fields, but the first line names 3"),
-        (b"0.png", "1 fields, but the first line names 3"),
-        (b"0.png,What?," + b"x" * 200_000, "field larger than field limit"),
+        (b"0.png,Wh\xe9?,x", "line 3: column `question` holds the byte 0xe9, which is no UTF-8"),
+        (b"0.png,What?,x,y", "line 3: 4 fields, but the first line names 3"),
+        (b"0.png", "line 3: 1 fields, but the first line names 3"),
+        (b'0.png,"a" what?,x', "line 3: text after a closing quote"),
     ],
 )
 def test_a_damaged_record_of_a_csv_costs_one_row(line: bytes, reason: str, folder: Path) -> None:
@@ -167,7 +167,8 @@ def test_text_in_parquet_that_is_no_utf8_costs_one_row(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["rows.parquet", "rows.json", "rows.jsonl.gz", "rows.csv"])
 def test_a_file_that_is_damaged_as_a_whole_is_named(name: str, folder: Path) -> None:
     content = FILES[name](ROWS * 500)
-    broken = b"\xff\xfe" + content if name.endswith("csv") else content[: len(content) // 2]
+    cut = content[: len(content) // 2]
+    broken = "\ufeffimage,question".encode("utf-16-le")[:-1] if name.endswith("csv") else cut
     (folder / name).write_bytes(broken)
     with pytest.raises(UserError) as error:
         read(table(folder / name), RowKind.SFT)
@@ -213,18 +214,18 @@ def test_rows_may_be_read_in_any_order(folder: Path, monkeypatch: pytest.MonkeyP
 
 def test_skipped_lines_are_not_parsed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "rows.jsonl").write_bytes(as_lines(ROWS))
-    parsed: list[bytes] = []
-    original = json.loads
+    parsed: list[str] = []
+    original = json.JSONDecoder.decode
 
-    def loads(text: Any, **options: Any) -> Any:
+    def decode(self: json.JSONDecoder, text: str, *rest: Any) -> Any:
         parsed.append(text)
-        return original(text, **options)
+        return original(self, text, *rest)
 
     source = told(folder / "rows.jsonl")
-    monkeypatch.setattr(table_file.json, "loads", loads)
+    monkeypatch.setattr(json.JSONDecoder, "decode", decode)
     (row,) = sources.rows(source, RowKind.SFT, 0, start=4)
     assert texts(row, "prompt") == ["What, 4?"]
-    assert len([text for text in parsed if "What, " in str(text)]) == 1
+    assert len([text for text in parsed if "What, " in text]) == 1
 
 
 SECRET = b"a file of somebody else"

@@ -1,4 +1,4 @@
-"""One file of published rows: parquet, JSON lines, a JSON list, CSV or TSV, also gzipped.
+"""One file of published rows: parquet, JSON lines, JSON, CSV, TSV or a tar, also gzipped.
 
 Rows come unread: each is a function that reads it, so that those passed over are neither parsed
 nor, in parquet, loaded. What cannot be parsed is one `DamagedRecord`; a file that cannot be read on
@@ -7,32 +7,40 @@ is a `UserError`.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siqvl.errors import UserError, one_line
+from siqvl.data.sources.reading.formats.json_file import (
+    first_character,
+    holds_lines,
+    holds_rows_by_id,
+    json_lines,
+    json_rows,
+)
+from siqvl.data.sources.reading.formats.record import (
+    BROKEN,
+    DamagedRecord,
+    Record,
+    Unread,
+    record,
+    shown,
+    unreadable,
+)
+from siqvl.data.sources.reading.formats.separated import separated_rows
+from siqvl.data.sources.reading.formats.tar_shards import count_tar_rows, tar_rows
+from siqvl.data.sources.reading.formats.text_file import LFS_POINTER, head_of
+from siqvl.errors import UserError
 
-Record = dict[str, Any]
-Unread = Callable[[], Record]
+__all__ = ["DamagedRecord", "Record", "Unread", "record"]  # for who imports them from here
 
-ENDINGS = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+ENDINGS = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".tar")
 BATCH = 64  # rows of a parquet file that are in memory at a time
-BROKEN = (OSError, ValueError, EOFError, zlib.error)  # pyarrow's and json's errors are ValueErrors
-SHOWN = 120  # characters of an error or a line in a message
-
-
-class DamagedRecord(Exception):
-    """One published row that cannot be parsed; its text says why."""
 
 
 def has_ending(name: str) -> bool:
@@ -41,10 +49,27 @@ def has_ending(name: str) -> bool:
 
 
 def is_table(file: Path) -> bool:
-    """Whether a file in a folder is a table: JSON only if it is a list, the rest is metadata."""
-    if not has_ending(file.name) or not file.is_file():
+    """Whether a file in a folder is a table, whatever else lies there.
+
+    JSON is one if it is a list or has one object a line; a tar may be a folder of pictures.
+    """
+    if not has_ending(file.name) or _is(file, ".tar") or not file.is_file():
         return False
-    return not _is_json(file) or _first_character(file) == b"["
+    return not _is(file, ".json") or first_character(file) == "[" or holds_lines(file)
+
+
+def tables_among(files: Iterable[Path]) -> list[Path]:
+    """The tables among the files of a data set, sorted.
+
+    An object of objects may hold rows by their ids or be about a data set, and a tar may hold rows
+    or only pictures. So the former are tables only where nothing else is (`is_table`), and the
+    latter where there are none of the former either.
+    """
+    named = sorted(file for file in files if has_ending(file.name) and file.is_file())
+    if tables := [file for file in named if is_table(file)]:
+        return tables
+    objects = [file for file in named if _is(file, ".json") and holds_rows_by_id(file)]
+    return objects or [file for file in named if _is(file, ".tar")]
 
 
 def unread_records(file: Path, only: Sequence[str] | None = None) -> Iterator[Unread]:
@@ -56,30 +81,33 @@ def unread_records(file: Path, only: Sequence[str] | None = None) -> Iterator[Un
     Raises:
         UserError: the file is damaged as a whole, or from some place on.
     """
-    name = file.name.removesuffix(".gz")
     try:
-        if name.endswith(".parquet"):
+        if head_of(file, len(LFS_POINTER)) == LFS_POINTER:
+            raise UserError(f"{file} is a Git LFS pointer, not the file itself: `git lfs pull`")
+        if _is(file, ".parquet"):
             yield from _parquet(file, only)
-        elif _is_json(file) and _first_character(file) == b"[":
-            with _opened(file) as stream:
-                yield from (partial(record, item) for item in json.load(stream))
-        elif name.endswith((".json", ".jsonl")):
-            with _opened(file) as stream:
-                yield from (partial(_parsed, line) for line in stream if line.strip())
+        elif _is(file, ".json"):
+            yield from json_rows(file)
+        elif _is(file, ".jsonl"):
+            yield from json_lines(file)
+        elif _is(file, ".tar"):
+            yield from tar_rows(file)
         else:
-            yield from _separated(file, "\t" if name.endswith(".tsv") else ",")
+            yield from separated_rows(file, "\t" if _is(file, ".tsv") else ",")
     except (*BROKEN, RecursionError) as error:
-        raise _unreadable(file, error) from None
+        raise unreadable(file, error) from None
 
 
 def count_records(file: Path) -> int:
-    """How many rows a file has; parquet says so in its footer, of others the lines are counted."""
+    """How many rows a file has; parquet says so in its footer, of others they are counted."""
+    if _is(file, ".tar"):
+        return count_tar_rows(file)
     if not file.name.endswith(".parquet"):
         return sum(1 for _ in unread_records(file))
     try:
         return pq.read_metadata(file).num_rows
     except BROKEN as error:
-        raise _unreadable(file, error) from None
+        raise unreadable(file, error) from None
 
 
 def table_row(table: pa.Table | pa.RecordBatch, index: int) -> Record:
@@ -87,7 +115,7 @@ def table_row(table: pa.Table | pa.RecordBatch, index: int) -> Record:
     try:
         return table.slice(index, 1).to_pylist()[0]
     except ValueError as error:  # text that is not UTF-8
-        raise DamagedRecord(_shown(error)) from None
+        raise DamagedRecord(shown(error)) from None
 
 
 class _RowGroup:
@@ -114,7 +142,7 @@ class _RowGroup:
                 self._first += self._batch.num_rows
                 self._batch = next(self._batches)
         except BROKEN as error:
-            raise _unreadable(self._file, error) from None
+            raise unreadable(self._file, error) from None
         return table_row(self._batch, index - self._first)
 
 
@@ -124,20 +152,6 @@ def _parquet(file: Path, only: Sequence[str] | None) -> Iterator[Unread]:
         group = _RowGroup(table, number, file, only)
         for index in range(table.metadata.row_group(number).num_rows):
             yield partial(group.row, index)
-
-
-def _parsed(line: bytes) -> Record:
-    try:
-        return record(json.loads(line.decode("utf-8-sig")))
-    except (ValueError, RecursionError) as error:
-        raise DamagedRecord(f"{_shown(error)}: {line[:40]!r}") from None
-
-
-def record(item: Any) -> Record:
-    """An item of a JSON file, which has to be an object."""
-    if not isinstance(item, dict):
-        raise DamagedRecord(f"expected an object, got {item!r}"[:SHOWN])
-    return item
 
 
 def parsed(value: Any) -> Any:
@@ -150,66 +164,5 @@ def parsed(value: Any) -> Any:
     return value
 
 
-def _separated(file: Path, delimiter: str) -> Iterator[Unread]:
-    """Rows of a CSV; bytes that are no UTF-8 pass as lone surrogates until their row is read."""
-    with (
-        _opened(file) as raw,
-        io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="") as stream,
-    ):
-        lines = csv.reader(stream, delimiter=delimiter)
-        header = next(lines, [])
-        _refuse_surrogates(header)
-        while True:
-            try:
-                values = next(lines)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield partial(_refuse, _shown(error))
-                continue
-            if values:
-                yield partial(_fields, header, values)
-
-
-def _fields(header: list[str], values: list[str]) -> Record:
-    if len(values) != len(header):
-        raise DamagedRecord(f"{len(values)} fields, but the first line names {len(header)}")
-    try:
-        _refuse_surrogates(values)
-    except ValueError as error:
-        raise DamagedRecord(_shown(error)) from None
-    return dict(zip(header, values, strict=True))
-
-
-def _refuse_surrogates(values: list[str]) -> None:
-    for value in values:
-        value.encode()
-
-
-def _refuse(reason: str) -> Record:
-    raise DamagedRecord(reason)
-
-
-def _opened(file: Path) -> IO[bytes]:
-    return gzip.open(file) if file.name.endswith(".gz") else open(file, "rb")  # type: ignore[return-value]
-
-
-def _is_json(file: Path) -> bool:
-    return file.name.removesuffix(".gz").endswith(".json")
-
-
-def _first_character(file: Path) -> bytes:
-    """The first byte that is no space and no byte-order mark; empty when it cannot be read."""
-    try:
-        with _opened(file) as stream:
-            return stream.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-    except BROKEN:
-        return b""
-
-
-def _unreadable(file: Path, error: BaseException) -> UserError:
-    return UserError(f"{file} cannot be read: {_shown(error)}; replace it with an intact copy")
-
-
-def _shown(error: BaseException) -> str:
-    return one_line(error)[:SHOWN]
+def _is(file: Path, ending: str) -> bool:
+    return file.name.removesuffix(".gz").endswith(ending)

@@ -32,6 +32,7 @@ from siqvl.data.sources.reading.table_file import (
     has_ending,
     is_table,
     table_row,
+    tables_among,
     unread_records,
 )
 from siqvl.data.sources.reading.where import wanted
@@ -97,17 +98,17 @@ def subsets_of(source: Source) -> list[str | None]:
 
 
 def local_subsets(path: Path) -> list[str]:
-    """Sub-folders with tables in them."""
+    """Sub-folders with tables in them; none where tables lie at the top."""
     if not path.is_dir() or any(is_table(file) for file in path.iterdir()):
         return []
+    tables = tables_among(file for file in path.rglob("*") if _seen(file, path))
+    if any(file.parent == path for file in tables):
+        return []
+    folders = {file.relative_to(path).parts[0] for file in tables}
     return sorted(
-        folder.name
-        for folder in path.iterdir()
-        if folder.is_dir()
-        and folder.name != "data"
-        and not folder.name.startswith(IGNORED)
-        and not says_a_split(folder.name)
-        and any(is_table(file) for file in folder.rglob("*"))
+        name
+        for name in folders
+        if name != "data" and not name.startswith(IGNORED) and not says_a_split(name)
     )
 
 
@@ -224,8 +225,9 @@ def _tables(source: Source) -> list[Path]:
     if root.is_file():
         return [root] if has_ending(root.name) else []
     folders = [root / subset for subset in source.subsets] or [root]
-    found = (file for folder in folders for file in folder.rglob("*") if _seen(file, root))
-    return sorted(filter(is_table, found))
+    return tables_among(
+        file for folder in folders for file in folder.rglob("*") if _seen(file, root)
+    )
 
 
 def _seen(file: Path, root: Path) -> bool:
