@@ -18,6 +18,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from siqvl.data.encoded import IGNORED, Encoded, EncodedDataset, Sequences
+from siqvl.data.image_tokens import IMAGE_MARK, count_marks, without_marks
 from siqvl.data.processes import in_order, processes_with
 from siqvl.data.schema import Message, Row, RowKind, message
 from siqvl.errors import UserError
@@ -72,6 +73,24 @@ def encode_prompt(row: Row, processor: SiQVLProcessor, *, suffix: str = "") -> E
     return Encoded(_tokenize(text, processor), [], len(row["images"]))
 
 
+def shown_with(row: Row, images: int) -> Row:
+    """A row as it is put to a model with so many pictures, whichever they are.
+
+    Where these are not as many as its text marks, they stand before it, and the marks are left out:
+    without its pictures, nobody is asked about `<image>`.
+    """
+    asked = row["prompt"] if "prompt" in row else [message("user", row["question"])]
+    marks = count_marks(turn["content"] for turn in asked if turn["role"] == "user")
+    shown = {**row, "images": [None] * images}
+    if marks in (0, images):
+        return shown
+    bare = [
+        message("user", without_marks(turn["content"])) if turn["role"] == "user" else turn
+        for turn in asked
+    ]
+    return shown | ({"prompt": bare} if "prompt" in row else {"question": bare[0]["content"]})
+
+
 def _encode(
     row: Row, completion: Sequence[Message], processor: SiQVLProcessor, learn_turns: Turns = "last"
 ) -> Encoded:
@@ -97,15 +116,25 @@ def _encode(
 
 
 def _with_images(messages: Sequence[Message], count: int) -> list[dict[str, Any]]:
-    """Content as lists of items, the images before the text of the first user message."""
+    """Content as lists of items: images where the user's turns mark them, or before the first."""
     turns: list[dict[str, Any]] = [
-        {"role": turn["role"], "content": [{"type": "text", "text": turn["content"]}]}
+        {"role": turn["role"], "content": _items(turn["role"], turn["content"])}
         for turn in messages
     ]
-    if count:
-        first = next(turn for turn in turns if turn["role"] == "user")
-        first["content"][:0] = [{"type": "image"} for _ in range(count)]
+    asked = [turn for turn in turns if turn["role"] == "user"]
+    if count and not count_marks(turn["content"] for turn in messages if turn["role"] == "user"):
+        asked[0]["content"][:0] = [{"type": "image"} for _ in range(count)]
     return turns
+
+
+def _items(role: str, content: str) -> list[dict[str, Any]]:
+    if role != "user" or IMAGE_MARK not in content:
+        return [{"type": "text", "text": content}]
+    items: list[dict[str, Any]] = []
+    for number, text in enumerate(content.split(IMAGE_MARK)):
+        items += [{"type": "image"}] if number else []
+        items += [{"type": "text", "text": text}] if text else []
+    return items
 
 
 def _render(turns: list[dict[str, Any]], processor: SiQVLProcessor, *, open_turn: bool) -> str:
@@ -117,7 +146,7 @@ def _check_placeholders(row: Row, text: str, processor: SiQVLProcessor) -> None:
     if found != len(row["images"]):
         raise ValueError(
             f"row {row['id']} has {len(row['images'])} images but {found} image placeholders; "
-            "literal image tokens must be neutralised when data is prepared"
+            "literal image tokens must be neutralised, and marks counted, when data is prepared"
         )
 
 

@@ -1,7 +1,9 @@
 """Canonical rows: what every source yields and every stage reads.
 
-Messages are conversational (`{"role": …, "content": …}`) with plain string content; a row's images
-belong to its first user message, in order, and are put before its text when the row is rendered.
+Messages are conversational (`{"role": …, "content": …}`) with plain string content. In a user's
+message, and in a question, `<image>` marks the place of a picture, one mark a picture, in order;
+where a row has no marks its images are put before the text of its first user message when it is
+rendered. (`siqvl.data.image_tokens` brings published marks into this form.)
 """
 
 from __future__ import annotations
@@ -66,6 +68,14 @@ def with_options(question: str, options: Sequence[str], *, by_letter: bool = Fal
     names = ascii_uppercase if len(options) <= len(ascii_uppercase) else range(1, len(options) + 1)
     lines = [f"{name}. {option}" for name, option in zip(names, options, strict=False)]
     return "\n".join([question, "Options:", *lines])
+
+
+def lists_options(question: str, options: Sequence[str]) -> bool:
+    """Whether a question ends with a listing of its options, in either form."""
+    return any(
+        question.endswith(with_options("", options, by_letter=by_letter))
+        for by_letter in (False, True)
+    )
 
 
 def sft_row(

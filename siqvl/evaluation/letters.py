@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
+from siqvl.data.image_tokens import ANY_MARK, bare_edges
 from siqvl.data.schema import with_options
 
 REQUEST = "Answer with the letter."
@@ -46,10 +47,29 @@ def lettered(question: str, choices: Sequence[str]) -> str:
     """
     if not choices:
         return question
-    for by_letter in (False, True):
-        question = question.removesuffix(with_options("", choices, by_letter=by_letter))
-    named = zip(letters(len(choices)), choices, strict=True)
+    question, options = _unlisted(question, choices)
+    named = zip(letters(len(choices)), options, strict=True)
     return "\n".join([question, *(f"{letter}. {text}" for letter, text in named), REQUEST])
+
+
+def _unlisted(question: str, choices: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The question without the options that it lists, and these as they stand there.
+
+    Where a choice is a picture by its number, the question has `<image>`, and maybe no space before
+    its last one. The choices themselves keep their numbers, which tell one from the other.
+    """
+    marks = [match[0] for choice in choices for match in ANY_MARK.finditer(choice)]
+    asked = [match[0] for match in ANY_MARK.finditer(question)]
+    options = choices
+    if marks and len(asked) >= len(marks):
+        left = iter(asked[-len(marks) :])
+        options = [ANY_MARK.sub(lambda _: next(left), choice) for choice in choices]
+    for by_letter in (False, True):
+        listing = with_options("", options, by_letter=by_letter)
+        for end in (listing, bare_edges(listing)):
+            if question.endswith(end):
+                return question.removesuffix(end), options
+    return question, choices
 
 
 def chosen_letter(generation: str, choices: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 from siqvl.data.preparation.checks import check_row
 from siqvl.data.preparation.images import FORMATS
 from siqvl.data.schema import Row, RowKind, message, sft_row
+from siqvl.data.sources.reading.picture_marks import placed
 from siqvl.errors import UserError
 from siqvl.serving.settings import ServingSettings
 
@@ -49,7 +50,7 @@ def _read(number: int, values: Mapping[str, Any], settings: ServingSettings) -> 
             raise UserError(f"unknown column {strangers[0]}; there are {', '.join(COLUMNS)}")
         picture, messages = _picture(given, settings), _messages(given)
         row = sft_row(str(number), [picture], messages, TO_COME, source="request")
-        checked = check_row(row, RowKind.SFT, settings.limits)
+        checked = check_row(placed(row), RowKind.SFT, settings.limits)
         if checked.row is None:
             raise UserError(_reason(checked.reason, checked.detail))
         decoded = Image.open(io.BytesIO(checked.row["images"][0]["bytes"])).convert("RGB")
@@ -117,5 +118,7 @@ def _reason(reason: str, detail: str) -> str:
     """What preparation says of a row, in the words of a request."""
     if reason in ("undecodable image", "no image data"):
         return f"the picture cannot be decoded; send one of {', '.join(FORMATS)}"
+    if reason == "damaged record":  # what is wrong with its marks
+        return detail
     said = f"{reason}: {detail}" if detail else reason
     return said.replace("prompt", "question or messages")

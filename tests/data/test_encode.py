@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from siqvl.data import encode
-from siqvl.data.encode import encode_dataset, encode_preference, encode_prompt, encode_sft
+from siqvl.data.encode import (
+    encode_dataset,
+    encode_preference,
+    encode_prompt,
+    encode_sft,
+    shown_with,
+)
 from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import REASONING_PROMPT, RowKind, message, reasoned_answer, sft_row
 from siqvl.errors import UserError
@@ -74,6 +80,97 @@ def test_ids_are_those_of_the_processor_itself(request, name, images):
     assert encode_prompt(row, processor).input_ids == prompt
     assert encode_sft(row, processor).input_ids == whole
     assert encode_sft(row, processor).input_ids[: len(prompt)] == prompt
+
+
+def typed(*items: str) -> list[dict[str, str]]:
+    """Content as one writes it by hand at inference; "" is a picture."""
+    return [{"type": "text", "text": item} if item else {"type": "image"} for item in items]
+
+
+#: What users say with marks, and the same by hand as typed parts.
+INTERLEAVED = {
+    "in the second turn": [
+        ("<image>What color is this?", typed("", "What color is this?")),
+        ("<image>And this?", typed("", "And this?")),
+    ],
+    "inside": [
+        ("A: <image> B: <image> Which is red?", typed("A: ", "", " B: ", "", " Which is red?"))
+    ],
+    "behind": [("Look:<image><image>", typed("Look:", "", ""))],
+    "later": [("Hello.", typed("Hello.")), ("This:<image>", typed("This:", ""))],
+    "nothing but a picture": [("<image>", typed("")), ("What?", typed("What?"))],
+    "in front": [("Which?", typed("", "", "Which?"))],  # without marks
+}
+
+
+@pytest.mark.parametrize("name", ["processor", "real_processor"])
+@pytest.mark.parametrize("turns", INTERLEAVED.values(), ids=INTERLEAVED)
+def test_pictures_stand_where_typed_parts_have_them(request, name, turns):
+    """The oracle: parts written by hand, by transformers' own path, as at inference."""
+    from PIL import Image
+
+    processor = request.getfixturevalue(name)
+    said = "it says <image>, and 2"  # text, as an assistant says it
+    marks, parts = ([], [])
+    for asked, by_hand in turns:
+        marks += [message("user", asked), message("assistant", said)]
+        parts += [
+            {"role": "user", "content": by_hand},
+            {"role": "assistant", "content": typed(said)},
+        ]
+    images = sum(item["type"] == "image" for turn in parts for item in turn["content"])
+    pictures = [Image.new("RGB", (16, 16))] * images
+
+    def by_transformers(messages, **options):
+        text = processor.apply_chat_template(messages, **options)
+        return processor(text=text.removesuffix("\n") if not options else text, images=pictures)
+
+    row = sft_row("r", [b""] * images, marks[:-1], marks[-1:], source="s")
+    prompt = by_transformers(parts[:-1], add_generation_prompt=True)["input_ids"][0]
+    whole = by_transformers(parts)["input_ids"][0]
+    assert encode_prompt(row, processor).input_ids == prompt
+    for learn_turns in ("last", "all"):
+        assert encode_sft(row, processor, learn_turns=learn_turns).input_ids == whole
+    chosen, rejected = encode_preference(
+        {**row, "chosen": marks[-1:], "rejected": [message("assistant", "no")]}, processor
+    )
+    assert chosen.input_ids == whole
+    assert rejected.input_ids[: len(prompt)] == prompt
+    if len(turns) == 1:
+        question = {"id": "q", "question": turns[0][0], "images": row["images"]}
+        assert encode_prompt(question, processor).input_ids == prompt
+
+
+def test_a_turn_sees_no_picture_of_a_later_turn(processor):
+    turns = [message("user", "<image>One?"), message("assistant", "1"), message("user", "<image>?")]
+    row = sft_row("r", [b"", b""], turns, "2", source="s")
+    first, second = processor.tokenizer.decode(encode_sft(row, processor).input_ids).split("1<|im_")
+    image = processor.image_token * processor.num_image_tokens
+    assert (first.count(image), second.count(image)) == (1, 1)
+
+
+@pytest.mark.parametrize("images", [0, 1, 3])
+def test_marks_and_pictures_that_differ_are_refused(processor, images):
+    row = sft_row("r", [b""] * images, "<image> or <image>?", "yes", source="s")
+    with pytest.raises(ValueError, match=f"row r has {images} images but 2 image placeholders"):
+        encode_sft(row, processor)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [(2, typed("A: ", "", " or ", "", "?")), (0, typed("A: or ?")), (1, typed("", "A: or ?"))],
+)
+def test_a_question_is_put_without_its_pictures_or_with_others(processor, shown, expected):
+    """The baselines: no picture, and the pictures of another question."""
+    question = {"id": "q", "question": "A: <image> or <image>?", "images": [b"", b""]}
+    prompt = {"id": "q", "prompt": [message("user", question["question"])], "images": [b"", b""]}
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": expected}], add_generation_prompt=True
+    )
+    text = text.replace(processor.image_token, processor.image_token * processor.num_image_tokens)
+    for row in (question, prompt):
+        encoded = encode_prompt(shown_with(row, shown), processor)
+        assert processor.tokenizer.decode(encoded.input_ids) == text
 
 
 def test_a_preference_pair_shares_its_prompt(processor, make_row):

@@ -8,7 +8,7 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from siqvl.data.image_tokens import neutralise_image_tokens
+from siqvl.data.image_tokens import count_marks, neutralise_image_tokens
 from siqvl.data.preparation.images import BadRow, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
 from siqvl.recipe import DataPrep
@@ -80,8 +80,13 @@ def _fill(checked: Checked, row: Row, kind: RowKind, data: DataPrep) -> None:
     good: dict[str, Any] = {}
     if kind is RowKind.EVALUATION:
         _fill_evaluation(checked, good, row)
+        _check_marks([good["question"]], len(images))
     else:
         _fill_messages(checked, good, row, kind)
+        prompt, *completions = (good[column] for column in MESSAGE_COLUMNS[kind])
+        for completion in completions:
+            turns = [*prompt, *completion]
+            _check_marks([turn["content"] for turn in turns if turn["role"] == "user"], len(images))
     content = json.dumps(good, sort_keys=True, ensure_ascii=False).encode()
     characters = _characters(good) + sum(map(len, texts.values()))
     if characters > data.max_characters:
@@ -117,6 +122,14 @@ def _fill_messages(checked: Checked, good: Row, row: Row, kind: RowKind) -> None
     checked.prompt_characters = _characters(prompt)
     checked.answer_characters = _characters(completions[0])
     checked.answer = completions[0][-1]["content"]
+
+
+def _check_marks(asked: list[str], pictures: int) -> None:
+    marks = count_marks(asked)
+    if marks not in (0, pictures):
+        raise BadRow(
+            "marks and pictures differ", f"{marks} <image> marks in its text, {pictures} pictures"
+        )
 
 
 def _messages(checked: Checked, messages: Any, column: str) -> list[Message]:

@@ -28,6 +28,7 @@ from siqvl.data.sources.official.puzzlevqa import PuzzleVQA
 from siqvl.data.sources.official.textvqa import TextVQA
 from siqvl.data.sources.official.vlmevalkit import VLMEvalKit
 from siqvl.data.sources.official.vqav2 import VQAv2
+from siqvl.data.sources.reading.picture_marks import read_placed
 from siqvl.data.sources.state import state
 from siqvl.data.sources.tables.table import Table
 from siqvl.errors import UserError
@@ -113,15 +114,19 @@ def questions(source: Source, seed: int) -> Iterator[Row]:
         yield from rows(source, RowKind.EVALUATION, seed)
         return
     for read in _taken(adapter.questions(resolve(source), seed), source, seed, 0, None):
-        yield read()
+        yield read_placed(read, counted=False)
 
 
 def unread(
     source: Source, kind: RowKind, seed: int, *, start: int = 0, stop: int | None = None
 ) -> Iterator[Callable[[], Row]]:
-    """What `rows` gives, each row read when it is called: one that is passed over costs little."""
+    """What `rows` gives, each row read when it is called: one that is passed over costs little.
+
+    Whatever the adapter, marks of pictures are counted, and brought into one form.
+    """
     found = _adapter(source).rows(resolve(source), kind, seed)
-    yield from _taken(found, source, seed, start, stop)
+    for read in _taken(found, source, seed, start, stop):
+        yield partial(read_placed, read)
 
 
 def _taken(

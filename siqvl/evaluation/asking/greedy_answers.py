@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from siqvl.data.encode import encode_prompt
+from siqvl.data.encode import encode_prompt, shown_with
 from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
@@ -26,7 +26,7 @@ def encoded_question(
     row: Row, benchmark: Benchmark, processor: SiQVLProcessor, images: int
 ) -> Encoded:
     """Encodes the question as the benchmark asks it, when it comes with so many pictures."""
-    asked = {**row, "question": question_of(row, benchmark), "images": [None] * images}
+    asked = shown_with({**row, "question": question_of(row, benchmark)}, images)
     return encode_prompt(asked, processor, suffix=benchmark.prompt_suffix)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from siqvl.data.encode import encode_preference
+from siqvl.data.encode import encode_preference, shown_with
 from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
@@ -29,7 +29,7 @@ class Preference:
         return json.dumps([row["prompt"], row["chosen"], row["rejected"]])
 
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
-        return encode_preference({**row, "images": [None] * images}, self.processor)
+        return encode_preference(shown_with(row, images), self.processor)
 
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
         sequences = [prompt.words[side] for side in (0, 1) for prompt in prompts]

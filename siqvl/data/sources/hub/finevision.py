@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from siqvl.data.schema import Row, RowKind, left_out_row, sft_row
-from siqvl.data.sources.reading.conversations import split_turns
+from siqvl.data.sources.reading.conversations import messages_of, split_turns
 from siqvl.data.sources.reading.published import Published, TableAdapter
 
 RATINGS = ("relevance", "formatting", "visual_dependency", "image_correspondence")
@@ -30,7 +30,8 @@ class FineVision(TableAdapter):
         good = [index for index in range(len(turns)) if not _below(one, index, len(turns))]
         if turns and not good:
             return left_out_row(one.id(), "rated below min_ratings", source=one.source)
-        prompt, completion = split_turns([turns[index] for index in good])
+        kept = [turns[index] for index in good]
+        prompt, completion = split_turns(kept if turns else one["texts"], "texts")
         ratings = {
             f"{name}_ratings": [rated[index] for index in good]
             for name in RATINGS
@@ -39,8 +40,8 @@ class FineVision(TableAdapter):
         return sft_row(
             one.id(),
             one.pictures("images"),
-            prompt,
-            completion,
+            messages_of(prompt),
+            messages_of(completion),
             source=one.source,
             published_source=one["source"],
             turns_left_out=len(turns) - len(good),

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from siqvl.data.schema import Message, Row, RowKind, sft_row
-from siqvl.data.sources.base import damaged_row
-from siqvl.data.sources.reading.conversations import image_marks, split_turns
+from siqvl.data.sources.reading.conversations import messages_of, split_turns
+from siqvl.data.sources.reading.message_fields import with_inner
 from siqvl.data.sources.reading.published import Published, TableAdapter
 
 
@@ -24,11 +24,9 @@ class LLaVA(TableAdapter):
     needs = ("conversations",)
 
     def row(self, kind: RowKind, one: Published) -> Row:
-        images = one.pictures() or one.pictures("images")
-        if wrong := missing_pictures(one, images):
-            return wrong
-        prompt, completion = split_turns(one["conversations"])
-        return conversation_row(one, images, prompt, completion)
+        prompt, completion = split_turns(one["conversations"], "conversations")
+        images = with_inner(one, one.pictures() or one.pictures("images"), [*prompt, *completion])
+        return conversation_row(one, images, messages_of(prompt), messages_of(completion))
 
 
 def conversation_row(
@@ -36,12 +34,3 @@ def conversation_row(
 ) -> Row:
     """Published ids are not unique: questions about one picture share its id."""
     return sft_row(one.id(), images, prompt, completion, source=one.source, published_id=one["id"])
-
-
-def missing_pictures(one: Published, images: list[Any]) -> Row | None:
-    """A damaged row when its text speaks of another number of pictures than it has."""
-    marks = image_marks(one["conversations"])
-    if marks in (0, len(images)):
-        return None
-    reason = f"{marks} <image> marks in its text, but {len(images)} pictures"
-    return damaged_row(one.id(), reason, source=one.source)

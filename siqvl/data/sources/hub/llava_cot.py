@@ -9,8 +9,13 @@ from __future__ import annotations
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import damaged_row
-from siqvl.data.sources.hub.llava import conversation_row, missing_pictures
-from siqvl.data.sources.reading.conversations import split_turns, tagged_reasoning, untagged
+from siqvl.data.sources.hub.llava import conversation_row
+from siqvl.data.sources.reading.conversations import (
+    messages_of,
+    split_turns,
+    tagged_reasoning,
+    untagged,
+)
 from siqvl.data.sources.reading.published import Published
 from siqvl.data.sources.reading.question_rows import ReasoningAdapter
 
@@ -23,16 +28,13 @@ class LLaVACoT(ReasoningAdapter):
     needs = ("image", "conversations")
 
     def has_steps(self, one: Published) -> bool:
-        _, completion = split_turns(one["conversations"])
-        parts = tagged_reasoning(completion[0]["content"]) if completion else None
+        _, (answer,) = split_turns(one["conversations"], "conversations")
+        parts = tagged_reasoning(answer.text)
         return parts is not None and bool(parts[0])
 
     def asked(self, kind: RowKind, one: Published, reasoned: bool) -> Row:
-        images = one.pictures()
-        if wrong := missing_pictures(one, images):
-            return wrong
-        prompt, completion = split_turns(one["conversations"])
-        if completion and tagged_reasoning(completion[0]["content"]) is None:
+        prompt, completion = split_turns(one["conversations"], "conversations")
+        if tagged_reasoning(completion[0].text) is None:
             return damaged_row(one.id(), "no <CONCLUSION> in its answer", source=one.source)
-        turns = untagged(prompt + completion, reasoned=reasoned)
-        return conversation_row(one, images, turns[:-1], turns[-1:])
+        turns = untagged(messages_of([*prompt, *completion]), reasoned=reasoned)
+        return conversation_row(one, one.pictures(), turns[:-1], turns[-1:])

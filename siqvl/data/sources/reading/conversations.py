@@ -1,8 +1,4 @@
-"""Published conversations -> prompt and completion messages.
-
-Two shapes are in use: turns of `{"user": …, "assistant": …}` (FineVision, the Cauldron) and
-messages of `{"from": "human"/"gpt", "value": …}` or `{"role": …, "content": …}` (LLaVA).
-"""
+"""Published conversations -> prompt and completion messages; answers with LLaVA-CoT's tags."""
 
 from __future__ import annotations
 
@@ -11,60 +7,45 @@ from collections.abc import Sequence
 from typing import Any
 
 from siqvl.data.schema import REASONING_PROMPT, Message, message, reasoned_answer
+from siqvl.data.sources.reading.table_file import DamagedRecord
+from siqvl.data.sources.reading.turns import Turn, read_conversation
 
-ROLES = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "system": "system",
-}
-PLACEHOLDER = re.compile(r"<image>\s?")  # LLaVA's mark of where an image goes; ours go first
 CONCLUSION = re.compile(r"<CONCLUSION>(.*?)</CONCLUSION>", re.DOTALL)
 STEP = re.compile(r"<(SUMMARY|CAPTION|REASONING)>(.*?)</\1>", re.DOTALL)
 
 
-def split_turns(turns: Any) -> tuple[list[Message], list[Message]]:
+def split_turns(
+    turns: Any, column: str, *, is_asked: bool = False
+) -> tuple[list[Turn], list[Turn]]:
     """Earlier turns and the last question as the prompt, the last answer as the completion.
 
-    Anything that is no conversation comes back empty; preparation then quarantines the row.
+    What is said after the last answer is left out: there is nothing to learn from it.
+
+    Args:
+        turns: a published conversation.
+        column: where it stands, for the reasons.
+        is_asked: whether something else is asked, so that it may begin with its last answer.
+
+    Raises:
+        DamagedRecord: it is no conversation, or nothing in it is answered; its text says why.
     """
-    messages = _messages(turns if isinstance(turns, list | tuple) else [])
-    while messages and messages[-1]["role"] != "assistant":
-        messages.pop()
-    return messages[:-1], messages[-1:]
+    read = read_conversation(turns, column)
+    answers = [number for number, turn in enumerate(read) if turn.role == "assistant"]
+    if not answers:
+        raise DamagedRecord(f"{column} has no turn of the assistant: nothing is answered")
+    if not answers[-1] and not is_asked:
+        raise DamagedRecord(f"{column} begins with its last answer: nothing is asked")
+    return read[: answers[-1]], read[answers[-1] : answers[-1] + 1]
 
 
-def _messages(turns: Sequence[Any]) -> list[Message]:
-    messages = []
-    for turn in turns:
-        if not isinstance(turn, dict):
-            return []
-        if "assistant" in turn:
-            messages.append(message("user", clean(turn.get("user"))))
-            messages.append(message("assistant", clean(turn["assistant"])))
-        else:
-            role = ROLES.get(str(turn.get("from") or turn.get("role")))
-            if role is None:
-                return []
-            messages.append(message(role, clean(turn.get("value") or turn.get("content"))))
-    return messages
-
-
-def image_marks(turns: Any) -> int:
-    """How many <image> marks a conversation has."""
-    texts = (
-        turn.get(key)
-        for turn in (turns if isinstance(turns, list | tuple) else [])
-        if isinstance(turn, dict)
-        for key in ("value", "content", "user")
-    )
-    return sum(len(PLACEHOLDER.findall(text)) for text in texts if isinstance(text, str))
+def messages_of(turns: Sequence[Turn]) -> list[Message]:
+    """The canonical messages of some turns."""
+    return [turn.message for turn in turns]
 
 
 def clean(text: Any) -> str:
-    """Text without image marks; empty for anything that is no text."""
-    return PLACEHOLDER.sub("", text).strip() if isinstance(text, str) else ""
+    """Text without the white space around it; empty for anything that is no text."""
+    return text.strip() if isinstance(text, str) else ""
 
 
 def tagged_reasoning(text: str) -> tuple[str, str] | None:

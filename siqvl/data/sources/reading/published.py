@@ -53,7 +53,7 @@ class Published:
         return f"{self.source}/{self.origin.split}/{last}".encode(errors="replace").decode()
 
     def text(self, column: str) -> str:
-        """Text of a column without image marks; empty for anything that is no text."""
+        """Text of a column; empty for anything that is no text."""
         return clean(self[column])
 
     def texts(self, column: str) -> list[str]:
@@ -109,7 +109,11 @@ class TableAdapter:
     official: str = ""  # the files of an official download
 
     def row(self, kind: RowKind, one: Published) -> Row:
-        """What a published row becomes; never raises for what is in it."""
+        """What a published row becomes.
+
+        Raises:
+            DamagedRecord: what is in it is not understood; the row is refused with this reason.
+        """
         raise NotImplementedError
 
     def download(self, source: Source, tree: Tree) -> Download | None:
@@ -192,7 +196,6 @@ class TableAdapter:
 
 def _row(read: Unread, at: Published, way: Way) -> Row:
     try:
-        record = read()
+        return way(replace(at, record=read()))
     except DamagedRecord as error:
         return damaged_row(at.id(), str(error), source=at.source)
-    return way(replace(at, record=record))

@@ -11,25 +11,23 @@ from typing import Any
 
 from siqvl.data.sources.base import label
 from siqvl.data.sources.reading.cells import Misread, is_missing
+from siqvl.data.sources.reading.message_fields import ANSWERING, ASKING, MESSAGE_FIELDS
 from siqvl.data.sources.reading.nested import value_at
 from siqvl.data.sources.tables.patterns import Pattern, is_pattern
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 FIELDS = (
-    *("id", "image", "images", "question", "answer", "answers", "choices"),
-    *("reasoning", "conversations", "chosen", "rejected"),
+    *("id", "image", "images", "question", "answer", "answers", "choices", "reasoning"),
+    *MESSAGE_FIELDS,
 )
-PICTURES = ("image", "images")
 LISTS = ("images", "answers", "choices")  # what several columns can make up
 #: Fields that say the same: when one of a group is mapped, columns named like the others are not
 #: read.
 TWINS = (
-    {"image", "images"},
-    {"answer", "answers"},
-    {"question", "conversations"},
-    {"answer", "conversations"},
-    {"answers", "conversations"},
+    frozenset({"image", "images"}),
+    frozenset({"question", *ASKING}),
+    frozenset({"answer", "answers", *ANSWERING}),
 )
 
 

@@ -14,22 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from siqvl.data.schema import (
-    Row,
-    RowKind,
-    left_out_row,
-    message,
-    preference_row,
-    sft_row,
-    with_options,
-)
+from siqvl.data.schema import Row, RowKind, left_out_row, message, with_options
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
 from siqvl.data.sources.reading.cells import Misread, is_missing, list_of, text_of
-from siqvl.data.sources.reading.conversations import clean, split_turns, untagged
+from siqvl.data.sources.reading.message_fields import ANSWERING, ASKING, REJECTED, message_row
 from siqvl.data.sources.reading.nested import value_at
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
 from siqvl.data.sources.reading.question_rows import question_row
-from siqvl.data.sources.reading.table_file import DamagedRecord, has_ending, parsed
+from siqvl.data.sources.reading.table_file import DamagedRecord, has_ending
 from siqvl.data.sources.reading.tabular import columns, is_local, records, subsets_of
 from siqvl.data.sources.tables.choices import chosen_texts, reading_of
 from siqvl.data.sources.tables.fields import Fields
@@ -38,11 +30,15 @@ from siqvl.recipe import ChoicesAre, Source
 
 #: What a kind of row cannot do without: one of each group.
 NEEDED = {
-    RowKind.SFT: (("question", "conversations"), ("answer", "answers", "conversations")),
-    RowKind.PREFERENCE: (("question", "conversations"), ("chosen",), ("rejected",)),
+    RowKind.SFT: (("question", *ASKING), ("answer", "answers", *ANSWERING)),
+    RowKind.PREFERENCE: (
+        ("question", "chosen", *ASKING),  # both sides may hold what is asked
+        ("chosen", *ANSWERING),
+        REJECTED,
+    ),
     RowKind.EVALUATION: (("question",), ("answer", "answers")),
 }
-ANSWERING = ("choices", "answers", "answer")  # fields that tell how choices are read
+READ = ("choices", "answers", "answer")  # fields that tell how choices are read
 
 
 class Table(TableAdapter):
@@ -140,13 +136,13 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
     """
     images = _pictures(one)
     choices = _choices(one.record)
-    question = clean(text_of(one["question"], "question"))
+    question = text_of(one["question"], "question")
     answers = _answers(one.record)
     reading = one.origin.choices_are or "text"
     if choices:
         answers = chosen_texts(answers, choices, reading)
     if kind is RowKind.EVALUATION or (kind is RowKind.SFT and question and answers):
-        return question_row(
+        row = question_row(
             kind,
             one,
             id=row_id,
@@ -157,20 +153,21 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
             by_letter=reading == "letter",
             steps=_steps(one["reasoning"]),
         )
-    prompt, completion = split_turns(parsed(one["conversations"]))
+        return row if kind is RowKind.EVALUATION else _with_system(one, row)
     if question:
-        prompt = [message("user", with_options(question, choices, by_letter=reading == "letter"))]
-    about: dict[str, Any] = {"source": one.source, "choices": choices}
-    if kind is RowKind.PREFERENCE:
-        sides = (_last_answer(one["chosen"], "chosen"), _last_answer(one["rejected"], "rejected"))
-        return preference_row(row_id, images, prompt, *sides, **about)
-    turns = untagged(prompt + completion)
-    return sft_row(row_id, images, turns[: len(prompt)], turns[len(prompt) :], **about)
+        question = with_options(question, choices, by_letter=reading == "letter")
+    return message_row(kind, one, id=row_id, images=images, question=question, choices=choices)
+
+
+def _with_system(one: Published, row: Row) -> Row:
+    """A question's row below the system message of a column that is mapped to be one."""
+    text = text_of(one["system"], "system") if one.origin.columns.get("system") else ""
+    return row | {"prompt": [message("system", text), *row["prompt"]]} if text else row
 
 
 def _answering(source: Source, fields: Fields) -> Iterator[tuple[list[str], list[str]]]:
     """Answers and choices of every row; what is damaged says nothing."""
-    needed = [*fields.columns_of(*ANSWERING), *source.where]
+    needed = [*fields.columns_of(*READ), *source.where]
     for subset in subsets_of(source):
         for read, _ in records(source, subset, [column.split(".")[0] for column in needed]):
             try:
@@ -226,11 +223,3 @@ def _steps(value: Any) -> str:
     """The written steps; the first of several; empty where there are none: a direct answer."""
     several = value if isinstance(value, list | tuple) else [value]
     return next((steps for one in several if (steps := text_of(one, "reasoning"))), "")
-
-
-def _last_answer(value: Any, field: str) -> str:
-    """A completion that is text, or the last answer of a conversation."""
-    if isinstance(value, list):
-        completion = split_turns(value)[1]
-        return completion[0]["content"] if completion else ""
-    return text_of(value, field)

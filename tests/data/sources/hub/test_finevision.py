@@ -129,7 +129,8 @@ def test_an_empty_conversation_is_bad_not_left_out(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a" / "train-0.parquet", [*good, record(texts=[])])
     source = Source(kind="finevision", path=str(tmp_path / "in"), min_ratings={"relevance": 2})
     manifest = prepare([source], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
-    assert manifest.quarantined == {"empty prompt": 1}
+    assert manifest.quarantined == {"damaged record": 1}
+    assert "texts has no turns" in (tmp_path / "out" / "quarantine.jsonl").read_text()
 
 
 def test_complaints(finevision: Source, tmp_path: Path) -> None:

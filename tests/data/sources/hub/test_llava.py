@@ -86,7 +86,8 @@ def test_missing_pictures_and_other_objects_are_quarantined(tmp_path: Path) -> N
     manifest = prepare([source], RowKind.SFT, tmp_path / "out", data=data, seed=0)
     assert manifest.quarantined == {
         "no image data": 1,
-        "damaged record": 1,
-        "empty prompt": 1,
+        "damaged record": 2,
     }
+    lines = (tmp_path / "out" / "quarantine.jsonl").read_text()
+    assert "conversations is text, expected a list of turns" in lines
     assert manifest.rows == 1

@@ -185,20 +185,23 @@ def test_images_beside_json_lines_and_csv(tmp_path):
         (
             {},
             RowKind.SFT,
-            "sft rows need `answer` or `answers` or `conversations`: map it in `columns`; "
+            "sft rows need `answer` or `answers` or `conversations` or `messages` or `completion` "
+            "or `output` or `response`: map it in `columns`; "
             "{path} has image, question, solution",
         ),
         (
             {"chosen": "solution"},
             RowKind.PREFERENCE,
-            "preference rows need `rejected`: map it in `columns`; "
+            "preference rows need `rejected` or `rejected_response`: map it in `columns`; "
             "{path} has image, question, solution",
         ),
         (
             {"picture": "image"},
             RowKind.SFT,
             "unknown field `picture` in `columns`; known are id, image, images, question, answer, "
-            "answers, choices, reasoning, conversations, chosen, rejected",
+            "answers, choices, reasoning, conversations, messages, prompt, completion, chosen, "
+            "rejected, instruction, input, output, history, system, query, response, "
+            "rejected_response",
         ),
     ],
 )
