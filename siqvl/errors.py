@@ -1,6 +1,11 @@
 """The one exception a user is meant to read, and other exceptions as part of its sentence."""
 
+import re
+
 import click
+
+#: Where an object lies in memory: means nothing to a reader, and differs from run to run.
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+(?=>)")
 
 
 class UserError(click.ClickException):
@@ -22,5 +27,10 @@ class UserError(click.ClickException):
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, without line breaks; its type when it says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What an exception says, without line breaks and addresses; its type when it is nothing."""
+    return without_addresses(" ".join(str(error).split())) or type(error).__name__
+
+
+def without_addresses(text: str) -> str:
+    """Text without the places in memory that `repr` gives of objects (`<… object at 0x7f…>`)."""
+    return ADDRESS.sub("", text)

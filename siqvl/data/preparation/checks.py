@@ -11,12 +11,14 @@ from typing import Any
 from siqvl.data.image_tokens import count_marks, neutralise_image_tokens
 from siqvl.data.preparation.images import BadRow, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
+from siqvl.errors import without_addresses
 from siqvl.recipe import DataPrep
 
 ROLES = ("system", "user", "assistant")
 #: Qwen's turn marks: a tokenizer takes them for real ones wherever they stand.
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 EVALUATION_TEXTS = ("question", "benchmark", "split")
+SHOWN_OBJECT = 60  # characters of an object that is no text, number or list
 SHOWN_CHARACTERS = 200  # of an id, a source or a detail of a refused row
 
 
@@ -65,7 +67,7 @@ def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
         checked.detail = _name(error.detail) if error.detail else ""
     except Exception as error:  # an object whose own methods raise, nesting beyond the stack …
         checked.row, checked.reason = None, "unexpected content"
-        checked.detail = _name(f"{type(error).__name__}: {error}")
+        checked.detail = _name(without_addresses(f"{type(error).__name__}: {error}"))
     return checked
 
 
@@ -215,10 +217,21 @@ def _name(value: Any) -> str:
     return short.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
+class _Shown(reprlib.Repr):
+    """Values in short, without the addresses that objects have in memory."""
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        text = without_addresses(repr(value))
+        return text if len(text) <= SHOWN_OBJECT else text[:SHOWN_OBJECT] + "…"
+
+
+_SHOWN = _Shown()
+
+
 def _shown(value: Any) -> str:
     """What a value looks like, without walking through all of a huge one."""
     try:
-        shown = reprlib.repr(value)
+        shown = _SHOWN.repr(value)
     except Exception:  # an object whose own `repr` fails
         shown = type(value).__name__
     return shown[:SHOWN_CHARACTERS].encode("utf-8", "replace").decode()

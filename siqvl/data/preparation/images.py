@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from siqvl.data.preparation.picture_formats import why_no_picture
 from siqvl.errors import one_line
 
 if TYPE_CHECKING:
     from PIL import Image
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 THUMBNAIL = 8  # pixels a side
 
@@ -44,20 +45,23 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
     """Returns the picture to store.
 
     An upright RGB or greyscale JPEG and an RGB PNG are kept byte for byte; anything else is turned
-    upright, put on white where it is transparent, and encoded again as RGB. ICC profiles are not
-    applied (transformers' image processors do not either).
+    upright, put on white where it is transparent, and encoded again as RGB: as PNG, which loses
+    nothing that was decoded, or what was JPEG as JPEG. ICC profiles are not applied (transformers'
+    image processors do not either).
 
     Raises:
-        BadRow: no picture, too large to decode, damaged, animated, without pixels, or of numbers
-            that have no common scale.
+        BadRow: no picture, of another format, too large to decode, damaged, animated, without
+            pixels, or of numbers that have no common scale.
     """
     from PIL import Image
 
     if isinstance(value, Image.Image):
         return _encoded(value, "PNG", max_pixels)
-    if not isinstance(value, bytes | bytearray | memoryview) or not value:
-        what = f"no file {value}" if isinstance(value, str) else f"got {type(value).__name__}"
+    if not isinstance(value, bytes | bytearray | memoryview):
+        what = f"no picture at {value}" if isinstance(value, str) else f"got {type(value).__name__}"
         raise BadRow("no image data", f"{what}, expected encoded bytes"[:300])
+    if not value:
+        raise BadRow("no image data", "the picture is empty: it has no bytes")
     return _stored_file(bytes(value), max_pixels)
 
 
@@ -99,13 +103,16 @@ def _stored(data: bytes, image: Image.Image) -> StoredImage:
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
     """Read the header alone, and look at the size before a pixel is decoded."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings(action="ignore"):
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise BadRow("image too large", one_line(error)) from None
+    except UnidentifiedImageError:
+        unknown = f"no format that is read: it begins with {data[:12]!r}"
+        raise BadRow(*why_no_picture(data) or ("undecodable image", unknown)) from None
     except Exception as error:
         raise BadRow("undecodable image", one_line(error)) from None
     _check_size(image, max_pixels)

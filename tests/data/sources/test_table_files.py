@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.reading import table_file
 from siqvl.data.sources.reading.table_file import DamagedRecord
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 from tests.data.made_pictures import picture
@@ -305,6 +308,47 @@ def test_what_is_no_picture_file_stays_text(name: str, data_set: Path, tmp_path:
         assert value == f"{name} (URLs are not fetched: download the picture and give its path)"
     with pytest.raises(UserError, match="`no image data`"):
         prepare([table(data_set)], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
+
+
+def test_an_empty_picture_and_one_of_40_gb_are_named_with_their_row(
+    data_set: Path, tmp_path: Path
+) -> None:
+    (data_set / "images" / "empty.png").touch()
+    (data_set / "images" / "huge.png").touch()
+    os.truncate(data_set / "images" / "huge.png", 40 * 10**9)  # takes no room
+    names = ["empty.png", "huge.png", "images/huge.png", "top.png"]
+    rows = [{"image": name, "question": f"What, {name}?", "answer": "x"} for name in names]
+    (data_set / "rows.jsonl").write_bytes(as_lines(rows))
+    data = DataPrep(max_quarantined=0.9)
+    prepare([table(data_set)], RowKind.SFT, tmp_path / "out", data=data, seed=0)
+    lines = (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()
+    found = {line["id"]: line["detail"] for line in map(json.loads, lines)}
+    assert list(found) == [f"set/train/000000{n}" for n in range(3)]
+    limit = "has 38,147 MiB, and pictures of at most 512 MiB are read"
+    assert [*found.values()] == [
+        "no picture at empty.png (the file is empty), expected encoded bytes",
+        f"no picture at huge.png (the file {limit}), expected encoded bytes",
+        f"no picture at images/huge.png (the file {limit}), expected encoded bytes",
+    ]
+
+
+def test_huge_pictures_of_one_name_are_not_read_to_be_compared(data_set: Path) -> None:
+    for folder in ("images", "subset"):
+        (data_set / folder / "same.png").touch()
+        os.truncate(data_set / folder / "same.png", 40 * 10**9)
+    assert "(the file has 38,147 MiB, and" in found(data_set, "same.png", ".")
+
+
+def test_pictures_of_a_download_are_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", 40 * 10**9)
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("empty.png", b"")
+    for place in (tmp_path, tmp_path / "set.zip"):
+        assert Tree(place).picture("empty.png") == "empty.png (the file is empty)"
+    assert str(Tree(tmp_path).picture("huge.png")).startswith("huge.png (the file has 38,147 MiB")
+    assert "has no readable file none.png" in str(Tree(tmp_path).picture_at("none.png"))
 
 
 def test_a_dot_in_a_name_is_part_of_it(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 Find = Callable[[str], bytes | str]
+LARGEST = 512 * 2**20  # bytes of a picture's file
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -41,7 +42,7 @@ class Beside:
                 )
                 outside = outside and not here and not below
                 if here and here[0].is_file():
-                    return here[0].read_bytes()
+                    return content(here[0], name)
                 if found := [file for file in below if file.is_file()]:
                     return self._the_one(name, found)
         except (OSError, ValueError) as error:  # not allowed, too long, a NUL in it
@@ -49,9 +50,11 @@ class Beside:
         return f"{name} (it is outside of {self.root}, and not read)" if outside else name
 
     def _the_one(self, name: str, found: list[Path]) -> bytes | str:
-        content = found[0].read_bytes()
-        if all(file.read_bytes() == content for file in found[1:]):
-            return content
+        first = content(found[0], name)
+        if len({file.stat().st_size for file in found}) == 1 and all(
+            content(file, name) == first for file in found[1:]
+        ):
+            return first
         where = " and ".join(os.path.relpath(file, self.root) for file in found[:2])
         return f"{name} (which one? {where} differ: say the folder too)"
 
@@ -66,6 +69,27 @@ class Beside:
         up = [self.folder, *self.folder.parents]
         up = up[: up.index(self.root) + 1] if self.root in up else [self.folder, self.root]
         return [(one, sorted(path for path in one.iterdir() if path.is_dir())) for one in up]
+
+
+def content(file: Path, name: str) -> bytes | str:
+    """The bytes of a picture's file; its name and the reason where there are none, or too many.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return why_unread(file.stat().st_size, name) or file.read_bytes()
+
+
+def why_unread(size: int, name: str) -> str:
+    """A picture's name and why a file of this many bytes is not read; empty where it is."""
+    if not size:
+        return f"{name} (the file is empty)"
+    if size > LARGEST:
+        return (
+            f"{name} (the file has {size / 2**20:,.0f} MiB, and pictures of at most "
+            f"{LARGEST // 2**20} MiB are read)"
+        )
+    return ""
 
 
 def coco_file_name(image_id: Any, prefix: str = "") -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from siqvl.data.sources.reading.picture_fields import why_unread
 from siqvl.errors import UserError
 
 
@@ -95,11 +96,20 @@ class Tree:
         return file_name if name is None else self.picture_at(name)
 
     def picture_at(self, name: str) -> bytes | str:
-        """The content of one file; text that says why it cannot be read."""
+        """The content of one file; text that says why it is not read."""
         try:
-            return self.read(name)
+            return why_unread(self._size(name), name) or self.read(name)
         except UserError as error:
             return f"{name} ({error.message})"
+
+    def _size(self, name: str) -> int:
+        """Bytes of one file; 1, for `read` to say why, where it is not there."""
+        try:
+            if self._zip:
+                return self._zip.getinfo(name).file_size
+            return (self.path / name).stat().st_size
+        except (KeyError, OSError):
+            return 1
 
     @cached_property
     def _places(self) -> dict[str, list[str]]:

@@ -170,7 +170,7 @@ def test_images_beside_json_lines_and_csv(tmp_path):
     assert bad["images"] == ["no.jpg"]
     (row,) = sources.rows(Source(kind="table", path=str(tmp_path / "rows.csv")), RowKind.SFT, 0)
     assert row["images"] == [BLUE]
-    with pytest.raises(UserError, match=r"`no image data` \(1 times, .*: no file no.jpg"):
+    with pytest.raises(UserError, match=r"`no image data` \(1 times, .*: no picture at no.jpg"):
         prepare([lines], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
 
 
