@@ -54,7 +54,7 @@ def test_texts_are_no_markup_and_the_left_out_are_listed(tmp_path, made_source, 
     assert "script" not in page.tags
     assert "<script>alert(1)</script> & more" in page.text
     assert "undecodable image" in page.text
-    assert "made/1 cannot identify image file" in page.text  # the first of them, and why
+    assert "made/1 no format that is read" in page.text  # the first of them, and why
 
 
 def test_leaks_and_left_out_rows_are_listed(tmp_path, made_source, make_row):

@@ -15,9 +15,9 @@ from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
 from siqvl.data.sources.reading.cells import is_missing
 from siqvl.data.sources.reading.conversations import clean
+from siqvl.data.sources.reading.formats.record import DamagedRecord, Record, Unread
+from siqvl.data.sources.reading.formats.record import record as as_record
 from siqvl.data.sources.reading.picture_fields import Find, picture
-from siqvl.data.sources.reading.table_file import DamagedRecord, Record, Unread
-from siqvl.data.sources.reading.table_file import record as as_record
 from siqvl.data.sources.reading.tabular import (
     check_table,
     interleaved,

@@ -28,7 +28,6 @@ from siqvl.data.sources.reading.formats.record import (
     DamagedRecord,
     Record,
     Unread,
-    record,
     shown,
     unreadable,
 )
@@ -36,8 +35,6 @@ from siqvl.data.sources.reading.formats.separated import separated_rows
 from siqvl.data.sources.reading.formats.tar_shards import count_tar_rows, tar_rows
 from siqvl.data.sources.reading.formats.text_file import LFS_POINTER, head_of
 from siqvl.errors import UserError
-
-__all__ = ["DamagedRecord", "Record", "Unread", "record"]  # for who imports them from here
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".tar")
 BATCH = 64  # rows of a parquet file that are in memory at a time

@@ -105,7 +105,7 @@ def _members(file: Path, load: bool) -> Iterator[tuple[Member, str, str]]:
     try:
         with opened(file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             while (info := archive.next()) is not None:
-                archive.members.clear()  # it keeps them all
+                archive.members.clear()  # type: ignore[attr-defined]  # it keeps them all
                 name = NAME.fullmatch(info.name)
                 hidden = info.name.rpartition("/")[2].startswith(HIDDEN)
                 if name and not hidden and not info.isdir():
