@@ -57,7 +57,7 @@ def without_marks(text: str) -> str:
     return re.sub(rf"{IMAGE_MARK}[ \t]?", "", text).strip()
 
 
-def marked(texts: Sequence[str], pictures: int | None) -> tuple[list[str], list[int] | None]:
+def marked(texts: Sequence[str], pictures: int) -> tuple[list[str], list[int] | None]:
     """Brings the marks in the user turns of one row into the form in which they are stored.
 
     Where all of them stand at the very beginning of the first turn they are taken out, as that is
@@ -67,7 +67,7 @@ def marked(texts: Sequence[str], pictures: int | None) -> tuple[list[str], list[
 
     Args:
         texts: the user turns, in order.
-        pictures: how many the row has; None: not known, and marks are not counted.
+        pictures: how many the row has.
 
     Returns:
         The texts; and the order in which the row's pictures are to stand (numbers from 0), None
@@ -81,7 +81,7 @@ def marked(texts: Sequence[str], pictures: int | None) -> tuple[list[str], list[
         return [*texts], None
     numbers = [int(match[1]) for match in found if match[1]]
     if not numbers:
-        if pictures not in (None, len(found)):
+        if pictures != len(found):
             raise ValueError(
                 f"{len(found)} {IMAGE_MARK} marks in its text, but {pictures} pictures"
             )
@@ -92,11 +92,10 @@ def marked(texts: Sequence[str], pictures: int | None) -> tuple[list[str], list[
             f"numbered ones, and {pictures} pictures: mark places in one of these ways"
         )
     order = list(dict.fromkeys(numbers))
-    count = len(order) if pictures is None else pictures
-    if sorted(order) != list(range(1, count + 1)):
+    if sorted(order) != list(range(1, pictures + 1)):
         known = ", ".join(dict.fromkeys(match[0] for match in found))
         raise ValueError(
-            f"{len(order)} numbered marks in its text ({known}), but {count} pictures: "
+            f"{len(order)} numbered marks in its text ({known}), but {pictures} pictures: "
             "there has to be one for each of them, from 1"
         )
     return _normal(_unnumbered(texts)), [number - 1 for number in order]

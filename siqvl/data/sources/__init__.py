@@ -114,7 +114,7 @@ def questions(source: Source, seed: int) -> Iterator[Row]:
         yield from rows(source, RowKind.EVALUATION, seed)
         return
     for read in _taken(adapter.questions(resolve(source), seed), source, seed, 0, None):
-        yield read_placed(read, counted=False)
+        yield read_placed(read)
 
 
 def unread(

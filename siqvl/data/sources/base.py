@@ -39,7 +39,10 @@ class QuestionAdapter(Protocol):
     """An adapter that can leave out the pictures of evaluation rows, which is far quicker."""
 
     def questions(self, source: Source, seed: int) -> Items | Stream | Iterator[Row]:
-        """The evaluation rows that `rows` gives, equal in all but `images`, which mean nothing."""
+        """The evaluation rows that `rows` gives, equal in all but `images`.
+
+        Of these only the number tells: something stands for each.
+        """
 
 
 @dataclass(frozen=True)

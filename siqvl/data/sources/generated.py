@@ -74,7 +74,7 @@ def shapes_row(
     world = World(split)
     template = FAMILIES[family][index % len(FAMILIES[family])]
     ask, scene = find_scene(template, world, rng)
-    images = [draw(scene, rng)] if drawn else []
+    images = [draw(scene, rng) if drawn else None]
     row_id = f"shapes/{split}/{family}/{seed}-{index:06d}"
     about: dict[str, Any] = {"family": family, "template": template.name}
     about["source"] = f"shapes/{family}"

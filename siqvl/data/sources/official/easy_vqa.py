@@ -60,7 +60,8 @@ class EasyVQA:
             except (TypeError, ValueError):
                 reason = f"expected [question, answer, image], got {questions[index]!r}"[:120]
                 return damaged_row(row_id, reason, source="easy_vqa")
-            images = [tree.picture_at(f"{folder}/images/{image}.png")] if pictured else []
+            name = f"{folder}/images/{image}.png"
+            images = [tree.picture_at(name) if pictured else name]
             about = {"source": "easy_vqa", "image_id": image}
             if kind is RowKind.EVALUATION:
                 about |= {"benchmark": "easy_vqa", "split": source.split}

@@ -13,34 +13,33 @@ from siqvl.data.schema import Row, lists_options
 from siqvl.data.sources.base import damaged_row
 
 
-def placed(row: Row, *, counted: bool = True) -> Row:
+def placed(row: Row) -> Row:
     """Returns a row whose marks are as `siqvl.data.schema` says, its pictures in their order.
 
     Args:
         row: a canonical row, or whatever an adapter gave in its place, which comes back as it is.
-        counted: whether the row's pictures are there to be counted.
+            Its pictures need not be read, only be as many.
 
     Returns:
         The row; a `damaged_row` where marks and pictures do not fit together.
     """
     if not isinstance(row, dict) or not isinstance(row.get("images"), list):
         return row
-    count = len(row["images"]) if counted else None
     try:
-        texts, order = _placed(row, count)
+        texts, order = _placed(row, len(row["images"]))
     except ValueError as error:
         return damaged_row(row.get("id", "?"), str(error), source=row.get("source", "?"))
-    if order is not None and counted:
+    if order is not None:
         texts["images"] = [row["images"][number] for number in order]
     return row | texts if texts else row
 
 
-def read_placed(read: Callable[[], Row], counted: bool = True) -> Row:
+def read_placed(read: Callable[[], Row]) -> Row:
     """What `placed` makes of a row that is read when it is called."""
-    return placed(read(), counted=counted)
+    return placed(read())
 
 
-def _placed(row: Row, count: int | None) -> tuple[Row, list[int] | None]:
+def _placed(row: Row, count: int) -> tuple[Row, list[int] | None]:
     """The columns that change, and the order of the pictures.
 
     Raises:
@@ -60,7 +59,7 @@ def _placed(row: Row, count: int | None) -> tuple[Row, list[int] | None]:
     return {name: _with_asked(row.get(name), left) for name in parts}, order
 
 
-def _placed_question(row: Row, count: int | None) -> tuple[Row, list[int] | None]:
+def _placed_question(row: Row, count: int) -> tuple[Row, list[int] | None]:
     question, choices = row["question"], row.get("choices")
     if not isinstance(question, str):
         return {}, None
