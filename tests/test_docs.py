@@ -15,6 +15,8 @@ from PIL import Image
 
 from siqvl.data import sources
 from siqvl.data.manifest import Manifest
+from siqvl.data.sources.reading.message_fields import MESSAGE_FIELDS
+from siqvl.data.sources.reading.turns import ROLES
 from siqvl.recipe import DataPrep, SFTStage, Source
 from tests.test_imports import EDGES, FLOORS
 
@@ -75,6 +77,19 @@ def test_every_kind_is_in_the_table_of_sources() -> None:
     rows = re.findall(r"^\| (`[^|]+`) \|", section("Sources"), flags=re.MULTILINE)
     listed = {kind for row in rows for kind in re.findall(r"`(\w+)`", row)}
     assert listed == set(sources.SOURCES)
+
+
+def test_every_column_of_messages_is_in_its_table() -> None:
+    rows = re.findall(r"^\| [^|`]+ \| (.+) \|$", section("Conversations and pairs"), re.MULTILINE)
+    listed = {column for row in rows for column in re.findall(r"`(\w+)`", row)}
+    assert listed == {*MESSAGE_FIELDS, "question"}
+
+
+def test_names_of_roles_are_those_that_are_known() -> None:
+    (sentence,) = re.findall(
+        r"A user is (.*?), in any case", section("Conversations and pairs"), re.S
+    )
+    assert {*re.findall(r"`(\w+)`", sentence)} == {*ROLES} - {"system"}
 
 
 def test_keys_it_names_are_keys_of_the_recipe() -> None:

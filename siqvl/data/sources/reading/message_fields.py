@@ -12,7 +12,7 @@ Whatever is not understood is a `DamagedRecord` that says what it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -232,7 +232,7 @@ def _with_system(one: Published, prompt: Turns) -> Turns:
     return prompt
 
 
-def _the_one(found: dict[str, Callable[[], Found]], one: Published) -> Found:
+def _the_one(found: Mapping[str, Callable[[], Found]], one: Published) -> Found:
     """What several fields say: the mapped ones if some are, and all of them the same.
 
     Raises:
