@@ -16,9 +16,13 @@ from typing import Any
 
 from flytekit import task
 
+from siqvl.data.manifest import Manifest
+from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.prepare import merge_pieces, prepare, prepare_pieces
+from siqvl.data.preparation.summary import summary_of
 from siqvl.data.schema import RowKind
-from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks
+from siqvl.evaluation.benchmarks.held_out import held_out
+from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks, ready_benchmarks
 from siqvl.recipe import Recipe, Source, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.stages import STAGES
@@ -37,15 +41,16 @@ def data_prep(
 ) -> PreparedData:
     """Prepare the rows of one training stage, or with `evaluation` every benchmark.
 
-    With `benchmarks` (what `evaluation` prepared) training rows whose picture is in one of them are
-    left out, as `data.leaks` says.
+    Training rows whose picture is in one of the benchmarks are left out, as `data.leaks` says.
+    Without `benchmarks` (what `evaluation` prepared) the recipe's own are prepared first, unless
+    they lie beside already.
     """
     with _preparing(stage, recipe, run) as out:
         if stage is Preparation.EVALUATION:
             prepare_benchmarks(recipe, out)
         else:
-            scored = local(benchmarks)
-            prepare(*_rows(stage, recipe), out, **_options(recipe), benchmarks=scored)
+            compared = _held_out(recipe, run, benchmarks)
+            prepare(*_rows(stage, recipe), out, **_options(recipe), benchmarks=compared)
     return PreparedData(str(out))
 
 
@@ -70,13 +75,22 @@ def merge_shards(
 ) -> PreparedData:
     """Bring the shards together: what only all rows can tell is decided here."""
     with _preparing(stage, recipe, run) as out:
-        pieces, scored = [local(shard) for shard in shards], local(benchmarks)
-        merge_pieces(pieces, *_rows(stage, recipe), out, **_options(recipe), benchmarks=scored)
+        pieces, compared = [local(one) for one in shards], _held_out(recipe, run, benchmarks)
+        merge_pieces(pieces, *_rows(stage, recipe), out, **_options(recipe), benchmarks=compared)
     return PreparedData(str(out))
 
 
 def _place(stage: Preparation, recipe: Recipe, run: PipelineRun) -> Path:
     return workspace(recipe, run) / "data" / stage.value
+
+
+def _held_out(recipe: Recipe, run: PipelineRun, benchmarks: PreparedData | None) -> HeldOut:
+    """What training rows are compared with: benchmarks that were given, or the recipe's own."""
+    if benchmarks is not None:
+        return held_out(recipe, local(benchmarks))
+    if recipe.data.leaks == "none":
+        return HeldOut(unchecked=["`data.leaks` is none, and no benchmarks were given"])
+    return ready_benchmarks(recipe, _place(Preparation.EVALUATION, recipe, run))
 
 
 def _rows(stage: Preparation, recipe: Recipe) -> tuple[list[Source], RowKind]:
@@ -99,3 +113,4 @@ def _preparing(stage: Preparation, recipe: Recipe, run: PipelineRun) -> Iterator
             for name in ("manifest.json", "quarantine.jsonl", "report.html"):
                 log.artifact(folder / name, str(folder.relative_to(out.parent)))
             show(folder.name, folder / "report.html")
+            print(summary_of(Manifest.read(folder), folder.name))

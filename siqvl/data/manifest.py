@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.errors import UserError
@@ -98,6 +98,7 @@ class Manifest(Stored):
     left_out: dict[str, int]  # good rows that are not wanted (duplicate, rated low, …), likewise
     leaks: dict[str, dict[str, int]]  # benchmark -> rows with its pictures: exact, near; both
     # kinds are counted, whichever of them are left out
+    unchecked: list[str] = Field([], description="why not compared with benchmarks, or not all")
     neutralised: int  # literal image tokens broken up in texts
     images: int
     distinct_images: int

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from siqvl.data.manifest import Manifest
 from siqvl.data.preparation.checks import Checked
+from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.merge import merge_pieces
 from siqvl.data.preparation.pieces import BLOCK, DESCRIPTION, end_file, write_json, write_piece
 from siqvl.data.preparation.workers import CHUNK, Checker, Workers
@@ -25,7 +26,7 @@ def write_prepared(
     *,
     data: DataPrep,
     seed: int,
-    benchmarks: Path | None = None,
+    benchmarks: HeldOut | None = None,
 ) -> Manifest:
     """Writes the preference rows of several sources, in their order, to the folder `out`.
 
@@ -33,6 +34,7 @@ def write_prepared(
 
     Args:
         rows: every source with its checked rows, which are asked for one at a time.
+        benchmarks: with whose pictures they are compared.
 
     Raises:
         UserError: as `merge_pieces` does; `out` is untouched then.

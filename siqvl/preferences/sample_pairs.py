@@ -16,10 +16,12 @@ from siqvl.checkpoint import read_card
 from siqvl.data.manifest import FILE_NAME, Manifest
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.preparation.data_page import example
+from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.merge import refuse_foreign
 from siqvl.data.schema import Row
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
+from siqvl.evaluation.benchmarks.held_out import held_out
 from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.files import atomic_folder
 from siqvl.preferences.pairs_page import EXAMPLES, PAGE, render_page
@@ -82,7 +84,7 @@ def add_sampled_pairs(
     if wanted:
         place = out / "evaluation"
         with atomic_folder(place) as partial:
-            _copy_benchmarks(benchmarks, partial, leave_out={one.name for one in wanted})
+            _copy_benchmarks(benchmarks, partial, recipe)
             for benchmark in wanted:
                 writer.benchmark(benchmark, partial / benchmark.name)
         benchmarks = place
@@ -106,7 +108,9 @@ class _Writer:
         counts, data, seed = Counts(), self.recipe.data, self.recipe.seed
         rows = self.ask(benchmark.source, counts, title=f"sample {benchmark.name}")
         try:
-            manifest = write_prepared([(benchmark.source, rows)], out, data=data, seed=seed)
+            manifest = write_prepared(
+                [(benchmark.source, rows)], out, data=data, seed=seed, benchmarks=HeldOut()
+            )
         except UserError as error:
             if counts.questions_with_pairs or not counts.questions:
                 raise
@@ -128,7 +132,7 @@ class _Writer:
             out,
             data=data,
             seed=seed,
-            benchmarks=benchmarks,
+            benchmarks=held_out(self.recipe, benchmarks),
         )
         if not manifest.rows_of_sources[-1]:
             logger.warning(
@@ -183,13 +187,12 @@ def _refuse(folder: Path) -> None:
         raise UserError(f"{folder} exists and holds no benchmarks; choose another folder")
 
 
-def _copy_benchmarks(given: Path, out: Path, *, leave_out: set[str]) -> None:
-    """The benchmarks as hard links where the disk allows: they are never changed in place."""
-    for path in sorted(given.iterdir()):
-        if path.is_dir() and path.name not in leave_out:
+def _copy_benchmarks(given: Path, out: Path, recipe: Recipe) -> None:
+    """The recipe's benchmarks as hard links where the disk allows: they never change in place."""
+    for benchmark in recipe.evaluation.benchmarks:
+        path = given / benchmark.name
+        if path.is_dir() and not benchmark.sampled:
             shutil.copytree(path, out / path.name, copy_function=_link)
-        elif path.is_file():
-            _link(path, out / path.name)
 
 
 def _link(source: str | Path, target: str | Path) -> None:

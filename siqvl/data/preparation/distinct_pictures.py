@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siqvl.data.manifest import FILE_NAME, Manifest, Shard
+from siqvl.data.manifest import Manifest, Shard
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.preparation.duplicates import PIXELS, LookAlikes
 from siqvl.data.shards import checked_shard, described_shard
-from siqvl.errors import UserError
 from siqvl.recipe import LeaveOut
+
+logger = logging.getLogger(__name__)
 
 PICTURES = "images.parquet"
 ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The benchmarks whose pictures training rows are compared with.
+
+    Attributes:
+        folders: name of a benchmark -> its prepared folder.
+        unchecked: why the check does not run, or not against all benchmarks; one sentence each.
+    """
+
+    folders: dict[str, Path] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+
+
+#: Where nobody said what is held out.
+NOT_GIVEN = HeldOut(unchecked=["no benchmarks were given"])
 
 
 class PictureWriter:
@@ -74,39 +94,35 @@ class Leaks:
     """Tells training rows that show a picture of a benchmark.
 
     Args:
-        benchmarks: folder that holds prepared benchmarks, one a sub-folder.
+        benchmarks: that are held out; what is not compared with is said in the log.
         level: rows to leave out; the others that are found are only counted.
         near: as for `LookAlikes`.
 
     Raises:
-        UserError: there is no benchmark, or one of them is damaged.
+        UserError: one of them is not there, or damaged.
     """
 
-    def __init__(self, benchmarks: Path | None, level: LeaveOut, near: float) -> None:
+    def __init__(self, benchmarks: HeldOut, level: LeaveOut, near: float) -> None:
         self.rows: dict[str, Counter[str]] = {}
+        self.unchecked = benchmarks.unchecked
         self._level = level
         self._hashes: dict[bytes, dict[str, str]] = {}  # -> benchmark -> its row
         self._alike: dict[str, LookAlikes] = {}
         self._seen: dict[bytes, dict[str, str]] = {}  # pictures that look like a benchmark's
-        if benchmarks is None:
-            return
-        folders = sorted(path.parent for path in Path(benchmarks).glob(f"*/{FILE_NAME}"))
-        if not folders:
-            raise UserError(
-                f"{benchmarks} holds no prepared benchmark to compare pictures with; run data_prep "
-                "--stage evaluation first, or set `data.leaks` to none and give no benchmarks"
-            )
-        for folder in folders:
-            self._read(folder, near)
+        for reason in self.unchecked:
+            which = "runs in part" if benchmarks.folders else "does not run"
+            logger.warning("the check for pictures of benchmarks %s: %s", which, reason)
+        for name, folder in sorted(benchmarks.folders.items()):
+            self._read(name, folder, near)
 
-    def _read(self, folder: Path, near: float) -> None:
-        self.rows[folder.name] = Counter(exact=0, near=0)
-        alike = self._alike[folder.name] = LookAlikes(near)
+    def _read(self, name: str, folder: Path, near: float) -> None:
+        self.rows[name] = Counter(exact=0, near=0)
+        alike = self._alike[name] = LookAlikes(near)
         file = checked_shard(folder / PICTURES, Manifest.read(folder).pictures, verify=True)
         for batch in pq.read_table(file).to_batches(ROWS_AT_ONCE):
             for picture in batch.to_pylist():
                 digest = bytes.fromhex(picture["hash"])[:16]
-                self._hashes.setdefault(digest, {})[folder.name] = picture["row"]
+                self._hashes.setdefault(digest, {})[name] = picture["row"]
                 alike.add(picture["thumbnail"], picture["row"])
 
     def find(self, checked: Checked) -> tuple[str, str] | None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from siqvl.data.manifest import FILE_NAME, Manifest
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.preparation.data_page import EXAMPLES, example, render_report
-from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
+from siqvl.data.preparation.distinct_pictures import NOT_GIVEN, HeldOut, Leaks, PictureWriter
 from siqvl.data.preparation.pieces import (
     BLOCK,
     DESCRIPTION,
@@ -41,13 +41,13 @@ def merge_pieces(
     *,
     data: DataPrep,
     seed: int,
-    benchmarks: Path | None = None,
+    benchmarks: HeldOut | None = None,
 ) -> Manifest:
     """Write the rows of pieces, in the order of the sources, to the folder `out`.
 
     Args:
         folders: what `prepare_pieces` wrote for each shard.
-        benchmarks: folder of prepared benchmarks, with whose pictures training rows are compared.
+        benchmarks: with whose pictures training rows are compared; None says that nobody named any.
 
     Raises:
         UserError: a piece is missing or damaged, nothing is left, `out` holds something else, or
@@ -56,7 +56,7 @@ def merge_pieces(
     kind, out = RowKind(kind), Path(out)
     refuse_foreign(out)
     pieces = _collected([Path(folder) for folder in folders], len(sources))
-    compared = None if kind is RowKind.EVALUATION else benchmarks
+    compared = HeldOut() if kind is RowKind.EVALUATION else benchmarks or NOT_GIVEN
     leaks = Leaks(compared, data.leaks, data.near)
     with atomic_folder(out) as folder:
         examples = Examples(EXAMPLES)

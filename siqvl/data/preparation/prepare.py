@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from siqvl.data import sources as source_registry
 from siqvl.data.manifest import Manifest
+from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.merge import merge_pieces, refuse_foreign
 from siqvl.data.preparation.piece_plan import Plan
 from siqvl.data.preparation.pieces import (
@@ -52,7 +53,7 @@ def prepare(
     *,
     data: DataPrep,
     seed: int,
-    benchmarks: Path | None = None,
+    benchmarks: HeldOut | None = None,
 ) -> Manifest:
     """Check the rows of all sources and write them to the folder `out`.
 
@@ -61,7 +62,7 @@ def prepare(
     its fingerprint not on `data.rows_per_shard` either.
 
     Args:
-        benchmarks: folder of prepared benchmarks, with whose pictures training rows are compared.
+        benchmarks: with whose pictures training rows are compared; None says that nobody named any.
 
     Raises:
         UserError: a source is not as described, nothing is left, `out` holds something else, or
@@ -71,7 +72,7 @@ def prepare(
     kind, out = RowKind(kind), Path(out)
     _check(sources, kind, out)
     refuse_foreign(out)
-    key = _key(sources, kind, data, seed)
+    key = preparation_key(sources, kind, data, seed)
     work = out.with_name(f".{out.name}.preparing-{key[:16]}")
     with _alone(out):
         _make_pieces(Checker(work, sources, kind, seed, data), key)
@@ -104,7 +105,7 @@ def prepare_pieces(
     """
     kind, folder = RowKind(kind), Path(out_folder)
     _check(sources, kind, folder)
-    key = _key(sources, kind, data, seed)
+    key = preparation_key(sources, kind, data, seed)
     _make_pieces(Checker(folder, sources, kind, seed, data), key, shard, shards)
 
 
@@ -126,7 +127,7 @@ def _make_pieces(checker: Checker, key: str, shard: int = 0, shards: int = 1) ->
             summary.add(found)
             bar.update(found.rows)
             _refuse_early(summary, data.max_quarantined, plan.rows)
-    if _key(sources, kind, data, seed) != key:
+    if preparation_key(sources, kind, data, seed) != key:
         raise UserError("a source changed while it was being prepared; prepare the data again")
 
 
@@ -152,8 +153,8 @@ def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _key(sources: list[Source], kind: RowKind, data: DataPrep, seed: int) -> str:
-    """Digest of all that decides what the pieces hold."""
+def preparation_key(sources: list[Source], kind: RowKind, data: DataPrep, seed: int) -> str:
+    """Digest of all that decides what the pieces of some sources hold, but for the code."""
     parts = [_options(kind, data, seed), *(source_registry.state(source) for source in sources)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -110,6 +110,7 @@ class Tally:
             quarantined=dict(sorted(self.summary.quarantined.items())),
             left_out=dict(sorted(self.left_out.items())),
             leaks={name: dict(rows) for name, rows in sorted(self._leaks.rows.items())},
+            unchecked=self._leaks.unchecked,
             neutralised=self._neutralised,
             images=self._widths.total(),
             distinct_images=self._pictures.distinct,

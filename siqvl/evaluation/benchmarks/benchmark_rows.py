@@ -11,6 +11,7 @@ from siqvl.data.manifest import Manifest
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
+from siqvl.evaluation.benchmarks.held_out import check_source
 from siqvl.recipe import Benchmark
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def load_questions(benchmark: Benchmark, data: Path) -> Questions:
     """Reads the rows of a benchmark that was prepared below `data`.
 
     Raises:
-        UserError: it was not, or is damaged.
+        UserError: it was not, or from another source, or is damaged.
     """
     folder = data / benchmark.name
     if not folder.is_dir():
@@ -60,6 +61,7 @@ def load_questions(benchmark: Benchmark, data: Path) -> Questions:
     dataset, manifest = load_prepared(
         folder, RowKind.PREFERENCE if preference else RowKind.EVALUATION
     )
+    check_source(manifest, benchmark, data)
     texts: list[Row] = dataset.remove_columns(["images"]).to_list()
     return Questions(benchmark, [_presented(row) for row in texts], dataset, manifest)
 

@@ -12,11 +12,20 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from siqvl.data import sources
+from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.baselines import baseline_answers
+from siqvl.evaluation.benchmarks.held_out import (
+    SAMPLED_LATER,
+    alone_with_benchmarks,
+    content_key,
+    forget_others,
+    is_noted,
+    note_ready,
+)
 from siqvl.evaluation.letters import letters
 from siqvl.evaluation.scoring.scorers import Scorer, scorer
 from siqvl.files import atomic_file
@@ -39,19 +48,25 @@ def row_kind(benchmark: Benchmark) -> RowKind:
 def check_benchmarks(recipe: Recipe) -> None:
     """Judges every benchmark's sources before any work; raises UserError."""
     for benchmark in recipe.evaluation.benchmarks:
-        written = benchmark.letters and benchmark.method == "generation"
-        if written and benchmark.scorer != "choice":
-            raise UserError(
-                f"benchmark `{benchmark.name}`: with `letters: true` the model writes a letter, "
-                f"which scorer `{benchmark.scorer}` cannot read; take `choice`"
-            )
-        sources.check(benchmark.source, row_kind(benchmark))
-        if benchmark.training is not None:
-            sources.check(benchmark.training, RowKind.EVALUATION)
+        _check_benchmark(benchmark)
+
+
+def _check_benchmark(benchmark: Benchmark) -> None:
+    written = benchmark.letters and benchmark.method == "generation"
+    if written and benchmark.scorer != "choice":
+        raise UserError(
+            f"benchmark `{benchmark.name}`: with `letters: true` the model writes a letter, "
+            f"which scorer `{benchmark.scorer}` cannot read; take `choice`"
+        )
+    sources.check(benchmark.source, row_kind(benchmark))
+    if benchmark.training is not None:
+        sources.check(benchmark.training, RowKind.EVALUATION)
 
 
 def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
     """Writes `out/<benchmark>/` for every benchmark of the recipe but those that are sampled.
+
+    What lies there of benchmarks that the recipe has no more is removed.
 
     Raises:
         UserError: a source is not as described, or has not what its benchmark is scored by.
@@ -59,15 +74,65 @@ def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
     check_benchmarks(recipe)
     ready = [benchmark for benchmark in recipe.evaluation.benchmarks if not benchmark.sampled]
     for benchmark in ready:
-        if row_kind(benchmark) is RowKind.EVALUATION and _is_demanding(benchmark):
-            # the first question tells most mistakes, before hours of preparation
-            first = next(_questions(benchmark.source, recipe), None)
-            check_offer(benchmark, [first] if first else [])
-    for benchmark in ready:
-        kind, directory = row_kind(benchmark), out / benchmark.name
-        prepare([benchmark.source], kind, directory, data=recipe.data, seed=recipe.seed)
-        if kind is RowKind.EVALUATION:
-            _write_baselines(benchmark, recipe, directory)
+        _check_first_question(benchmark, recipe)
+    with alone_with_benchmarks(out):
+        for benchmark in ready:
+            _prepare(benchmark, recipe, out)
+        forget_others(out, {benchmark.name for benchmark in recipe.evaluation.benchmarks})
+
+
+def ready_benchmarks(recipe: Recipe, out: Path) -> HeldOut:
+    """Prepares what `out` lacks of the recipe's benchmarks, for training rows to be compared with.
+
+    A benchmark that is there as `prepare_benchmarks` would write it now is taken as it is. One that
+    cannot be prepared here is named among those that are not compared with.
+    """
+    folders, unchecked = {}, []
+    with alone_with_benchmarks(out):
+        for benchmark in recipe.evaluation.benchmarks:
+            if benchmark.sampled:
+                unchecked.append(SAMPLED_LATER.format(benchmark.name))
+                continue
+            try:
+                _check_benchmark(benchmark)
+                if not is_ready(benchmark, recipe, out):
+                    _check_first_question(benchmark, recipe)
+                    _prepare(benchmark, recipe, out)
+                folders[benchmark.name] = out / benchmark.name
+            except UserError as error:
+                unchecked.append(f"benchmark `{benchmark.name}` cannot be prepared: {error}")
+    return HeldOut(folders, unchecked)
+
+
+def _check_first_question(benchmark: Benchmark, recipe: Recipe) -> None:
+    """Judges the first question, which tells most mistakes before hours of preparation."""
+    if row_kind(benchmark) is RowKind.EVALUATION and _is_demanding(benchmark):
+        first = next(_questions(benchmark.source, recipe), None)
+        check_offer(benchmark, [first] if first else [])
+
+
+def _prepare(benchmark: Benchmark, recipe: Recipe, out: Path) -> None:
+    kind, directory = row_kind(benchmark), out / benchmark.name
+    key = content_key(benchmark, recipe, kind)  # first: what changes meanwhile is seen next time
+    prepare(
+        [benchmark.source],
+        kind,
+        directory,
+        data=recipe.data,
+        seed=recipe.seed,
+        benchmarks=HeldOut(),  # it is one itself
+    )
+    if kind is RowKind.EVALUATION:
+        _write_baselines(benchmark, recipe, directory)
+    note_ready(benchmark, out, key)
+
+
+def is_ready(benchmark: Benchmark, recipe: Recipe, out: Path) -> bool:
+    """Tells whether a benchmark lies at `out` whole, and as it would be prepared now."""
+    kind = row_kind(benchmark)
+    if kind is RowKind.EVALUATION and not (out / benchmark.name / BASELINES).is_file():
+        return False
+    return is_noted(benchmark, out, content_key(benchmark, recipe, kind))
 
 
 def _is_demanding(benchmark: Benchmark) -> bool:

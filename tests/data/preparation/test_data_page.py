@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from siqvl.data.manifest import Spread
+from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.prepare import prepare
 from siqvl.data.preparation.tally import Examples
 from siqvl.data.schema import RowKind, message
@@ -61,14 +62,16 @@ def test_leaks_and_left_out_rows_are_listed(tmp_path, made_source, make_row):
     question = make_row(RowKind.EVALUATION, 0x101010)
     folder = tmp_path / "benchmarks"
     prepare([made_source([question])], RowKind.EVALUATION, folder / "made", data=DataPrep(), seed=0)
+    held_out = HeldOut({"made": folder / "made"}, ["benchmark `gone` cannot be prepared: lost"])
     rows = [make_row(number=0x101010), *(make_row(number=n, id=str(n)) for n in (0x111111, 7, 7))]
     rows[3]["id"] = "again"
     data, out = DataPrep(near=1.0), tmp_path / "out"
-    prepare([made_source(rows)], RowKind.SFT, out, data=data, seed=0, benchmarks=folder)
+    prepare([made_source(rows)], RowKind.SFT, out, data=data, seed=0, benchmarks=held_out)
     text = Collector((out / "report.html").read_text(encoding="utf-8")).text
     assert "madewith similar ones" not in text
     assert "similar onesmade11" in text  # one row exactly, one nearly
     assert "duplicate1again" in text
+    assert "The check ran in part: benchmark `gone` cannot be prepared: lost." in text
     assert f"picture of benchmark made1made/{0x101010} the picture of made/{0x101010}" in text
 
 

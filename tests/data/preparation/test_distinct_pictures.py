@@ -5,6 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
@@ -23,7 +24,7 @@ def benchmarks(tmp_path, made_source, make_row):
             for number, pictures in enumerate(images)
         ]
         prepare([made_source(rows)], RowKind.EVALUATION, folder / name, data=DataPrep(), seed=0)
-    return folder
+    return HeldOut({name: folder / name for name in ("dark", "mixed")})
 
 
 ROWS = {
@@ -74,6 +75,7 @@ def test_without_benchmarks_nothing_leaks(tmp_path, made_source, make_row):
         [made_source([make_row()])], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0
     )
     assert manifest.leaks == {}
+    assert manifest.unchecked == ["no benchmarks were given"]
 
 
 def test_benchmarks_themselves_are_not_compared(tmp_path, benchmarks, made_source, make_row):
@@ -86,18 +88,18 @@ def test_benchmarks_themselves_are_not_compared(tmp_path, benchmarks, made_sourc
         seed=0,
         benchmarks=benchmarks,
     )
-    assert (manifest.rows, manifest.leaks) == (1, {})
+    assert (manifest.rows, manifest.leaks, manifest.unchecked) == (1, {}, [])
 
 
 def test_missing_or_damaged_benchmarks_are_named(tmp_path, benchmarks, made_source, make_row):
-    def compared(folder):
+    def compared(held_out):
         source = made_source([make_row()])
         out, data = tmp_path / "out", DataPrep()
-        prepare([source], RowKind.SFT, out, data=data, seed=0, benchmarks=folder)
+        prepare([source], RowKind.SFT, out, data=data, seed=0, benchmarks=held_out)
 
-    with pytest.raises(UserError, match="nowhere holds no prepared benchmark to compare"):
-        compared(tmp_path / "nowhere")
-    pictures = benchmarks / "mixed" / "images.parquet"
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        compared(HeldOut({"dark": tmp_path / "nowhere"}))
+    pictures = benchmarks.folders["mixed"] / "images.parquet"
     pictures.write_bytes(pictures.read_bytes() + b"x")
     with pytest.raises(UserError, match=r"mixed/images.parquet was altered"):
         compared(benchmarks)
@@ -107,8 +109,9 @@ def test_missing_or_damaged_benchmarks_are_named(tmp_path, benchmarks, made_sour
 
 
 def test_each_distinct_picture_is_listed_once(benchmarks):
-    listed = pq.read_table(benchmarks / "mixed" / "images.parquet").to_pylist()
-    rows, manifest = load_prepared(benchmarks / "mixed", RowKind.EVALUATION)
+    folder = benchmarks.folders["mixed"]
+    listed = pq.read_table(folder / "images.parquet").to_pylist()
+    rows, manifest = load_prepared(folder, RowKind.EVALUATION)
     assert [picture["row"] for picture in listed] == ["mixed/0", "mixed/1"]
     assert [picture["hash"] for picture in listed] == [
         rows[0]["image_hashes"][0],
