@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from siqvl.data.sources.reading.formats.text_file import LFS_POINTER
+from siqvl.data.sources.formats.text_file import LFS_POINTER
 
 #: (place, bytes there, name)
 SIGNATURES: tuple[tuple[int, bytes, str], ...] = (

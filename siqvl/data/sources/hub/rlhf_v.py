@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from siqvl.data.schema import Row, RowKind
+from siqvl.data.sources.formats.table_file import parsed
 from siqvl.data.sources.hub.rlaif_v import ranked_row
 from siqvl.data.sources.reading.published import Published, TableAdapter
-from siqvl.data.sources.reading.table_file import parsed
 
 
 class RLHFV(TableAdapter):

@@ -16,12 +16,12 @@ from typing import Any
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import damaged_row
-from siqvl.data.sources.reading.cells import Misread, is_missing, list_of, text_of
+from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
 from siqvl.data.sources.reading.question_rows import question_row
-from siqvl.data.sources.reading.table_file import DamagedRecord
 from siqvl.data.sources.reading.tabular import records
 from siqvl.data.sources.tables.choices import chosen_texts
+from siqvl.data.sources.values.cells import Misread, is_missing, list_of, text_of
 from siqvl.recipe import Source
 
 REFERENCE = 64  # characters of an `image` that is the index of another row, at most

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from siqvl.data.schema import REASONING_PROMPT, Message, message, reasoned_answer
-from siqvl.data.sources.reading.table_file import DamagedRecord
+from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.turns import Turn, read_conversation
 
 CONCLUSION = re.compile(r"<CONCLUSION>(.*?)</CONCLUSION>", re.DOTALL)

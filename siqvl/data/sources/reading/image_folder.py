@@ -10,8 +10,8 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from siqvl.data.sources.formats.table_file import DamagedRecord, Record, Unread
 from siqvl.data.sources.reading.splits import says_a_split
-from siqvl.data.sources.reading.table_file import DamagedRecord, Record, Unread
 
 METADATA = re.compile(r"metadata\.(csv|jsonl|parquet)")
 ENDINGS = (("file_name", "image"), ("file_names", "images"))

@@ -17,10 +17,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from siqvl.data.schema import Row, RowKind, preference_row, sft_row
+from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.conversations import messages_of, split_turns, untagged
 from siqvl.data.sources.reading.picture_fields import picture
 from siqvl.data.sources.reading.published import Published
-from siqvl.data.sources.reading.table_file import DamagedRecord
 from siqvl.data.sources.reading.turns import Turn, kind_of, read_conversation, read_turns, said
 
 #: Fields that are nothing but conversations.

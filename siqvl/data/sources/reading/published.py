@@ -13,10 +13,10 @@ from typing import Any
 
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
-from siqvl.data.sources.reading.cells import is_missing
+from siqvl.data.sources.formats.record import DamagedRecord, Record, Unread
+from siqvl.data.sources.formats.record import record as as_record
+from siqvl.data.sources.formats.tree import Tree
 from siqvl.data.sources.reading.conversations import clean
-from siqvl.data.sources.reading.formats.record import DamagedRecord, Record, Unread
-from siqvl.data.sources.reading.formats.record import record as as_record
 from siqvl.data.sources.reading.picture_fields import Find, picture
 from siqvl.data.sources.reading.tabular import (
     check_table,
@@ -27,7 +27,7 @@ from siqvl.data.sources.reading.tabular import (
     require_columns,
     subsets_of,
 )
-from siqvl.data.sources.reading.tree import Tree
+from siqvl.data.sources.values.cells import is_missing
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

@@ -15,15 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from siqvl.data.sources.base import label, require_split, require_subsets
-from siqvl.data.sources.reading.image_folder import is_metadata, pictured
-from siqvl.data.sources.reading.picture_fields import Beside, Find
-from siqvl.data.sources.reading.splits import (
-    files_by_split,
-    path_says_a_split,
-    says_a_split,
-    split_named,
-)
-from siqvl.data.sources.reading.table_file import (
+from siqvl.data.sources.formats.table_file import (
     BATCH,
     ENDINGS,
     DamagedRecord,
@@ -35,7 +27,15 @@ from siqvl.data.sources.reading.table_file import (
     tables_among,
     unread_records,
 )
-from siqvl.data.sources.reading.where import wanted
+from siqvl.data.sources.reading.image_folder import is_metadata, pictured
+from siqvl.data.sources.reading.picture_fields import Beside, Find
+from siqvl.data.sources.reading.splits import (
+    files_by_split,
+    path_says_a_split,
+    says_a_split,
+    split_named,
+)
+from siqvl.data.sources.values.where import wanted
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

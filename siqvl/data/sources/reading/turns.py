@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from siqvl.data.image_tokens import IMAGE_MARK
 from siqvl.data.schema import Message, message
-from siqvl.data.sources.reading.table_file import DamagedRecord, parsed
+from siqvl.data.sources.formats.table_file import DamagedRecord, parsed
 
 #: Published names of who speaks, in any case -> ours. Tools are not among them.
 ROLES = {

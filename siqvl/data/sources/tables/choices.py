@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from string import ascii_uppercase
 from unicodedata import normalize
 
-from siqvl.data.sources.reading.cells import Misread
+from siqvl.data.sources.values.cells import Misread
 from siqvl.recipe import ChoicesAre
 
 SHOWN = 80  # characters of an answer or a listing in a message

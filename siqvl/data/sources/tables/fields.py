@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from siqvl.data.sources.base import label
-from siqvl.data.sources.reading.cells import Misread, is_missing
 from siqvl.data.sources.reading.message_fields import ANSWERING, ASKING, MESSAGE_FIELDS
-from siqvl.data.sources.reading.nested import value_at
 from siqvl.data.sources.tables.patterns import Pattern, is_pattern
+from siqvl.data.sources.values.cells import Misread, is_missing
+from siqvl.data.sources.values.nested import value_at
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

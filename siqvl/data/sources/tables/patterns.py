@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from siqvl.data.sources.reading.cells import Misread, text_of
-from siqvl.data.sources.reading.nested import value_at
+from siqvl.data.sources.values.cells import Misread, text_of
+from siqvl.data.sources.values.nested import value_at
 
 RANGE = re.compile(r"(\d{1,4})\.\.(\d{1,4})")
 WIDTH = re.compile(r"0?(\d{1,2})d?")

@@ -16,15 +16,15 @@ from typing import Any
 
 from siqvl.data.schema import Row, RowKind, left_out_row, message, with_options
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
-from siqvl.data.sources.reading.cells import Misread, is_missing, list_of, text_of
+from siqvl.data.sources.formats.table_file import DamagedRecord, has_ending
 from siqvl.data.sources.reading.message_fields import ANSWERING, ASKING, REJECTED, message_row
-from siqvl.data.sources.reading.nested import value_at
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
 from siqvl.data.sources.reading.question_rows import question_row
-from siqvl.data.sources.reading.table_file import DamagedRecord, has_ending
 from siqvl.data.sources.reading.tabular import columns, is_local, records, subsets_of
 from siqvl.data.sources.tables.choices import chosen_texts, reading_of
 from siqvl.data.sources.tables.fields import Fields
+from siqvl.data.sources.values.cells import Misread, is_missing, list_of, text_of
+from siqvl.data.sources.values.nested import value_at
 from siqvl.errors import UserError
 from siqvl.recipe import ChoicesAre, Source
 

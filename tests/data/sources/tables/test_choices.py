@@ -11,8 +11,8 @@ from siqvl.data import sources
 from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind, with_options
 from siqvl.data.shards import load_prepared
-from siqvl.data.sources.reading.cells import Misread
 from siqvl.data.sources.tables.choices import reading_of
+from siqvl.data.sources.values.cells import Misread
 from siqvl.errors import UserError
 from siqvl.recipe import ChoicesAre, DataPrep, Source
 from tests.data.made_pictures import picture

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from siqvl.data.sources.reading.formats.record import DamagedRecord, Record, Unread, refuse
-from siqvl.data.sources.reading.formats.text_file import LONGEST, numbered_lines
+from siqvl.data.sources.formats.record import DamagedRecord, Record, Unread, refuse
+from siqvl.data.sources.formats.text_file import LONGEST, numbered_lines
 from siqvl.errors import UserError
 
 ALIKE = 5

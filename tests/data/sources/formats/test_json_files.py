@@ -9,8 +9,12 @@ import pytest
 
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
-from siqvl.data.sources.reading.formats.json_file import object_files
-from siqvl.data.sources.reading.table_file import DamagedRecord, count_records, unread_records
+from siqvl.data.sources.formats.json_file import object_files
+from siqvl.data.sources.formats.table_file import (
+    DamagedRecord,
+    count_records,
+    unread_records,
+)
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

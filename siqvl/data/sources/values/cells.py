@@ -16,7 +16,7 @@ from decimal import Decimal
 from string import ascii_uppercase
 from typing import Any
 
-from siqvl.data.sources.reading.formats.record import DamagedRecord
+from siqvl.data.sources.formats.record import DamagedRecord
 
 LIST_CHARACTERS = 1_000_000  # of a cell that holds the text of a list
 SHOWN = 60  # characters of a value in a reason

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from siqvl.data.sources.reading.cells import Misread, is_missing, text_of
-from siqvl.data.sources.reading.nested import value_at
+from siqvl.data.sources.values.cells import Misread, is_missing, text_of
+from siqvl.data.sources.values.nested import value_at
 from siqvl.recipe import Present, Source
 
 Condition = Callable[[Any], bool]

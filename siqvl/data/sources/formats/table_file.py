@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from siqvl.data.sources.reading.formats.json_file import (
+from siqvl.data.sources.formats.json_file import (
     first_character,
     holds_lines,
     holds_rows_by_id,
     json_lines,
     json_rows,
 )
-from siqvl.data.sources.reading.formats.record import (
+from siqvl.data.sources.formats.record import (
     BROKEN,
     DamagedRecord,
     Record,
@@ -31,9 +31,9 @@ from siqvl.data.sources.reading.formats.record import (
     shown,
     unreadable,
 )
-from siqvl.data.sources.reading.formats.separated import separated_rows
-from siqvl.data.sources.reading.formats.tar_shards import count_tar_rows, tar_rows
-from siqvl.data.sources.reading.formats.text_file import LFS_POINTER, head_of
+from siqvl.data.sources.formats.separated import separated_rows
+from siqvl.data.sources.formats.tar_shards import count_tar_rows, tar_rows
+from siqvl.data.sources.formats.text_file import LFS_POINTER, head_of
 from siqvl.errors import UserError
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".tar")

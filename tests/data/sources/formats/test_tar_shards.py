@@ -12,8 +12,12 @@ import pytest
 
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
-from siqvl.data.sources.reading.formats import tar_shards
-from siqvl.data.sources.reading.table_file import DamagedRecord, count_records, unread_records
+from siqvl.data.sources.formats import tar_shards
+from siqvl.data.sources.formats.table_file import (
+    DamagedRecord,
+    count_records,
+    unread_records,
+)
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 from tests.data.made_pictures import picture

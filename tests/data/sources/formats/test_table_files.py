@@ -18,9 +18,9 @@ import pytest
 from siqvl.data import sources
 from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind
-from siqvl.data.sources.reading import table_file
-from siqvl.data.sources.reading.table_file import DamagedRecord
-from siqvl.data.sources.reading.tree import Tree
+from siqvl.data.sources.formats import table_file
+from siqvl.data.sources.formats.table_file import DamagedRecord
+from siqvl.data.sources.formats.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 from tests.data.made_pictures import picture

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from siqvl.data.sources.reading.formats.json_file import decoded
-from siqvl.data.sources.reading.formats.record import (
+from siqvl.data.sources.formats.json_file import decoded
+from siqvl.data.sources.formats.record import (
     BROKEN,
     DamagedRecord,
     Record,
@@ -26,7 +26,7 @@ from siqvl.data.sources.reading.formats.record import (
     shown,
     unreadable,
 )
-from siqvl.data.sources.reading.formats.text_file import opened
+from siqvl.data.sources.formats.text_file import opened
 from siqvl.errors import UserError
 
 LARGEST = 512 * 2**20  # bytes of a member

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from siqvl.data.sources.reading.table_file import parsed
+from siqvl.data.sources.formats.table_file import parsed
 
 
 def value_at(record: Mapping[str, Any], column: str) -> Any:

@@ -12,8 +12,12 @@ import pandas
 import pyarrow.csv
 import pytest
 
-from siqvl.data.sources.reading.formats import separated, text_file
-from siqvl.data.sources.reading.table_file import DamagedRecord, count_records, unread_records
+from siqvl.data.sources.formats import separated, text_file
+from siqvl.data.sources.formats.table_file import (
+    DamagedRecord,
+    count_records,
+    unread_records,
+)
 from siqvl.errors import UserError
 
 HEADER = ["id", "question", "answer"]

@@ -14,7 +14,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
-from siqvl.data.sources.reading.formats.record import (
+from siqvl.data.sources.formats.record import (
     BROKEN,
     DamagedRecord,
     Record,
@@ -23,7 +23,7 @@ from siqvl.data.sources.reading.formats.record import (
     refuse,
     shown,
 )
-from siqvl.data.sources.reading.formats.text_file import (
+from siqvl.data.sources.formats.text_file import (
     LONGEST,
     encoding,
     head_of,
