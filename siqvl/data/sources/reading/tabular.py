@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from siqvl.data.sources.base import label, require_split, require_subsets
+from siqvl.data.sources.formats.json_file import object_files, object_row
 from siqvl.data.sources.formats.table_file import (
     BATCH,
     ENDINGS,
@@ -56,8 +57,13 @@ def check_table(source: Source, official: str = "") -> None:
         _check_hub(source)
         return
     root = Path(source.path)
-    require_subsets(source, local_subsets(root))
+    require_subsets(source, [] if source.row_files else local_subsets(root))
     everything = _tables(source)
+    if not everything and source.row_files:
+        raise UserError(
+            f"{label(source)}: {source.path} is no folder with .json files, each of which would be "
+            "a row; correct `path`, or leave `row_files` out"
+        )
     if not everything:
         endings = ", ".join(ENDINGS)
         none = f"neither {official} nor a" if official else "no"
@@ -90,6 +96,8 @@ def subsets_of(source: Source) -> list[str | None]:
     """The subsets to read; [None] when the data set has none."""
     if source.subsets:
         return list(source.subsets)
+    if source.row_files:
+        return [None]
     if is_local(source):
         return list(local_subsets(Path(str(source.path)))) or [None]
     from datasets import get_dataset_config_names
@@ -148,6 +156,9 @@ def _all_records(
         find = Beside(file.parent, root).find
         if source.pictures is not None:
             find = Beside(Path(source.pictures), Path(source.pictures)).find
+        if source.row_files:
+            yield partial(object_row, file, root), find
+            continue
         unread = unread_records(file, only)
         if is_metadata(file):
             # a file that is the source itself is read whole, whatever split its pictures are of
@@ -163,8 +174,8 @@ def known_size(source: Source) -> int | None:
     if source.where:
         found = (records(source, subset, [*_first_parts(source)]) for subset in subsets_of(source))
         return sum(1 for one in found for _ in one)
-    files = (file for subset in subsets_of(source) for file in split_tables(source, subset))
-    return sum(count_records(file) for file in files)
+    files = [file for subset in subsets_of(source) for file in split_tables(source, subset)]
+    return len(files) if source.row_files else sum(map(count_records, files))
 
 
 def _first_parts(source: Source) -> list[str]:
@@ -222,6 +233,8 @@ def split_tables(source: Source, subset: str | None) -> list[Path]:
 def _tables(source: Source) -> list[Path]:
     """All tables of the subsets that are read, of every split."""
     root = Path(str(source.path))
+    if source.row_files:
+        return [file for file in object_files(root) if _seen(file, root)]
     if root.is_file():
         return [root] if has_ending(root.name) else []
     folders = [root / subset for subset in source.subsets] or [root]
