@@ -107,9 +107,16 @@ def first_character(file: Path) -> str:
 
 
 def object_files(folder: Path) -> list[Path]:
-    """The JSON files below a folder in order of paths, for sets with one file a row."""
-    names = ((file, file.name.removesuffix(".gz")) for file in sorted(folder.rglob("*")))
-    return [file for file, name in names if name.endswith(".json") and file.is_file()]
+    """The JSON files below a folder in order of paths, for sets with one file a row.
+
+    Hidden ones are none of them.
+    """
+    visible = (file for file in sorted(folder.rglob("*")) if not file.name.startswith("."))
+    return [
+        file
+        for file in visible
+        if file.name.removesuffix(".gz").endswith(".json") and file.is_file()
+    ]
 
 
 def object_row(file: Path, folder: Path) -> Record:

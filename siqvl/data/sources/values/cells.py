@@ -81,8 +81,9 @@ def list_of(value: Any, field: str) -> list[Any]:
             f"{field} is an object of {has}, expected a list; reach into it with a dot, as in "
             f"`{field}: {field}.{next(iter(value), 'name')}`"
         )
-    if isinstance(value, str) and field == "choices":
-        raise Misread(f"choices is the text {_short(value)}, expected a list")
+    if field == "choices":
+        what = f"the text {_short(value)}" if isinstance(value, str) else _named(value)
+        raise Misread(f"choices is {what}, expected a list")
     return [value]
 
 
@@ -135,7 +136,8 @@ def _joins_texts(text: str) -> bool:
 
 
 def _named(value: Any) -> str:
-    for kind, name in ((list | tuple, "a list"), (dict, "an object"), (bytes, "bytes")):
+    names = ((list | tuple, "a list"), (dict, "an object"), (bytes, "bytes"), (int, "a number"))
+    for kind, name in names:
         if isinstance(value, kind):
             return name
     return f"of type {type(value).__name__}"

@@ -117,9 +117,7 @@ def sroie(root: Path) -> dict[str, list[Said]]:
         put(root / f"sroie/data/key/{number:03d}.json", row)
         put(root / f"sroie/data/img/{number:03d}.jpg", picture("red", (8 + number, 8), "JPEG"))
         image = picture("red", (8 + number, 8), "JPEG")
-        found += [
-            ([image], asked, row[name]) for name, asked in questions.items() if row.get(name)
-        ]
+        found += [([image], asked, row[name]) for name, asked in questions.items() if row.get(name)]
     return {"train": found}
 
 
@@ -152,7 +150,10 @@ def scienceqa(root: Path) -> dict[str, list[Said]]:
     problems, found = {}, []
     for number in range(9):
         split, key = ("train", "val", "test")[number % 3], str(number + 1)
-        row: dict[str, Any] = {"question": f"Which, {number}?", "choices": ["Ohio", "Utah, in part"]}
+        row: dict[str, Any] = {
+            "question": f"Which, {number}?",
+            "choices": ["Ohio", "Utah, in part"],
+        }
         row |= {"answer": number // 3 % 2, "hint": "", "image": None, "split": split}
         if number < 6:
             row["image"] = "image.png"
