@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from siqvl.data import sources as source_registry
 from siqvl.data.manifest import Manifest
+from siqvl.data.preparation.checks import VERSION as CHECKS_VERSION
 from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.merge import merge_pieces, refuse_foreign
 from siqvl.data.preparation.piece_plan import Plan
@@ -149,7 +150,8 @@ def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
     from PIL import __version__ as pillow
 
     limits = {name: getattr(data, name) for name in CHECKING}
-    content = json.dumps([kind.value, seed, SCHEMA_VERSION, BLOCK, pillow, limits])
+    versions = [SCHEMA_VERSION, CHECKS_VERSION, BLOCK, pillow]
+    content = json.dumps([kind.value, seed, *versions, limits])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -16,6 +16,7 @@ from decimal import Decimal
 from string import ascii_uppercase
 from typing import Any
 
+from siqvl.composed_text import composed
 from siqvl.data.sources.formats.record import DamagedRecord
 
 LIST_CHARACTERS = 1_000_000  # of a cell that holds the text of a list
@@ -34,7 +35,7 @@ def is_missing(value: Any) -> bool:
 
 
 def text_of(value: Any, field: str) -> str:
-    """The text of a cell; empty where nothing is there.
+    """The text of a cell, composed (NFC); empty where nothing is there.
 
     A whole number may be published as a float: where one is missing, pandas makes them all floats.
     Dates and times are written as in ISO 8601, decimals with all their digits.
@@ -45,7 +46,7 @@ def text_of(value: Any, field: str) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, str):
-        return value.strip()
+        return composed(value.strip())
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool | int | Decimal) or (
