@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from functools import partial
 from itertools import compress
@@ -22,12 +23,14 @@ from siqvl.data.preparation.pieces import (
     is_whole,
     read_piece,
 )
-from siqvl.data.preparation.tally import Examples, Tally
+from siqvl.data.preparation.tally import SourceExamples, Tally
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter
 from siqvl.errors import UserError
 from siqvl.files import atomic_folder
 from siqvl.recipe import DataPrep, Source
+
+logger = logging.getLogger(__name__)
 
 QUARANTINE = "quarantine.jsonl"
 REPORT = "report.html"
@@ -59,21 +62,22 @@ def merge_pieces(
     compared = HeldOut() if kind is RowKind.EVALUATION else benchmarks or NOT_GIVEN
     leaks = Leaks(compared, data.leaks, data.near)
     with atomic_folder(out) as folder:
-        examples = Examples(EXAMPLES)
+        examples = SourceExamples(EXAMPLES, len(sources))
         with (
             ShardWriter(folder / "shards", kind, data.rows_per_shard) as writer,
             PictureWriter(folder) as pictures,
             open(folder / QUARANTINE, "w", encoding="utf-8") as quarantine,
         ):
             tally = Tally(kind, sources, data, leaks, pictures)
-            for number, found, table in _rows(pieces, kind):
+            for number, found, stored in _rows(pieces, kind):
+                table = tally.named(found, stored, number)
                 keep = [False] * len(found)
                 for index, checked in enumerate(found):
                     if line := tally.add(checked, number):
                         quarantine.write(json.dumps(line, ensure_ascii=False) + "\n")
                         continue
                     keep[index] = True
-                    examples.offer(partial(_example, table, index))
+                    examples.offer(number, partial(_example, table, index))
                 sizes = [checked.stored_bytes for checked in compress(found, keep)]
                 writer.write(table.filter(keep), sizes)
         _refuse_bad(tally, data.max_quarantined)
@@ -81,6 +85,8 @@ def merge_pieces(
         page = render_report(manifest, examples.rows, tally.refused)
         (folder / REPORT).write_text(page, encoding="utf-8")
         (folder / FILE_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for remark in manifest.remarks():
+        logger.warning("%s: %s", out.name, remark)
     return manifest
 
 

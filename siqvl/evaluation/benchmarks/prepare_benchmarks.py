@@ -209,14 +209,14 @@ def _training_questions(benchmark: Benchmark, recipe: Recipe) -> Iterator[Row] |
 def _questions(source: Source, recipe: Recipe) -> Iterator[Row]:
     """Questions with an answer; a published row that is not whole teaches a guesser nothing."""
     for row in sources.questions(source, recipe.seed):
-        answers, choices = row.get("answers"), row.get("choices")
-        texts = [row.get("question"), *(answers or [None]), *(choices or [])]
+        answers, choices = row.get("answers") or [], row.get("choices") or []
+        texts = [row.get("question"), *(answers or [None]), *choices]
         if all(isinstance(text, str) and text for text in texts):
             # as preparation composes them, so that they are found again
             yield row | {
                 "question": composed(row["question"]),
                 "answers": [composed(one) for one in answers],
-                "choices": [composed(one) for one in choices or ()],
+                "choices": [composed(one) for one in choices],
             }
 
 
