@@ -7,10 +7,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 PARTIAL = ".partial"
+FLUSHED_BYTES = 32 * 2**20  # a written file's part that is brought to disk at a time
 
 
 @contextmanager
@@ -65,6 +67,68 @@ def file_sha256(path: Path) -> str:
     """Returns the sha256 of a file's content, as hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class DigestedFile:
+    """A new file whose sha256 is known when it is written, without reading it again.
+
+    What was written is brought to disk on the way, so that a later `sync` has little to wait for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - `close` does
+        self._digest = hashlib.sha256()
+        self._size = self._flushed = 0
+        self._flusher = ThreadPoolExecutor(1)
+        self._flushing: Future[None] | None = None
+
+    def write(self, data: bytes) -> int:
+        """Append bytes."""
+        view = memoryview(data)
+        while view:  # an unbuffered file may take a part only
+            view = view[self._file.write(view) :]
+        self._digest.update(data)
+        self._size += len(data)
+        if self._size - self._flushed >= FLUSHED_BYTES:
+            self._flush_on()
+        return len(data)
+
+    def _flush_on(self) -> None:
+        """Bring to disk what was written since the last time, unless that still goes on."""
+        if self._flushing is not None:
+            if not self._flushing.done():
+                return
+            self._flushing.result()  # a disk tells an error once: it must not be lost here
+        self._flushed = self._size
+        self._flushing = self._flusher.submit(os.fdatasync, self._file.fileno())
+
+    def tell(self) -> int:
+        """Bytes written."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
+
+    @property
+    def sha256(self) -> str:
+        """Of all that was written, as hex."""
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """End the file.
+
+        Raises:
+            OSError: a part of it could not be brought to disk.
+        """
+        self._flusher.shutdown()
+        self._file.close()
+        if self._flushing is not None:
+            self._flushing.result()
 
 
 def folder_hash(folder: Path, counts: Callable[[Path], bool] = lambda path: True) -> str:

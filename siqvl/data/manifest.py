@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.errors import UserError
-from siqvl.recipe import Source
+from siqvl.recipe import ChoicesAre, Source
 from siqvl.stored import Stored
 
 FILE_NAME = "manifest.json"
@@ -93,6 +93,7 @@ class SourceRows(Stored):
     leaked: int = 0  # left out, as a benchmark has their picture
     left_out: int = 0  # otherwise, by the source itself
     without_picture: int = 0  # of those kept
+    choices_are: ChoicesAre | None = None  # what answers of rows with choices are; None: no such
     renamed: int = 0  # whose id an earlier row had; see `siqvl.data.preparation.tally`
 
 

@@ -20,7 +20,7 @@ from siqvl.data.preparation.distinct_pictures import Leaks, PictureWriter
 from siqvl.data.preparation.duplicates import Duplicates
 from siqvl.data.preparation.pieces import Summary, line_of
 from siqvl.data.schema import Row, RowKind
-from siqvl.recipe import DataPrep, Source
+from siqvl.recipe import ChoicesAre, DataPrep, Source
 
 TOP_ANSWERS = 20
 EACH = 2  # examples of a source, where it has so many rows
@@ -137,8 +137,14 @@ class Tally:
         self._pictures.add(checked)
         self._fingerprint.update(f"{checked.id}\n{checked.content}{checked.about}\n".encode())
 
-    def manifest(self, seed: int, shards: list[Shard]) -> Manifest:
-        """The manifest of all rows counted, once all files are closed."""
+    def manifest(
+        self, seed: int, shards: list[Shard], choices_are: Sequence[ChoicesAre | None]
+    ) -> Manifest:
+        """The manifest of all rows counted, once all files are closed.
+
+        Args:
+            choices_are: how the answers of each source's rows with choices were read.
+        """
         top = sorted(self._answers.items(), key=lambda item: (-item[1], item[0]))
         return Manifest(
             kind=self.kind,
@@ -147,7 +153,10 @@ class Tally:
             seed=seed,
             rows=sum(self.rows_of_sources),
             rows_of_sources=self.rows_of_sources,
-            of_sources=[SourceRows(**rows) for rows in self.of_sources],
+            of_sources=[
+                SourceRows(**rows, choices_are=read)
+                for rows, read in zip(self.of_sources, choices_are, strict=True)
+            ],
             rows_by_source=dict(sorted(self._by_source.items())),
             quarantined=dict(sorted(self.summary.quarantined.items())),
             left_out=dict(sorted(self.left_out.items())),

@@ -53,13 +53,11 @@ class Beside:
         outside = True
         try:
             for folder, inner in self._places:
-                here, below = (
-                    self._inside([folder / name]),
-                    self._inside([one / name for one in inner]),
-                )
-                outside = outside and not here and not below
+                here = self._inside([folder / name])
                 if here and here[0].is_file():
                     return content(here[0], name)
+                below = self._inside([one / name for one in inner])
+                outside = outside and not here and not below
                 if found := [file for file in below if file.is_file()]:
                     return self._the_one(name, found)
         except (OSError, ValueError) as error:  # not allowed, too long, a NUL in it

@@ -111,9 +111,9 @@ def require_fields(source: Source, kind: RowKind) -> None:
             )
     for group in NEEDED[kind]:
         if not any(fields.has(field, found) for field in group):
-            names = " or ".join(f"`{field}`" for field in group)
+            either = " or ".join(f"`{field}`" for field in group)
             raise UserError(
-                f"{label(source)}: {kind} rows need {names}: map it in `columns`; {has}"
+                f"{label(source)}: {kind} rows need {either}: map it in `columns`; {has}"
             )
 
 
