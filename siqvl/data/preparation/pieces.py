@@ -15,16 +15,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from siqvl.data.preparation.arrow_arrays import arrow_batch
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.schema import RowKind, arrow_schema, features
-from siqvl.files import atomic_file, file_sha256, sync
+from siqvl.files import DigestedFile, atomic_file, file_sha256, sync
 
 BLOCK = 256  # rows of a piece
 GROUP_ROWS = 64  # rows of a row group: what is in memory at once,
@@ -90,18 +91,21 @@ def write_piece(
     summary, schema = Summary(), piece_schema(kind)
     unfinished = folder / f".piece-{source:04d}-{block:08d}-{os.getpid()}"
     try:
-        with pa.OSFile(str(unfinished), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        with (
+            closing(DigestedFile(unfinished)) as file,
+            pa.PythonFile(file, "w") as stream,
+            pa.ipc.new_file(stream, schema) as writer,
+        ):
             for group in _groups(rows):
                 for checked in group:
                     summary.rows += 1
                     if checked.reason:
                         summary.refuse(line_of(checked, checked.reason, checked.detail))
                 writer.write_batch(_batch(group, schema))
-            last = pa.RecordBatch.from_pylist([], schema)
-            writer.write_batch(last, {SUMMARY: json.dumps(vars(summary))})
+            writer.write_batch(arrow_batch([], schema), {SUMMARY: json.dumps(vars(summary))})
         if summary.rows:
             sync(unfinished)
-            digest = file_sha256(unfinished)[: 2 * KEPT_BYTES]
+            digest = file.sha256[: 2 * KEPT_BYTES]
             summary.file = f"piece-{source:04d}-{block:08d}-{digest}.arrow"
             unfinished.rename(folder / summary.file)
     finally:
@@ -125,13 +129,8 @@ def _groups(rows: Iterable[Checked]) -> Iterator[list[Checked]]:
 def _batch(group: list[Checked], schema: pa.Schema) -> pa.RecordBatch:
     pictures: dict[bytes, int] = {}  # -> place
     records = [_record(checked, pictures) for checked in group]
-    batch = pa.RecordBatch.from_pylist(records, schema)
-    ends = pa.array([0, *accumulate(map(len, pictures))], pa.int32())
-    values = pa.BinaryArray.from_buffers(
-        pa.binary(), len(pictures), [None, ends.buffers()[1], pa.py_buffer(b"".join(pictures))]
-    )
-    lists = pa.ListArray.from_arrays([0] + [len(pictures)] * len(group), values)
-    return batch.set_column(schema.get_field_index("pictures"), "pictures", lists)
+    records[0]["pictures"] = [*pictures]
+    return arrow_batch(records, schema)
 
 
 def _record(checked: Checked, pictures: dict[bytes, int]) -> dict[str, Any]:

@@ -75,8 +75,14 @@ class Beside:
 
     def _inside(self, files: list[Path]) -> list[Path]:
         """Those that the data set's folder holds."""
-        root = os.path.abspath(self.root)
-        return [file for file in files if Path(os.path.abspath(file)).is_relative_to(root)]
+        return [
+            file for file in files if os.path.join(os.path.abspath(file), "").startswith(self._root)
+        ]
+
+    @cached_property
+    def _root(self) -> str:
+        """How the paths begin of all that the data set's folder holds, of the folder itself too."""
+        return os.path.join(os.path.abspath(self.root), "")
 
     @cached_property
     def _places(self) -> list[tuple[Path, list[Path]]]:
