@@ -37,10 +37,10 @@ def arrow_array(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_int32(kind):
         buffers, children = [mask, pa.py_buffer(np.array(values, np.int32))], []
     elif pa.types.is_struct(kind):
-        parts = [
+        columns = [
             [None if value is None else value[field.name] for value in values] for field in kind
         ]
-        buffers, children = [mask], [*map(arrow_array, parts, (field.type for field in kind))]
+        buffers, children = [mask], [*map(arrow_array, columns, (field.type for field in kind))]
     elif pa.types.is_list(kind):
         inner = [one for value in values for one in value or ()]
         children = [arrow_array(inner, kind.value_type)]
