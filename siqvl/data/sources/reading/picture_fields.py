@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from siqvl.composed_text import other_forms
+from siqvl.data.sources.formats.table_file import is_table
+from siqvl.data.sources.reading.splits import splits_said
 
 Find = Callable[[str], bytes | str]
 LARGEST = 512 * 2**20  # bytes of a picture's file
@@ -47,10 +49,12 @@ class Beside:
 
         In each of them it may lie where the name says, or so in one of the folders in it. Where two
         of these have different pictures of that name, nothing tells which one is meant, and neither
-        is taken. A name may not lead out of the data set's folder. Links in it may: they are its
-        owner's, and the hub's own cache is made of them.
+        is taken. Folders that hold another part of the data set are left out (`_is_anothers`):
+        parts number their pictures alike, and one that is missing must not be another part's. A
+        name may not lead out of the data set's folder. Links in it may: they are its owner's, and
+        the hub's own cache is made of them.
         """
-        outside = True
+        outside, anothers = True, ""
         try:
             for folder, inner in self._places:
                 here = self._inside([folder / name])
@@ -59,10 +63,48 @@ class Beside:
                 below = self._inside([one / name for one in inner])
                 outside = outside and not here and not below
                 if found := [file for file in below if file.is_file()]:
-                    return self._the_one(name, found)
+                    if own := [file for file in found if not self._is_anothers(file, name)]:
+                        return self._the_one(name, own)
+                    anothers = anothers or os.path.relpath(found[0], self.root)
         except (OSError, ValueError) as error:  # not allowed, too long, a NUL in it
             return f"{name} ({error})"
+        if anothers:
+            return (
+                f"{name} (there is none but {anothers}, in the folder of another part: say the "
+                "folder too)"
+            )
         return f"{name} (it is outside of {self.root}, and not read)" if outside else name
+
+    def _is_anothers(self, file: Path, name: str) -> bool:
+        """Whether a picture lies in a folder that is not the table's part of the data set.
+
+        That is a folder beside the table's which has a table of its own, or says another split.
+        """
+        parts = len(Path(name).parts)
+        folder = file.parents[parts - 1] if parts <= len(file.parents) else file.parent
+        if folder.is_relative_to(self.folder) or self.folder.is_relative_to(folder):
+            return False
+        if folder not in self._parts:
+            said = splits_said(folder.name)
+            self._parts[folder] = bool(
+                said and self._splits and not said & self._splits
+            ) or any(map(is_table, folder.iterdir()))
+        return self._parts[folder]
+
+    @cached_property
+    def _parts(self) -> dict[Path, bool]:
+        """Folder -> whether it is of another part, of those that were asked for."""
+        return {}
+
+    @cached_property
+    def _splits(self) -> set[str]:
+        """What the folders of the table's path say."""
+        inner = self.folder.relative_to(self.root) if self.root in self._up else Path()
+        return {split for part in inner.parts for split in splits_said(part)}
+
+    @property
+    def _up(self) -> list[Path]:
+        return [self.folder, *self.folder.parents]
 
     def _the_one(self, name: str, found: list[Path]) -> bytes | str:
         first = content(found[0], name)
@@ -87,7 +129,7 @@ class Beside:
     @cached_property
     def _places(self) -> list[tuple[Path, list[Path]]]:
         """Each folder from the table's upwards, with the folders in it."""
-        up = [self.folder, *self.folder.parents]
+        up = self._up
         up = up[: up.index(self.root) + 1] if self.root in up else [self.folder, self.root]
         return [(one, sorted(path for path in one.iterdir() if path.is_dir())) for one in up]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from siqvl.errors import UserError
@@ -65,11 +66,19 @@ def files_by_split(files: Sequence[Path], root: Path) -> dict[str, list[Path]]:
 
 def says_a_split(folder: str) -> bool:
     """Whether a folder of this name makes all files in it belong to a split."""
+    return bool(splits_said(folder))
+
+
+@lru_cache(maxsize=4096)
+def splits_said(folder: str) -> frozenset[str]:
+    """The splits of which a folder of this name makes all files in it."""
     from datasets.data_files import DEFAULT_PATTERNS_SPLIT_IN_DIR_NAME as by_folder
 
     inside = f"{ROOT}{folder}/file"
-    return any(
-        _regex(pattern).match(inside) for patterns in by_folder.values() for pattern in patterns
+    return frozenset(
+        str(split)
+        for split, patterns in by_folder.items()
+        if any(_regex(pattern).match(inside) for pattern in patterns)
     )
 
 

@@ -158,10 +158,12 @@ def _all_records(
         return
     path = Path(str(source.path))
     root = path.parent if path.is_file() else path
+    beside: dict[Path, Beside] = {}  # which looks into a folder once for all tables in it
     for file in split_tables(source, subset):
-        find = Beside(file.parent, root).find
+        place = (file.parent, root)
         if source.pictures is not None:
-            find = Beside(Path(source.pictures), Path(source.pictures)).find
+            place = (Path(source.pictures), Path(source.pictures))
+        find = beside.setdefault(place[0], Beside(*place)).find
         if source.row_files:
             yield partial(object_row, file, root), find
             continue
