@@ -66,9 +66,15 @@ def with_options(question: str, options: Sequence[str], *, by_letter: bool = Fal
         return question
     if not by_letter and not any("," in option or "\n" in option for option in options):
         return f"{question}\nOptions: {', '.join(options)}"
-    names = ascii_uppercase if len(options) <= len(ascii_uppercase) else range(1, len(options) + 1)
-    lines = [f"{name}. {option}" for name, option in zip(names, options, strict=False)]
-    return "\n".join([question, "Options:", *lines])
+    named = zip(option_names(len(options)), options, strict=True)
+    return "\n".join([question, "Options:", *(f"{name}. {option}" for name, option in named)])
+
+
+def option_names(count: int) -> list[str]:
+    """What so many options are called in a listing: letters; numbers where these do not do."""
+    if count <= len(ascii_uppercase):
+        return list(ascii_uppercase[:count])
+    return [str(number) for number in range(1, count + 1)]
 
 
 def lists_options(question: str, options: Sequence[str]) -> bool:

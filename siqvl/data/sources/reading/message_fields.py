@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from siqvl.composed_text import composed
 from siqvl.data.schema import Row, RowKind, preference_row, sft_row
 from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.conversations import messages_of, split_turns, untagged
@@ -78,6 +79,30 @@ def message_row(
     images = with_inner(one, images, [*prompt, *completion])
     turns = untagged(messages_of([*prompt, *completion]))
     return sft_row(id, images, turns[: len(prompt)], turns[len(prompt) :], **about)
+
+
+def require_agreement(one: Published, answers: set[str]) -> None:
+    """Raise DamagedRecord where a row with a question and its answers also has messages.
+
+    Those that end with one of these answers are no others, and what answers nothing says nothing.
+    """
+    for name in (*WHOLE, *ANSWERED):
+        whole = name in WHOLE
+        if not _is_filled(one, name) or not (whole or _is_filled(one, ANSWERED[name])):
+            continue
+        try:
+            said_last = (
+                split_turns(one[name], name, is_asked=True)[1]
+                if whole
+                else _spoken(one, ANSWERED[name], "assistant")
+            )
+        except DamagedRecord:
+            continue
+        if said_last and composed(said_last[-1].text) not in answers:
+            raise DamagedRecord(
+                f"`question` with its answer, and `{name}`, are filled, and differ: map the one "
+                "that is meant in `columns`"
+            )
 
 
 def with_inner(one: Published, images: list[Any], turns: Sequence[Turn]) -> list[Any]:

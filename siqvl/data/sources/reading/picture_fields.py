@@ -86,9 +86,9 @@ class Beside:
             return False
         if folder not in self._parts:
             said = splits_said(folder.name)
-            self._parts[folder] = bool(
-                said and self._splits and not said & self._splits
-            ) or any(map(is_table, folder.iterdir()))
+            self._parts[folder] = bool(said and self._splits and not said & self._splits) or any(
+                map(is_table, folder.iterdir())
+            )
         return self._parts[folder]
 
     @cached_property

@@ -8,17 +8,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from siqvl.data.image_tokens import ANY_MARK
 from siqvl.data.schema import (
     REASONING_PROMPT,
     Row,
     RowKind,
     evaluation_row,
     left_out_row,
+    option_names,
     reasoned_answer,
     sft_row,
     with_options,
 )
 from siqvl.data.sources.base import require_subsets
+from siqvl.data.sources.formats.record import DamagedRecord
 from siqvl.data.sources.reading.conversations import clean
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
 from siqvl.recipe import Source
@@ -42,20 +45,39 @@ def question_row(
 
     Args:
         answers: every one that counts as right.
-        choices: if given, they are part of the question.
+        choices: if given, they are part of the question. Where they are pictures, they are listed
+            with letters, and the letter is learnt.
         by_letter: list them with letters, as published answers are letters.
         target: the one to learn; empty: the most frequent of the answers, the first of equals.
         steps: written reasoning to learn before it; empty: a direct answer.
+
+    Raises:
+        DamagedRecord: two of the choices are the same mark of a picture.
     """
+    pictured = _are_pictures(choices)
+    by_letter = by_letter or pictured
     question = with_options(question, choices, by_letter=by_letter) if question else ""
     about: dict[str, Any] = {"source": one.source, "choices": list(choices), **meta}
     if kind is RowKind.EVALUATION:
         about |= {"benchmark": one.source, "split": one.origin.split}
         return evaluation_row(id, images, question, answers, **about)
     target = target or (Counter(answers).most_common(1)[0][0] if answers else "")
+    if pictured and target in choices:
+        target = option_names(len(choices))[list(choices).index(target)]
     if steps and target and question:
         question, target = question + REASONING_PROMPT, reasoned_answer(steps, target)
     return sft_row(id, images, question, target, answers=answers, **about)
+
+
+def _are_pictures(choices: Sequence[str]) -> bool:
+    """Whether choices mark pictures, so that there may be no text to answer with."""
+    marked = [choice for choice in choices if ANY_MARK.search(choice)]
+    if twice := [choice for choice, count in Counter(marked).items() if count > 1]:
+        raise DamagedRecord(
+            f"two of its choices are `{twice[0][:80]}`: number the marks, `<image 1>`, to tell "
+            "them apart"
+        )
+    return bool(marked)
 
 
 def choices_of(one: Published, column: str = "choices") -> list[str]:

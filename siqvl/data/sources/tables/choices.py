@@ -58,13 +58,14 @@ def chosen_texts(answers: Sequence[str], choices: Sequence[str], reading: Choice
     for answer, place in zip(answers, places, strict=True):
         if place is None:
             raise Misread(
-                f"answer {answer[:SHOWN]!r} is none of its choices, {_listed(choices)}, read as "
+                f"answer {answer[:SHOWN]!r} is none of its choices, {listed(choices)}, read as "
                 f"{NAMES[reading]}"
             )
     return [choices[place] for place in places if place is not None]
 
 
-def _listed(choices: Sequence[str]) -> str:
+def listed(choices: Sequence[str]) -> str:
+    """Some texts in short, for a message."""
     text = ", ".join(choices)
     return f"[{text if len(text) <= SHOWN else text[:SHOWN] + '…'}]"
 
@@ -94,7 +95,7 @@ class Evidence:
                 if found.get(other) != texts and (name, other) not in self.apart:
                     said = ", ".join(found.get(other, ["none of them"]))
                     self.apart[name, other] = (
-                        f"answer {', '.join(answers)[:SHOWN]!r} of {_listed(choices)} would be "
+                        f"answer {', '.join(answers)[:SHOWN]!r} of {listed(choices)} would be "
                         f"{', '.join(texts)[:SHOWN]!r} or {said[:SHOWN]!r}"
                     )
 

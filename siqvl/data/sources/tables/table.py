@@ -8,7 +8,7 @@ to the table, to the data set's folder, to a folder in these, or to the source's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,17 @@ from siqvl.composed_text import alike
 from siqvl.data.schema import Row, RowKind, left_out_row, message, with_options
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
 from siqvl.data.sources.formats.table_file import DamagedRecord, has_ending
-from siqvl.data.sources.reading.message_fields import ANSWERING, ASKING, REJECTED, message_row
+from siqvl.data.sources.reading.message_fields import (
+    ANSWERING,
+    ASKING,
+    REJECTED,
+    message_row,
+    require_agreement,
+)
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
 from siqvl.data.sources.reading.question_rows import question_row
 from siqvl.data.sources.reading.tabular import columns, is_local, records, subsets_of
-from siqvl.data.sources.tables.choices import chosen_texts, reading_of
+from siqvl.data.sources.tables.choices import SHOWN, chosen_texts, listed, reading_of
 from siqvl.data.sources.tables.fields import Fields
 from siqvl.data.sources.values.cells import Misread, is_missing, list_of, text_of
 from siqvl.data.sources.values.nested import value_at
@@ -145,10 +151,14 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
     images = _pictures(one)
     choices = _choices(one.record)
     question = text_of(one["question"], "question")
-    answers = _answers(one.record)
+    answers, target = _answers(one.record), _answer_beside(one.record)
     reading = one.origin.choices_are or "text"
     if choices:
         answers = chosen_texts(answers, choices, reading)
+        target = "".join(chosen_texts([target] * bool(target), choices, reading))
+        _require_one_choice(one.record, answers)
+    if kind is RowKind.SFT and question and answers:
+        require_agreement(one, {*_answers(one.record), *answers})
     if kind is RowKind.EVALUATION or (kind is RowKind.SFT and question and answers):
         row = question_row(
             kind,
@@ -159,6 +169,7 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
             answers=answers,
             choices=choices,
             by_letter=reading == "letter",
+            target=target,
             steps=_steps(one["reasoning"]),
         )
         return row if kind is RowKind.EVALUATION else _with_system(one, row)
@@ -216,15 +227,48 @@ def _choices(record: dict[str, Any]) -> list[str]:
 
 
 def _answers(record: dict[str, Any]) -> list[str]:
-    """All published answers, most of them texts; VQAv2 wraps each of its ten in an object."""
+    """All published answers, most of them texts; VQAv2 wraps each of its ten in an object.
+
+    Raises:
+        Misread: there is an answer beside them that is none of them.
+    """
+    if texts := _several(record):
+        if (text := _answer_beside(record)) and text not in texts:
+            raise Misread(
+                f"`answer` is {text[:SHOWN]!r}, which is none of its `answers`, {listed(texts)}: "
+                "map the one that is meant in `columns`, and options to `choices`"
+            )
+        return texts
+    value = record.get("answer")
+    values = value if isinstance(value, list | tuple) else [value]
+    return [text for value in values if (text := text_of(value, "answer"))]
+
+
+def _several(record: dict[str, Any]) -> list[str]:
+    """The texts of the field that holds several answers."""
     values = [
         value.get("answer") if isinstance(value, dict) else value
         for value in list_of(record.get("answers"), "answers")
     ]
-    if not values:
-        value = record.get("answer")
-        values = list(value) if isinstance(value, list | tuple) else [value]
     return [text for value in values if (text := text_of(value, "answer"))]
+
+
+def _answer_beside(record: dict[str, Any]) -> str:
+    """The one answer that a row gives beside several; empty where it does not."""
+    if record.get("answer") in (None, []) or not _several(record):
+        return ""
+    return text_of(record["answer"], "answer")
+
+
+def _require_one_choice(record: dict[str, Any], chosen: Sequence[str]) -> None:
+    """Raise Misread where a list of choices is one answer."""
+    several = dict.fromkeys(chosen)
+    if isinstance(record.get("answer"), list | tuple) and len(several) > 1:
+        raise Misread(
+            f"`answer` holds {len(several)} choices, {', '.join(several)[:SHOWN]}: questions with "
+            "several right choices at once are not read; where each of them is right by itself, "
+            "map it to `answers`"
+        )
 
 
 def _steps(value: Any) -> str:

@@ -112,7 +112,7 @@ def test_options_that_are_pictures(kind: RowKind, tmp_path: Path) -> None:
     row = table(tmp_path, record, kind)
     assert row["images"] == [BLUE, RED, RED]
     asked = row["question"] if kind is RowKind.EVALUATION else row["prompt"][0]["content"]
-    listing = with_options("", ["<image>", "<image>"])
+    listing = with_options("", ["<image>", "<image>"], by_letter=True)
     assert asked.replace(" ", "") == f"Which fits <image>?{listing}".replace(" ", "")
     if kind is RowKind.EVALUATION:
         assert (row["choices"], row["answers"]) == (record["choices"], ["<image 3>"])
