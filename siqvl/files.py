@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,8 +13,6 @@ from pathlib import Path
 
 PARTIAL = ".partial"
 FLUSHED_BYTES = 8 * 2**20  # of a file that is being written: as much is brought to disk at a time,
-# and may wait in memory
-HELD_BYTES = 2**20  # that are written at a time
 
 
 @contextmanager
@@ -75,57 +72,47 @@ def file_sha256(path: Path) -> str:
 class DigestedFile:
     """A new file whose sha256 is known when it is written, without reading it again.
 
-    A thread writes, digests, and brings to disk what there is of it on the way: who calls `write`
-    goes on meanwhile, and a later `sync` has little to wait for.
+    What was written is brought to disk on the way, while more is: a later `sync` waits for little.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - `close` does
+        self._file = open(path, "wb")  # noqa: SIM115 - `close` does
         self._digest = hashlib.sha256()
-        self._size = self._unflushed = self._held_size = 0
-        self._held: list[bytes] = []  # not yet handed to the thread: small ones would wake it often
+        self._size = self._unflushed = 0
         self._thread = ThreadPoolExecutor(1)
-        self._waiting: deque[tuple[int, Future[None]]] = deque()
+        self._flushing: Future[None] | None = None
 
     def write(self, data: bytes) -> int:
-        """Append bytes; waits while many are still to be written.
+        """Append bytes.
 
         Raises:
-            OSError: earlier ones could not be written.
+            OSError: these or earlier ones could not be written.
         """
-        data = bytes(data)  # a view may be of memory that is used again; bytes are not copied
-        self._size += len(data)
-        self._held.append(data)
-        self._held_size += len(data)
-        if self._held_size >= HELD_BYTES:
-            self._hand_over()
-        return len(data)
-
-    def _hand_over(self) -> None:
-        appended = self._thread.submit(self._append, self._held)
-        self._waiting.append((self._held_size, appended))
-        self._held, self._held_size = [], 0
-        while sum(size for size, _ in self._waiting) > FLUSHED_BYTES:
-            self._waiting.popleft()[1].result()
-
-    def _append(self, parts: list[bytes]) -> None:
-        data = b"".join(parts)
-        view = memoryview(data)
-        while view:  # an unbuffered file may take a part only
-            view = view[self._file.write(view) :]
+        self._file.write(data)
         self._digest.update(data)
-        self._unflushed += len(data)
+        size = len(data)
+        self._size += size
+        self._unflushed += size
         if self._unflushed >= FLUSHED_BYTES:
-            os.fdatasync(self._file.fileno())
-            self._unflushed = 0
+            self._flush_on()
+        return size
+
+    def _flush_on(self) -> None:
+        """Bring to disk what was written until now, unless what was before is still on its way."""
+        if self._flushing is not None:
+            if not self._flushing.done():
+                return
+            self._flushing.result()  # a disk tells an error once: it must not be lost here
+        self._unflushed = 0
+        self._flushing = self._thread.submit(os.fdatasync, self._file.fileno())
 
     def tell(self) -> int:
         """Bytes written."""
         return self._size
 
     def flush(self) -> None:
-        """Nothing: `close` waits for all of it."""
+        """Nothing: `close` does."""
 
     @property
     def closed(self) -> bool:
@@ -133,7 +120,7 @@ class DigestedFile:
 
     @property
     def sha256(self) -> str:
-        """Of a file that is closed, as hex."""
+        """Of all that was written, as hex."""
         return self._digest.hexdigest()
 
     def close(self) -> None:
@@ -142,12 +129,10 @@ class DigestedFile:
         Raises:
             OSError: a part of it could not be written.
         """
-        if not self.closed:
-            self._hand_over()
         self._thread.shutdown()
         self._file.close()
-        while self._waiting:
-            self._waiting.popleft()[1].result()
+        if self._flushing is not None:
+            self._flushing.result()
 
 
 def folder_hash(folder: Path, counts: Callable[[Path], bool] = lambda path: True) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -89,5 +90,16 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     file = DigestedFile(tmp_path / "file")
     with pytest.raises(OSError, match="No space left"):  # soon, not only at the end
         list(map(file.write, [bytes(2**20)] * 100))
-    with pytest.raises(OSError, match="No space left"):
-        file.close()
+    file.close()
+
+
+@pytest.mark.parametrize("size", [10, 100])  # MiB: the first flush alone, or others after it
+def test_a_disk_that_fails_in_the_background_is_told(tmp_path: Path, monkeypatch, size) -> None:
+    def fails(descriptor: int) -> None:
+        raise OSError("the disk is broken")
+
+    monkeypatch.setattr(os, "fdatasync", fails)
+    file = DigestedFile(tmp_path / "file")
+    with pytest.raises(OSError, match="the disk is broken"), closing(file):
+        list(map(file.write, [bytes(2**20)] * size))
+    assert file.closed

@@ -53,10 +53,11 @@ def test_a_process_that_checks_rows_imports_neither_pandas_nor_datasets(tmp_path
 import sys
 from pathlib import Path
 from siqvl.data.preparation.workers import Checker
+from siqvl.data.schema import RowKind
 from siqvl.recipe import DataPrep, Source
 source = Source(kind="shapes", max_samples=3)
-checker = Checker(Path(), [source], "sft", 0, DataPrep())
-assert checker.piece(0, 0, 3).file
+checker = Checker(Path(), [source], RowKind.SFT, 0, DataPrep())
+assert not checker.piece(0, 0, 3).quarantined
 print(sorted({"pandas", "datasets"} & set(sys.modules)))
 """
     environment = {"PYTHONPATH": ":".join(sys.path)}
