@@ -113,7 +113,11 @@ def local_subsets(path: Path) -> list[str]:
 
 
 def records(
-    source: Source, subset: str | None, only: Sequence[str] | None = None
+    source: Source,
+    subset: str | None,
+    only: Sequence[str] | None = None,
+    *,
+    through: int | None = None,
 ) -> Iterator[tuple[Unread, Find | None]]:
     """Published rows of a subset, unread, each with what reads the pictures that it names.
 
@@ -121,9 +125,10 @@ def records(
 
     Args:
         only: columns that are enough; where files are stored by column, others are not read.
+        through: rows that are looked through at most, asked for or not; None for all.
     """
     asked_for = wanted(source)
-    for read, find in _all_records(source, subset, only):
+    for read, find in islice(_all_records(source, subset, only), through):
         if asked_for is None:
             yield read, find
             continue
@@ -217,6 +222,15 @@ def split_tables(source: Source, subset: str | None) -> list[Path]:
     inside = root / (subset or "")
     chosen = splits.get(split_named(source.split, [*splits]), [])
     return [file for file in chosen if file.is_relative_to(inside)]
+
+
+def local_splits(source: Source) -> dict[str, list[Path]]:
+    """Split -> its tables, of all splits that the paths of a local source say.
+
+    Of a single file it is the split that its name says, though all of it is read.
+    """
+    root = Path(str(source.path))
+    return files_by_split(_tables(source), root.parent if root.is_file() else root)
 
 
 def _tables(source: Source) -> list[Path]:
