@@ -67,9 +67,10 @@ def _read(
             f"rows are the very first ones, not those behind `skip: {subject.source.skip}`"
         )
     encoder = None if processor is None else _encoder(subject, processor)
-    started = time.monotonic()
+    started = None
     unread = sources.first_unread(source, subject.kind, subject.seed, rows=count, through=limit)
     for read in unread:
+        started = started or time.monotonic()  # opening a file is not reading its rows
         published = read()
         checked = check_row(published, subject.kind, subject.data)
         sides, not_trained = _encoded(checked, encoder, subject.stage)

@@ -40,7 +40,7 @@ def facts(looked: Looked) -> list[tuple[str, str]]:
         ("path", "" if looked.subject.title == source.path else source.path or "generated"),
         ("split", _split(looked)),
         ("files", _files(layout.files)),
-        ("columns", ", ".join(f"{field} ← {to}" for field, to in layout.mapping.items())),
+        ("columns", ", ".join(_mapped(field, to) for field, to in layout.mapping.items())),
         ("not read", ", ".join(layout.unused)),
         ("choices are", layout.choices_are),
         ("rows", _rows(looked)),
@@ -48,6 +48,10 @@ def facts(looked: Looked) -> list[tuple[str, str]]:
         *(("note", note) for note in layout.notes),
     ]
     return [(name, text) for name, text in found if text]
+
+
+def _mapped(field: str, to: str) -> str:
+    return field if field == to else f"{field} ← {to}"
 
 
 def _split(looked: Looked) -> str:
@@ -96,7 +100,8 @@ def _tokens(looked: Looked) -> str:
     stage = looked.subject.stage
     limit = f", max_length is {stage.max_length:,}" if stage else ""
     middle = lengths[len(lengths) // 2]
-    return f"{lengths[0]:,} to {lengths[-1]:,} a row, median {middle:,}{limit}"
+    span = f"{lengths[0]:,} to {lengths[-1]:,} a row, median {middle:,}"
+    return (span if lengths[0] < lengths[-1] else f"{middle:,} a row") + limit
 
 
 def in_terminal(all_looked: Sequence[Looked]) -> Iterator[str]:
@@ -124,7 +129,7 @@ def _wrong(all_looked: Sequence[Looked]) -> Iterator[str]:
     important = most_important(all_looked)
     rows = sum(len(looked.rows) for looked in all_looked)
     if not important:
-        yield f"Nothing looks wrong in the {counted(rows, 'row')} that were looked at."
+        yield f"Nothing looks wrong, as far as {counted(rows, 'row')} can tell."
         return
     yield "What looks wrong:"
     for looked, doubt in important:
