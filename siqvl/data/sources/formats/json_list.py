@@ -12,6 +12,7 @@ from siqvl.data.sources.formats.text_file import encoding, head_of, opened
 
 CHUNK = 2**20  # characters that are read at a time; more where an item is longer
 SPACE = " \t\r\n"
+ENDS = frozenset({",", "]", *SPACE})
 Pairs = list[tuple[str, Any]]
 #: By `id`, the pairs of objects in which a key stands twice.
 Repeated = dict[int, Pairs]
@@ -83,7 +84,7 @@ class _Ahead:
         self._at += 1
 
     def item(self) -> tuple[Any, Repeated]:
-        """The next value. It ends where something else follows: `12` may go on as `123`."""
+        """The next value. Until it is seen to end, `1` may be the beginning of `1.5`."""
         self.next()
         while True:
             repeated: Repeated = {}
@@ -93,14 +94,15 @@ class _Ahead:
                 if not self._read():
                     raise
                 continue
-            if end < len(self._text) or not self._read():
+            if self._text[end : end + 1] in ENDS or not self._read():
                 self._at = end
                 return found, repeated
 
     def _read(self) -> bool:
         """Read on, twice as much when an item is that long; whether there was anything."""
-        self._text, self._at = self._text[self._at :], 0
-        more = "" if self._is_end else self._stream.read(max(CHUNK, len(self._text)))
+        left = len(self._text) - self._at
+        more = "" if self._is_end else self._stream.read(max(CHUNK, left))
         self._is_end = not more
-        self._text += more
+        if more:
+            self._text, self._at = self._text[self._at :] + more, 0
         return bool(more)
