@@ -43,7 +43,7 @@ def test_split_files_and_mapping(tmp_path: Path) -> None:
         "choices": "choices",
         "system": 'always "Be brief."',
     }
-    assert found.layout.unused == ["note"]
+    assert found.layout.unused == ["answer", "note"]
     assert found.layout.choices_are == "the text of a choice (as its rows show)"
     assert (found.layout.size, found.layout.is_whole, found.layout.notes) == (24, True, [])
 

@@ -55,7 +55,7 @@ def processor(recipe: Recipe) -> Any:
 def shown(name: str, recipe: Recipe, processor: Any) -> tuple[dict[str, Any], list[Sequence]]:
     kind, row = SHOWN[name]
     checked = check_row(row, kind, DataPrep())
-    subject = next(one for one in of_recipe(recipe) if one.kind is kind)
+    subject = next(one for one in of_recipe(recipe) if one.kind is kind and not one.suffix)
     sides, _ = _encoded(checked, _encoder(subject, processor), subject.stage)
     assert checked.row is not None
     return checked.row, sequences_of(sides, kind, processor)
