@@ -1,11 +1,12 @@
 """How fast data is prepared and loaded, what padding costs, and how much memory it takes.
 
-    python -m benchmarks.data prepare    # rows/s with one process and with two
+    python -m benchmarks.data prepare    # rows/s with one process and with two, beside another
+                                         # build's with --against FOLDER
     python -m benchmarks.data loader     # tokens/s and padding: packed, grouped, padded
     python -m benchmarks.data step       # share of a training step spent waiting for data
     python -m benchmarks.data memory     # a source ten times larger than the memory limit
 
-Sides that are compared run in turns in one process, and the median over the repeats is printed.
+Sides that are compared run in turns, and the median over the repeats is printed.
 Everything is made on the spot: no download, no GPU.
 """
 
@@ -17,6 +18,7 @@ import os
 import platform
 import random
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -34,6 +36,7 @@ from siqvl.data.preparation.prepare import prepare as prepare_rows
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.recipe import DataPrep, Recipe, Source
+from siqvl.text_table import text_table
 
 if TYPE_CHECKING:
     from siqvl.data.encoded import EncodedDataset
@@ -54,22 +57,61 @@ def main() -> None:
 @main.command()
 @click.option("--rows", default=24_000, help="a quarter of them for the larger pictures")
 @click.option("--repeats", default=3)
-def prepare(rows: int, repeats: int) -> None:
-    """Rows per second from a table beside a folder of JPEG pictures to shards."""
-    with tempfile.TemporaryDirectory() as folder:
-        for side in (64, 384):
-            source = made_table(Path(folder) / f"{side}", rows if side == 64 else rows // 4, side)
-            found: dict[int, list[float]] = {1: [], 2: []}
-            for repeat in range(repeats):
-                for processes in found:
-                    out = Path(folder) / f"out-{side}-{processes}-{repeat}"
-                    start = time.perf_counter()
-                    data = DataPrep(processes=processes)
-                    manifest = prepare_rows([source], RowKind.SFT, out, data=data, seed=0)
-                    found[processes].append(manifest.rows / (time.perf_counter() - start))
-            medians = {count: statistics.median(rates) for count, rates in found.items()}
-            rates = ", ".join(f"{count} processes {rate:,.0f}" for count, rate in medians.items())
-            click.echo(f"prepare {side}x{side} JPEG, rows/s: {rates}")
+@click.option("--side", "sides", multiple=True, default=(64, 384), help="pixels of a picture's")
+@click.option("--against", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def prepare(rows: int, repeats: int, sides: tuple[int, ...], against: Path | None) -> None:
+    """Rows per second from a table beside a folder of JPEG pictures to shards.
+
+    --against names a checkout of another build, which prepares the same table in turns with this.
+    """
+    builds = {"this": ROOT} | ({"other": against.resolve()} if against else {})
+    lines = [("pictures", "build", "processes", "rows/s", "x one", "x other", "CPU ms/row")]
+    for side in sides:
+        with tempfile.TemporaryDirectory() as folder:
+            table = made_table(Path(folder) / "table", rows if side == 64 else rows // 4, side)
+            found = prepared_in_turns(str(table.path), Path(folder) / "out", builds, repeats)
+        rates = {
+            each: statistics.median(run["rows"] / run["seconds"] for run in runs)
+            for each, runs in found.items()
+        }
+        for (build, processes), rate in rates.items():
+            one, other = rates[build, 1], rates.get(("other", processes))
+            runs = found[build, processes]
+            cpu = statistics.median(1_000 * run["cpu_seconds"] / run["rows"] for run in runs)
+            ratio = f"{rate / other:.2f}" if other else "-"
+            figures = (f"{rate:,.0f}", f"{rate / one:.2f}", ratio, f"{cpu:.2f}")
+            lines.append((f"{side}x{side} JPEG", build, f"{processes}", *figures))
+    click.echo("\n".join(text_table(lines, left=(0, 1))))
+
+
+def prepared_in_turns(
+    table: str, out: Path, builds: dict[str, Path], repeats: int
+) -> dict[tuple[str, int], list[dict[str, Any]]]:
+    """What `prepare_once` prints for each build with one process and with two, repeat by repeat.
+
+    Raises:
+        ClickException: a preparation failed, or builds found different rows.
+    """
+    found: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for _ in range(repeats):
+        for processes in (1, 2):
+            for build, folder in builds.items():
+                program = str(ROOT / "benchmarks" / "prepare_once.py")
+                done = subprocess.run(
+                    [sys.executable, "-P", program, table, str(out), f"{processes}"],
+                    env=os.environ | {"PYTHONPATH": str(folder)},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                if done.returncode:
+                    raise click.ClickException(f"{folder}: {done.stderr[-2_000:]}")
+                run = json.loads(done.stdout)
+                found.setdefault((build, processes), []).append(run)
+                shutil.rmtree(out)
+    if len({run["fingerprint"] for runs in found.values() for run in runs}) > 1:
+        raise click.ClickException("the builds prepared different rows: their speeds say nothing")
+    return found
 
 
 def made_table(folder: Path, rows: int, side: int) -> Source:

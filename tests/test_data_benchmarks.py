@@ -9,7 +9,20 @@ from benchmarks.data import BATCHINGS
 
 ROOT = Path(__file__).parent.parent
 TABLES = {
-    "prepare --rows 40 --repeats 1": ["prepare 64x64", "prepare 384x384"],
+    "prepare --rows 40 --repeats 1 --side 384": [
+        "pictures",
+        "──",
+        "384x384 JPEG  this           1",
+        "384x384 JPEG  this           2",
+    ],
+    "prepare --rows 10 --repeats 1 --side 64 --against .": [
+        "pictures",
+        "──",
+        "64x64 JPEG  this           1",
+        "64x64 JPEG  other          1",
+        "64x64 JPEG  this           2",
+        "64x64 JPEG  other          2",
+    ],
     "loader --rows 40 --tokens 1024 --repeats 1": ["batching", *BATCHINGS],
     "step --rows 40 --tokens 512 --seconds 0.01": ["batching", *BATCHINGS, *BATCHINGS],
 }

@@ -1,10 +1,12 @@
-"""One hash for what is in a folder: written down here as its definition says."""
+"""Hashes of files and folders, compared with what their definitions say."""
 
 import hashlib
 import os
 from pathlib import Path
 
-from siqvl.files import folder_hash
+import pytest
+
+from siqvl.files import DigestedFile, folder_hash
 
 FILES = {"a.txt": b"first", "b/a.txt": b"second", "b/c.txt": b""}
 
@@ -56,3 +58,36 @@ def test_what_is_asked_for_counts_and_compiled_python_never(tmp_path: Path) -> N
     fill(tmp_path, FILES | {"b/__pycache__/a.pyc": b"x"})
     assert folder_hash(tmp_path, lambda path: path.name == "a.txt") == by_hand(wanted)
     assert folder_hash(tmp_path) == by_hand(FILES)
+
+
+def test_a_digested_file_holds_what_was_written(tmp_path: Path) -> None:
+    parts = [b"", b"first", os.urandom(3 * 2**20), bytes(12 * 2**20), b"last"]
+    used_again = bytearray(2**20)
+    file = DigestedFile(tmp_path / "file")
+    for part in parts:
+        assert file.write(part) == len(part)
+        used_again[: len(part)] = part[: 2**20]
+        file.write(memoryview(used_again)[:10])
+    written = b"".join(part + (part[:10] + bytes(10))[:10] for part in [b"", b"first"])
+    assert file.tell() == sum(map(len, parts)) + 10 * len(parts)
+    file.close()
+    file.close()  # as a writer and a `with` both do
+    content = (tmp_path / "file").read_bytes()
+    assert len(content) == file.tell()
+    assert content.startswith(written)
+    assert content.endswith(b"last" + b"last" + bytes(6))
+    assert file.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").symlink_to("/dev/full")
+    file = DigestedFile(tmp_path / "file")
+    file.write(b"small")  # waits to be written
+    with pytest.raises(OSError, match="No space left"):
+        file.close()
+    assert file.closed
+    file = DigestedFile(tmp_path / "file")
+    with pytest.raises(OSError, match="No space left"):  # soon, not only at the end
+        list(map(file.write, [bytes(2**20)] * 100))
+    with pytest.raises(OSError, match="No space left"):
+        file.close()

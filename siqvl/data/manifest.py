@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.errors import UserError
-from siqvl.recipe import Source
+from siqvl.recipe import ChoicesAre, Source
 from siqvl.stored import Stored
 
 FILE_NAME = "manifest.json"
@@ -83,6 +83,20 @@ def _bins(values: list[int], counts: Mapping[int, int], p99: int) -> list[tuple[
     return [*bins, (edges[-1], values[-1], above)] if above else bins
 
 
+class SourceRows(Stored):
+    """What became of the rows of one entry of a recipe's `sources`."""
+
+    read: int = 0
+    kept: int = 0
+    bad: int = 0
+    duplicate: int = 0  # near ones too
+    leaked: int = 0  # left out, as a benchmark has their picture
+    left_out: int = 0  # otherwise, by the source itself
+    without_picture: int = 0  # of those kept
+    choices_are: ChoicesAre | None = None  # what answers of rows with choices are; None: no such
+    renamed: int = 0  # whose id an earlier row had; see `siqvl.data.preparation.tally`
+
+
 class Manifest(Stored):
     """What is in a folder of prepared data."""
 
@@ -93,6 +107,7 @@ class Manifest(Stored):
     seed: int
     rows: int
     rows_of_sources: list[int]  # one for each of `sources`; their rows stand in this order
+    of_sources: list[SourceRows] = Field([], description="one for each of `sources`")
     rows_by_source: dict[str, int]  # by the rows' column `source`
     quarantined: dict[str, int]  # bad rows: reason -> rows
     left_out: dict[str, int]  # good rows that are not wanted (duplicate, rated low, …), likewise
@@ -110,6 +125,21 @@ class Manifest(Stored):
     top_answers: list[tuple[str, int]]
     shards: list[Shard]
     pictures: Shard  # images.parquet: each distinct image once
+
+    def remarks(self) -> list[str]:
+        """What one should know about single sources; a sentence each."""
+        said = []
+        for source, rows in zip(self.sources, self.of_sources, strict=False):
+            if not rows.kept:
+                said.append(f"of {source.label} no row is left of {rows.read:,} that were read")
+            elif rows.without_picture == rows.kept:
+                said.append(f"no row of {source.label} has a picture")
+            if rows.renamed:
+                said.append(
+                    f"{rows.renamed:,} rows of {source.label} have the id of an earlier row, and "
+                    "got a suffix"
+                )
+        return said
 
     def in_order(self, sources: Sequence[Source], what: str) -> list[Source]:
         """A recipe's sources in the order in which their rows stand here.
@@ -130,7 +160,7 @@ class Manifest(Stored):
             found.append(left.pop(index))
         if left:
             raise UserError(
-                f"{what} has no rows of {_named(left[0])}, which the recipe names; prepare it with "
+                f"{what} has no rows of {left[0].label}, which the recipe names; prepare it with "
                 "this recipe"
             )
         return found
@@ -175,19 +205,16 @@ def _other_source(stored: Source, left: Sequence[Source]) -> str:
     alike = [one for one in left if (one.kind, one.path) == (stored.kind, stored.path)]
     if not alike:
         return (
-            f"has rows of {_named(stored)}, which is not among the sources that the recipe names "
+            f"has rows of {stored.label}, which is not among the sources that the recipe names "
             "for them; prepare it with this recipe"
         )
     prepared, wanted = stored.model_dump(mode="json"), alike[0].model_dump(mode="json")
-    key = next(key for key in prepared if key != "weight" and prepared[key] != wanted[key])
+    names = (name for name in type(stored).model_fields if name != "weight")
+    key = next(name for name in names if prepared.get(name) != wanted.get(name))
     return (
-        f"was prepared from {_named(stored)} with `{key}` {json.dumps(prepared[key])}, but the "
-        f"recipe says {json.dumps(wanted[key])}; prepare it with this recipe"
+        f"was prepared from {stored.label} with `{key}` {json.dumps(prepared.get(key))}, but the "
+        f"recipe says {json.dumps(wanted.get(key))}; prepare it with this recipe"
     )
-
-
-def _named(source: Source) -> str:
-    return f"source `{source.kind}` ({source.path or 'no path'})"
 
 
 def _version(text: str) -> object:

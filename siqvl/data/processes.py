@@ -44,13 +44,75 @@ def in_order(
         while waiting:
             yield waiting.popleft().result()
     except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, most likely for lack of memory; lower `data.processes` and run "
-            "again"
-        ) from None
+        raise _died() from None
     finally:
         for future in waiting:
             future.cancel()
+
+
+def shared_out(
+    pool: ProcessPoolExecutor,
+    ready: Future[None],
+    tool: object,
+    function: Callable[..., Result],
+    arguments: Iterable[tuple[Any, ...]],
+    *,
+    ahead: int,
+    workers: int,
+) -> Iterator[Result]:
+    """As `in_order`, with this process at work too: with each that finds all workers busy.
+
+    Args:
+        ready: of `started`; before the first worker has begun, this process does all there is.
+        ahead: results that may be there, or on their way, before the first of them is given.
+        workers: processes of the pool; each is handed a second piece of work while it does one.
+    """
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for each in arguments:
+            busy = sum(not future.done() for future in waiting)
+            if ready.done() and busy < 2 * workers:
+                ready.result()
+                waiting.append(pool.submit(_work, function, each))
+            else:
+                waiting.append(_done(function, tool, each))
+            while waiting and (waiting[0].done() or len(waiting) > ahead):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise _died() from None
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def started(pool: ProcessPoolExecutor) -> Future[None]:
+    """Start the processes of a pool; done when the first of them has begun."""
+    return pool.submit(_nothing)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _done(
+    function: Callable[..., Result], tool: object, arguments: tuple[Any, ...]
+) -> Future[Result]:
+    """What the function gives or raises, to be told in its turn."""
+    done: Future[Result] = Future()
+    try:
+        done.set_result(function(tool, *arguments))
+    except Exception as error:
+        done.set_exception(error)
+    return done
+
+
+def _died() -> UserError:
+    return UserError(
+        "a worker process died, most likely for lack of memory; lower `data.processes` and run "
+        "again"
+    )
 
 
 _tool: object = None  # of a worker process

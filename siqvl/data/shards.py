@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 from siqvl.data.manifest import Manifest, Shard
 from siqvl.data.schema import RowKind, features
 from siqvl.errors import UserError
-from siqvl.files import file_sha256
+from siqvl.files import DigestedFile, file_sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,12 +24,17 @@ IN_MEMORY_BYTES = 512 * 2**20
 #: holds no more than one of them.
 GROUP_ROWS = 500
 GROUP_BYTES = 16 * 2**20
+#: The leaf column that holds pictures: PNG and JPEG, which no codec makes smaller.
+PICTURES = "images.list.element.bytes"
+#: A picture that many rows of a row group share is written once. Above this size it is not; a row
+#: group is as large only where a single row is.
+DICTIONARY_BYTES = 2 * GROUP_BYTES
 
 
 class ShardWriter:
     """Writes `part-00000.parquet` …, each with a number of rows.
 
-    The files depend on the rows alone, not on the tables in which they come.
+    Their row groups depend on the rows alone, not on the tables in which they come.
     """
 
     def __init__(self, folder: Path, kind: RowKind, rows_per_shard: int) -> None:
@@ -37,7 +43,8 @@ class ShardWriter:
         self.shards: list[Shard] = []
         self._schema = features(kind).arrow_schema
         self._rows_per_shard = rows_per_shard
-        self._file: pa.parquet.ParquetWriter | None = None
+        self._file: DigestedFile | None = None
+        self._parquet: pq.ParquetWriter | None = None
         self._waiting: list[pa.Table] = []  # rows of the row group that is not full yet
         self._group_rows = self._group_bytes = self._shard_rows = 0
 
@@ -59,22 +66,24 @@ class ShardWriter:
 
     def _flush(self) -> None:
         """Write a row group."""
-        if self._file is None:
-            path = self.folder / f"part-{len(self.shards):05d}.parquet"
-            self._file = pq.ParquetWriter(path, self._schema, compression="zstd")
-        group = pa.concat_tables(self._waiting).combine_chunks()
-        self._file.write_table(group, row_group_size=len(group))
+        if self._parquet is None:
+            self._file = DigestedFile(self.folder / f"part-{len(self.shards):05d}.parquet")
+            self._parquet = parquet_writer(self._file, self._schema)
+        group = pa.concat_tables(self._waiting)
+        self._parquet.write_table(group, row_group_size=len(group))
         self._shard_rows += len(group)
         self._waiting, self._group_rows, self._group_bytes = [], 0, 0
 
     def _close(self) -> None:
         if self._waiting:
             self._flush()
-        if self._file is not None:
+        if self._parquet is not None and self._file is not None:
+            self._parquet.close()
             self._file.close()
-            path = self.folder / f"part-{len(self.shards):05d}.parquet"
-            self.shards.append(described_shard(path, self._shard_rows))
-            self._file, self._shard_rows = None, 0
+            name, size = self._file.path.name, self._file.tell()
+            digest = self._file.sha256
+            self.shards.append(Shard(name=name, rows=self._shard_rows, bytes=size, sha256=digest))
+            self._file, self._parquet, self._shard_rows = None, None, 0
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -82,8 +91,33 @@ class ShardWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
             self._close()
-        elif self._file is not None:
+        elif self._parquet is not None and self._file is not None:
+            self._parquet.close()
             self._file.close()
+
+
+def parquet_writer(where: Path | IO[bytes] | DigestedFile, schema: pa.Schema) -> pq.ParquetWriter:
+    """Writes pictures as they are, each once a row group, and all else compressed."""
+    leaves = [leaf for column in schema for leaf in _leaves(column.name, column.type)]
+    others = [leaf for leaf in leaves if leaf != PICTURES]
+    return pq.ParquetWriter(
+        where,
+        schema,
+        compression=dict.fromkeys(leaves, "none") | dict.fromkeys(others, "zstd"),
+        write_statistics=others,
+        dictionary_pagesize_limit=DICTIONARY_BYTES,
+    )
+
+
+def _leaves(name: str, kind: pa.DataType) -> Iterator[str]:
+    """Names of the columns of a parquet file that one of a table becomes."""
+    if pa.types.is_list(kind):
+        yield from _leaves(f"{name}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for part in kind:
+            yield from _leaves(f"{name}.{part.name}", part.type)
+    else:
+        yield name
 
 
 def described_shard(path: Path, rows: int) -> Shard:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
+from siqvl.composed_text import composed
 from siqvl.data.image_tokens import ANY_MARK, bare_edges
 from siqvl.data.schema import with_options
 
@@ -79,6 +80,12 @@ def chosen_letter(generation: str, choices: Sequence[str]) -> str:
     off as in a list (`B. red`, unless another option's words follow); it calls one letter the
     answer; the options that it mentions and the letters that stand alone in it are all the same.
     """
+    given, choices = choices, [composed(choice) for choice in choices]
+    meant = _meant(composed(generation), choices)
+    return given[choices.index(meant)] if meant else ""
+
+
+def _meant(generation: str, choices: Sequence[str]) -> str:
     text = generation.strip(_WRAPPING).rstrip(". ").strip(_WRAPPING)
     options = dict(zip(ascii_uppercase, choices))  # noqa: B905  # no letter, no choice by letter
     if letter := options.get(text.strip("(). ").upper()):

@@ -85,6 +85,11 @@ class Source(Section):
         1.0, gt=0, description="times its rows count in one epoch: 2 twice, 0.5 every other one"
     )
 
+    @property
+    def label(self) -> str:
+        """Return what it is called in a sentence."""
+        return f"source `{self.kind}` ({self.path or 'no path'})"
+
     @model_serializer(mode="wrap")
     def _without_unused_later_keys(
         self, serialize: SerializerFunctionWrapHandler

@@ -2,10 +2,11 @@
 
 import os
 import time
+from concurrent.futures import Future
 
 import pytest
 
-from siqvl.data.processes import in_order, processes_with
+from siqvl.data.processes import in_order, processes_with, shared_out, started
 from siqvl.errors import UserError
 
 
@@ -41,3 +42,66 @@ def test_a_process_that_dies_is_one_sentence() -> None:
         pytest.raises(UserError, match=r"a worker process died, .*; lower `data.processes`"),
     ):
         list(in_order(pool, dies, ((number,) for number in range(6)), ahead=2))
+
+
+def where(tool: str, number: int) -> tuple[int, str, int]:
+    time.sleep(0.02)
+    return number, tool, os.getpid()
+
+
+def test_this_process_works_too_and_results_come_in_order() -> None:
+    with processes_with("theirs", 1) as pool:
+        ready = started(pool)
+        ready.result()
+        arguments = ((number,) for number in range(40))
+        options = {"ahead": 8, "workers": 1}
+        found = list(shared_out(pool, ready, "ours", where, arguments, **options))
+    assert [number for number, _, _ in found] == list(range(40))
+    assert {tool for _, tool, process in found if process == os.getpid()} == {"ours"}
+    assert {tool for _, tool, process in found if process != os.getpid()} == {"theirs"}
+
+
+def test_this_process_does_not_wait_for_others_to_start() -> None:
+    with processes_with("theirs", 1) as pool:
+        never: Future[None] = Future()
+        arguments = ((number,) for number in range(4))
+        options = {"ahead": 8, "workers": 1}
+        found = list(shared_out(pool, never, "ours", where, arguments, **options))
+    assert found == [(number, "ours", os.getpid()) for number in range(4)]
+
+
+def fails(tool: int, number: int) -> int:
+    if number >= tool:
+        raise ValueError(f"number {number}")
+    return number
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_fails_is_told_in_its_turn(begun: bool) -> None:
+    with processes_with(3, 1) as pool:
+        ready = started(pool) if begun else Future()
+        if begun:
+            ready.result()
+        results = shared_out(
+            pool, ready, 3, fails, ((number,) for number in range(9)), ahead=8, workers=1
+        )
+        assert [next(results) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(ValueError, match="number 3"):
+            next(results)
+
+
+def dies_elsewhere(tool: int, number: int) -> int:
+    if os.getpid() != tool:
+        os._exit(1)
+    return number
+
+
+def test_another_process_that_dies_is_one_sentence() -> None:
+    with processes_with(os.getpid(), 1) as pool:
+        ready = started(pool)
+        ready.result()
+        arguments = ((number,) for number in range(60))
+        options = {"ahead": 4, "workers": 1}
+        results = shared_out(pool, ready, os.getpid(), dies_elsewhere, arguments, **options)
+        with pytest.raises(UserError, match=r"a worker process died, .*; lower `data.processes`"):
+            list(results)

@@ -10,7 +10,7 @@ import pytest
 from jinja2 import UndefinedError
 
 import siqvl
-from siqvl.data.manifest import Manifest, Shard
+from siqvl.data.manifest import Manifest, Shard, SourceRows
 from siqvl.data.preparation.data_page import example, render_report
 from siqvl.data.schema import RowKind
 from siqvl.evaluation.evaluation_page import write_report
@@ -19,7 +19,7 @@ from siqvl.page.pictures import data_uri
 from siqvl.page.render import environment, render, shortened
 from siqvl.preferences.pairs_page import render_page
 from siqvl.preferences.statistics import Sampling
-from siqvl.recipe import SampledPairs, Stage
+from siqvl.recipe import SampledPairs, Source, Stage
 from tests.data.made_pictures import picture
 
 EVIL = "</p></td></title><script>alert(1)</script>\"' onload='x()' <img src=x onerror=alert(3)>"
@@ -59,7 +59,8 @@ def data_page() -> str:
     manifest = Manifest(
         kind=RowKind.SFT,
         fingerprint=EVIL,
-        sources=[],
+        sources=[Source(kind=EVIL, path=EVIL, split=EVIL, subsets=[EVIL], columns={EVIL: EVIL})],
+        of_sources=[SourceRows(read=9, kept=1, bad=1, left_out=1, without_picture=1, renamed=1)],
         seed=0,
         rows=1,
         rows_of_sources=[],
@@ -79,7 +80,7 @@ def data_page() -> str:
         shards=[],
         pictures=Shard(name="images.parquet", rows=0, bytes=0, sha256=""),
     )
-    return render_report(manifest, [example(row)], {EVIL: {"id": EVIL, "detail": EVIL}})
+    return render_report(manifest, [[example(row)]], {EVIL: {"id": EVIL, "detail": EVIL}})
 
 
 def pairs_page() -> str:

@@ -8,12 +8,14 @@ import reprlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from siqvl.composed_text import composed
 from siqvl.data.image_tokens import count_marks, neutralise_image_tokens
 from siqvl.data.preparation.images import BadRow, stored_image
 from siqvl.data.schema import MESSAGE_COLUMNS, Message, Row, RowKind
 from siqvl.errors import without_addresses
 from siqvl.recipe import DataPrep
 
+VERSION = 2  # of what is found out about a row; 1 left texts as they were encoded
 ROLES = ("system", "user", "assistant")
 #: Qwen's turn marks: a tokenizer takes them for real ones wherever they stand.
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
@@ -142,19 +144,19 @@ def _messages(checked: Checked, messages: Any, column: str) -> list[Message]:
         role = turn.get("role") if isinstance(turn, dict) else None
         if not isinstance(role, str) or role not in ROLES:
             raise BadRow("wrong type", f"{column} holds {_shown(turn)}, expected role and content")
-        text = _text(turn.get("content"), column)
+        text = composed(_text(turn.get("content"), column))
         good.append({"role": str(role), "content": _neutralised(checked, text)})
     return good
 
 
 def _fill_evaluation(checked: Checked, good: Row, row: Row) -> None:
     for column in EVALUATION_TEXTS:
-        good[column] = _neutralised(checked, _text(row.get(column), column))
+        good[column] = _neutralised(checked, composed(_text(row.get(column), column)))
     for column in ("answers", "choices"):
         values = row.get(column)
         if not isinstance(values, list | tuple):
             raise BadRow("wrong type", f"{column} is {type(values).__name__}, expected a list")
-        good[column] = [_text(value, column) for value in values]
+        good[column] = [composed(_text(value, column)) for value in values]
     if not good["answers"]:
         raise BadRow("empty answers")
     checked.prompt_characters = len(good["question"])

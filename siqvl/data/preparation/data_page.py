@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from siqvl.data.manifest import Manifest
 from siqvl.data.schema import MESSAGE_COLUMNS, Row, RowKind
 from siqvl.page.pictures import data_uri
@@ -14,12 +16,12 @@ SHOWN_BYTES, SHOWN_PIXELS = 100_000, 640  # the page goes into a Flyte Deck, so 
 Lines = dict[str, dict[str, str]]
 
 
-def render_report(manifest: Manifest, examples: list[Row], refused: Lines) -> str:
+def render_report(manifest: Manifest, examples: Sequence[list[Row]], refused: Lines) -> str:
     """The text of the page.
 
     Args:
         manifest: what is shown.
-        examples: stored rows, as `example` gives them.
+        examples: stored rows of each source, as `example` gives them.
         refused: why rows are not among the prepared ones.
     """
     return render(
@@ -28,7 +30,12 @@ def render_report(manifest: Manifest, examples: list[Row], refused: Lines) -> st
         quarantined=_reasons(manifest.quarantined, refused),
         left_out=_reasons(manifest.left_out, refused),
         leaks=[(name, rows["exact"], rows["near"]) for name, rows in manifest.leaks.items()],
-        examples=[(row, _texts(row, manifest.kind)) for row in examples],
+        sources=list(zip(manifest.sources, manifest.of_sources, strict=True)),
+        examples=[
+            (source, [(row, _texts(row, manifest.kind)) for row in rows])
+            for source, rows in zip(manifest.sources, examples, strict=True)
+            if rows
+        ],
     )
 
 

@@ -74,7 +74,8 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
         raise BadRow("animated image", f"{image.format} with several frames")
     try:
         with warnings.catch_warnings(action="ignore"):
-            Image.open(io.BytesIO(data), formats=FORMATS).verify()  # checksums; unusable afterwards
+            if image.format == "PNG":  # its checksums; Pillow verifies no other format
+                Image.open(io.BytesIO(data), formats=FORMATS).verify()  # unusable afterwards
             image.load()
             orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct…

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -20,14 +21,17 @@ from siqvl.data.preparation.pieces import (
     end_file,
     find_pieces,
     is_whole,
+    read_end,
     read_piece,
 )
-from siqvl.data.preparation.tally import Examples, Tally
+from siqvl.data.preparation.tally import SourceExamples, Tally
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import ShardWriter
 from siqvl.errors import UserError
 from siqvl.files import atomic_folder
-from siqvl.recipe import DataPrep, Source
+from siqvl.recipe import ChoicesAre, DataPrep, Source
+
+logger = logging.getLogger(__name__)
 
 QUARANTINE = "quarantine.jsonl"
 REPORT = "report.html"
@@ -53,34 +57,66 @@ def merge_pieces(
         UserError: a piece is missing or damaged, nothing is left, `out` holds something else, or
             more than `data.max_quarantined` of the rows are bad. `out` is untouched then.
     """
+    refuse_foreign(Path(out))
+    parts = [Path(folder) for folder in folders]
+    pieces = _whole(_collected(parts, len(sources)))
+    return merge(
+        pieces,
+        sources,
+        kind,
+        out,
+        data=data,
+        seed=seed,
+        choices_are=[read_end(parts[0], number)["choices_are"] for number in range(len(sources))],
+        benchmarks=benchmarks,
+    )
+
+
+def merge(
+    pieces: Iterable[tuple[int, Path]],
+    sources: list[Source],
+    kind: RowKind,
+    out: Path,
+    *,
+    data: DataPrep,
+    seed: int,
+    choices_are: Sequence[ChoicesAre | None],
+    benchmarks: HeldOut | None = None,
+) -> Manifest:
+    """`merge_pieces` of whole pieces in their order, each with its source; more may come.
+
+    Args:
+        choices_are: how the answers of each source's rows with choices were read.
+    """
     kind, out = RowKind(kind), Path(out)
-    refuse_foreign(out)
-    pieces = _collected([Path(folder) for folder in folders], len(sources))
     compared = HeldOut() if kind is RowKind.EVALUATION else benchmarks or NOT_GIVEN
     leaks = Leaks(compared, data.leaks, data.near)
     with atomic_folder(out) as folder:
-        examples = Examples(EXAMPLES)
+        examples = SourceExamples(EXAMPLES, len(sources))
         with (
             ShardWriter(folder / "shards", kind, data.rows_per_shard) as writer,
             PictureWriter(folder) as pictures,
             open(folder / QUARANTINE, "w", encoding="utf-8") as quarantine,
         ):
             tally = Tally(kind, sources, data, leaks, pictures)
-            for number, found, table in _rows(pieces, kind):
+            for number, found, stored in _rows(pieces, kind):
+                table = tally.named(found, stored, number)
                 keep = [False] * len(found)
                 for index, checked in enumerate(found):
                     if line := tally.add(checked, number):
                         quarantine.write(json.dumps(line, ensure_ascii=False) + "\n")
                         continue
                     keep[index] = True
-                    examples.offer(partial(_example, table, index))
+                    examples.offer(number, partial(_example, table, index))
                 sizes = [checked.stored_bytes for checked in compress(found, keep)]
-                writer.write(table.filter(keep), sizes)
+                writer.write(table if all(keep) else table.filter(keep), sizes)
         _refuse_bad(tally, data.max_quarantined)
-        manifest = tally.manifest(seed, writer.shards)
+        manifest = tally.manifest(seed, writer.shards, choices_are)
         page = render_report(manifest, examples.rows, tally.refused)
         (folder / REPORT).write_text(page, encoding="utf-8")
         (folder / FILE_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for remark in manifest.remarks():
+        logger.warning("%s: %s", out.name, remark)
     return manifest
 
 
@@ -97,14 +133,20 @@ def refuse_foreign(out: Path) -> None:
 
 
 def _rows(
-    pieces: list[tuple[int, Path]], kind: RowKind
+    pieces: Iterable[tuple[int, Path]], kind: RowKind
 ) -> Iterator[tuple[int, list[Checked], pa.Table]]:
     """Row groups in order, with the number of their source."""
     for number, path in pieces:
-        if not is_whole(path):
-            raise UserError(f"{path} was damaged after it was written; run its shard again")
         for found, table in read_piece(path, kind):
             yield number, found, table
+
+
+def _whole(pieces: Iterable[tuple[int, Path]]) -> Iterator[tuple[int, Path]]:
+    """The pieces, each looked at before it is given: they may have come from another machine."""
+    for number, path in pieces:
+        if not is_whole(path):
+            raise UserError(f"{path} was damaged after it was written; run its shard again")
+        yield number, path
 
 
 def _collected(folders: list[Path], sources: int) -> list[tuple[int, Path]]:
@@ -121,7 +163,7 @@ def _collected(folders: list[Path], sources: int) -> list[tuple[int, Path]]:
             end = end_file(folder, number)
             if not end.is_file():
                 raise UserError(f"{folder} holds no complete shard; run prepare_pieces for it")
-            sizes[number][json.loads(end.read_text(encoding="utf-8"))["rows"]] = folder
+            sizes[number][read_end(folder, number)["rows"]] = folder
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         options[description["options"]] = folder
         found = find_pieces(folder) | found

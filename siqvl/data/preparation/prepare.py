@@ -12,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -21,12 +21,14 @@ from tqdm import tqdm
 
 from siqvl.data import sources as source_registry
 from siqvl.data.manifest import Manifest
+from siqvl.data.preparation.checks import VERSION as CHECKS_VERSION
 from siqvl.data.preparation.distinct_pictures import HeldOut
-from siqvl.data.preparation.merge import merge_pieces, refuse_foreign
+from siqvl.data.preparation.merge import merge, merge_pieces, refuse_foreign
 from siqvl.data.preparation.piece_plan import Plan
 from siqvl.data.preparation.pieces import (
     BLOCK,
     DESCRIPTION,
+    FORMAT,
     NAME,
     Summary,
     find_pieces,
@@ -75,10 +77,19 @@ def prepare(
     key = preparation_key(sources, kind, data, seed)
     work = out.with_name(f".{out.name}.preparing-{key[:16]}")
     with _alone(out):
-        _make_pieces(Checker(work, sources, kind, seed, data), key)
-        manifest = merge_pieces(
-            [work], sources, kind, out, data=data, seed=seed, benchmarks=benchmarks
-        )
+        # rows are merged while others are still checked
+        checker = Checker(work, sources, kind, seed, data)
+        with closing(_made(checker, key)) as pieces:
+            manifest = merge(
+                pieces,
+                sources,
+                kind,
+                out,
+                data=data,
+                seed=seed,
+                choices_are=checker.choices_are,
+                benchmarks=benchmarks,
+            )
         for left in out.parent.iterdir():  # of this run, and of others that were killed or gave up
             if left.name.startswith((f".{out.name}.preparing-", f"{out.name}.tmp-")):
                 shutil.rmtree(left, ignore_errors=True)
@@ -106,11 +117,18 @@ def prepare_pieces(
     kind, folder = RowKind(kind), Path(out_folder)
     _check(sources, kind, folder)
     key = preparation_key(sources, kind, data, seed)
-    _make_pieces(Checker(folder, sources, kind, seed, data), key, shard, shards)
+    for _ in _made(Checker(folder, sources, kind, seed, data), key, shard, shards):
+        pass
 
 
-def _make_pieces(checker: Checker, key: str, shard: int = 0, shards: int = 1) -> None:
-    """`prepare_pieces` of sources that were checked, and whose `key` is known."""
+def _made(
+    checker: Checker, key: str, shard: int = 0, shards: int = 1
+) -> Generator[tuple[int, Path]]:
+    """Pieces of a shard in their order, each with the number of its source; the missing are made.
+
+    Raises:
+        UserError: as `prepare_pieces`, of sources that were checked, and whose `key` is known.
+    """
     sources, kind, seed, data = checker.sources, checker.kind, checker.seed, checker.data
     checker.folder.mkdir(parents=True, exist_ok=True)
     present = _present(checker.folder, key, _options(kind, data, seed))
@@ -123,10 +141,15 @@ def _make_pieces(checker: Checker, key: str, shard: int = 0, shards: int = 1) ->
         Workers(checker) as workers,
     ):
         _refuse_early(summary, data.max_quarantined, plan.rows)
-        for found in plan.carried_out(workers):
-            summary.add(found)
-            bar.update(found.rows)
-            _refuse_early(summary, data.max_quarantined, plan.rows)
+
+        def counted() -> Iterator[Summary]:
+            for found in plan.carried_out(workers):
+                summary.add(found)
+                bar.update(found.rows)
+                _refuse_early(summary, data.max_quarantined, plan.rows)
+                yield found
+
+        yield from plan.in_order(counted())
     if preparation_key(sources, kind, data, seed) != key:
         raise UserError("a source changed while it was being prepared; prepare the data again")
 
@@ -149,7 +172,8 @@ def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
     from PIL import __version__ as pillow
 
     limits = {name: getattr(data, name) for name in CHECKING}
-    content = json.dumps([kind.value, seed, SCHEMA_VERSION, BLOCK, pillow, limits])
+    versions = [SCHEMA_VERSION, CHECKS_VERSION, FORMAT, BLOCK, pillow]
+    content = json.dumps([kind.value, seed, *versions, limits])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

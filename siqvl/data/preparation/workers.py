@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, count, groupby, islice
 from pathlib import Path
@@ -12,12 +12,13 @@ from typing import Any, TypeVar
 from siqvl.data import sources as source_registry
 from siqvl.data.preparation.checks import Checked, check_row
 from siqvl.data.preparation.pieces import BLOCK, Summary, end_file, write_json, write_piece
-from siqvl.data.processes import in_order, processes_with
+from siqvl.data.processes import processes_with, shared_out, started
 from siqvl.data.schema import Row, RowKind
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 
 CHUNK = 16  # rows of a stream that are handed to a process at a time
+AHEAD = 4  # chunks or pieces of each process that may wait for one before them
 
 Result = TypeVar("Result")
 
@@ -72,6 +73,10 @@ class Checker:
         source = source_registry.read_as(self.sources[number], self.choices_are[number])
         return Reader(source, self.kind, self.seed)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process is given: it opens its own reader."""
+        return self.__dict__ | {"_open": None}
+
     def piece(self, number: int, block: int, rows: int) -> Summary:
         """Read, check and write a block that has a number of rows.
 
@@ -101,11 +106,17 @@ def changed(source: Source) -> UserError:
 
 
 class Workers:
-    """Runs methods of a `Checker`, results in order, with a few of them in flight."""
+    """Runs methods of a `Checker`, results in order, with a few of them in flight.
+
+    This process is one of `data.processes`: it works too, and begins before the others have
+    started. They start when the block is entered.
+    """
 
     def __init__(self, checker: Checker) -> None:
         self.checker = checker
+        self._others = checker.data.processes - 1
         self._pool: ProcessPoolExecutor | None = None
+        self._ready: Future[None] = Future()
 
     def map(
         self, method: Callable[..., Result], arguments: Iterable[tuple[Any, ...]]
@@ -118,12 +129,20 @@ class Workers:
         if self._pool is None:
             yield from (method(self.checker, *each) for each in arguments)
             return
-        yield from in_order(self._pool, method, arguments, ahead=2 * self.checker.data.processes)
+        yield from shared_out(
+            self._pool,
+            self._ready,
+            self.checker,
+            method,
+            arguments,
+            ahead=AHEAD * self.checker.data.processes,
+            workers=self._others,
+        )
 
     def __enter__(self) -> Workers:
-        processes = self.checker.data.processes
-        if processes > 1:
-            self._pool = processes_with(self.checker, processes)
+        if self._others:
+            self._pool = processes_with(self.checker, self._others)
+            self._ready = started(self._pool)
         return self
 
     def __exit__(self, *_: object) -> None:

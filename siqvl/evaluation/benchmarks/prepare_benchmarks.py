@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from siqvl.composed_text import composed
 from siqvl.data import sources
 from siqvl.data.preparation.distinct_pictures import HeldOut
 from siqvl.data.preparation.prepare import prepare
@@ -208,10 +209,15 @@ def _training_questions(benchmark: Benchmark, recipe: Recipe) -> Iterator[Row] |
 def _questions(source: Source, recipe: Recipe) -> Iterator[Row]:
     """Questions with an answer; a published row that is not whole teaches a guesser nothing."""
     for row in sources.questions(source, recipe.seed):
-        answers, choices = row.get("answers"), row.get("choices")
-        texts = [row.get("question"), *(answers or [None]), *(choices or [])]
+        answers, choices = row.get("answers") or [], row.get("choices") or []
+        texts = [row.get("question"), *(answers or [None]), *choices]
         if all(isinstance(text, str) and text for text in texts):
-            yield row
+            # as preparation composes them, so that they are found again
+            yield row | {
+                "question": composed(row["question"]),
+                "answers": [composed(one) for one in answers],
+                "choices": [composed(one) for one in choices],
+            }
 
 
 def _depends_on(benchmark: Benchmark) -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from siqvl.composed_text import composed
+
 _BOXED = re.compile(r"\\boxed\{(.*)\}")  # greedy: its content may hold braces itself
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 
@@ -14,10 +16,12 @@ def extract_answer(generation: str, marker: str | None) -> str:
     A chain of thought that never reaches its marker has given no answer: the result is empty. Of
     what follows the marker the first line with text counts, without the wrapping that models put
     around an answer: Markdown's `**`, TeX's `$` and `\boxed{}`, and a closing full stop.
+    Generation and marker are composed (NFC) before: they may be encoded differently.
     """
+    generation = composed(generation)
     if marker is None:
         return generation.strip()
-    _, found, rest = generation.rpartition(marker)
+    _, found, rest = generation.rpartition(composed(marker))
     lines = (line.strip(" \t*`") for line in rest.splitlines()) if found else ()
     answer = next(filter(None, lines), "")
     if len(answer) > 1 and answer[0] == answer[-1] == "$":  # TeX; a single one is money

@@ -7,7 +7,7 @@ import pytest
 
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
-from siqvl.data.sources.formats.tree import Tree
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.recipe import Source
 from tests.data.sources.published_files import write_json
 

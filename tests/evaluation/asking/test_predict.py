@@ -1,5 +1,6 @@
 """Who is asked what, in which batches, and how an evaluation goes on."""
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from siqvl.errors import UserError
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.other_picture import other_pictures
 from siqvl.evaluation.asking.outputs import read_outputs
-from siqvl.evaluation.asking.predict import Share, first_prompt_text
+from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
 from siqvl.evaluation.asking.question_plan import plan
 
 PICTURES = st.lists(st.integers(0, 6).map(lambda n: (f"picture-{n}",)), min_size=2, max_size=30)
@@ -171,3 +172,35 @@ def test_a_killed_evaluation_goes_on_where_it_was(put, tmp_path: Path, monkeypat
     assert share.answers(left=True) == share.answers() - done
     assert run(tmp_path / "killed", total).batches == total - 4
     assert read_outputs([tmp_path / "killed"]) == read_outputs([tmp_path / "whole"])
+
+
+def test_marks_are_asked_only_with_the_pictures_that_they_mark(put) -> None:
+    """Interleaved questions as the model, the blind player and the one with other pictures read."""
+    one = put("reasoned")
+    ask = "A: <image> B: <image> Which is red?"
+    rows = [
+        {"id": "two", "question": ask, "image_hashes": ["a", "b"], "choices": []},
+        {"id": "one", "question": "What?", "image_hashes": ["c"], "choices": []},
+    ]
+    benchmark = one.questions.benchmark.model_copy(
+        update={"blind": ["no_picture", "other_picture"]}
+    )
+    questions = dataclasses.replace(one.questions, benchmark=benchmark, rows=rows)
+    planned = plan(questions, method_of(benchmark, one.model, one.processor), 2)
+    token, image = one.processor.image_token, "<|vision_start|><|image_pad|><|vision_end|>"
+    found = {}
+    for prompt, asks in zip(planned.prompts, planned.asks, strict=True):
+        text = one.processor.tokenizer.decode(prompt.words[0].input_ids)
+        text = text.replace(token * one.processor.num_image_tokens, token)
+        text = text.split("user\n")[1].removesuffix("<|im_end|>\n<|im_start|>assistant\n")
+        found |= {
+            ask: (text.removesuffix(benchmark.prompt_suffix), prompt.pictures) for ask in asks
+        }
+    assert found == {
+        ("picture", 0): (f"A: {image} B: {image} Which is red?", ("a", "b")),
+        ("picture", 1): (f"{image}What?", ("c",)),
+        ("no_picture", 0): ("A: B: Which is red?", ()),
+        ("no_picture", 1): ("What?", ()),
+        ("other_picture", 0): (f"{image}A: B: Which is red?", ("c",)),
+        ("other_picture", 1): (f"{image}{image}What?", ("a", "b")),
+    }

@@ -95,7 +95,7 @@ def test_baselines_of_another_scorer_or_training_set_are_not_taken_for_these(tmp
             "has no choices, which `letters: true` needs",
         ),
         (
-            {"answer": "1", "choices": [str(number) for number in range(27)]},
+            {"answer": "no 1", "choices": [f"no {number}" for number in range(27)]},
             {"letters": True, "scorer": "choice"},
             "27 options are more than the alphabet has letters",
         ),

@@ -106,23 +106,29 @@ def first_character(file: Path) -> str:
         return ""
 
 
-def object_files(folder: Path, root: Path | None = None) -> Iterator[tuple[Path, Unread]]:
-    """Each JSON file below a folder as one row, in order of paths, for sets with one a picture.
+def object_files(folder: Path) -> list[Path]:
+    """The JSON files below a folder in order of paths, for sets with one file a row.
 
-    Its columns are those of the one object that it holds, and `file`: its path without ending.
-    What holds anything else, or a column `file` of its own, is a damaged row.
-
-    Args:
-        root: the folder that `file` is relative to; None for the folder itself.
+    Hidden ones are none of them.
     """
-    for file in sorted(folder.rglob("*")):
-        name = file.relative_to(root or folder).as_posix().removesuffix(".gz")
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if name.endswith(".json") and not hidden and file.is_file():
-            yield file, partial(_object, file, name.removesuffix(".json"))
+    visible = (file for file in sorted(folder.rglob("*")) if not file.name.startswith("."))
+    return [
+        file
+        for file in visible
+        if file.name.removesuffix(".gz").endswith(".json") and file.is_file()
+    ]
 
 
-def _object(file: Path, name: str) -> Record:
+def object_row(file: Path, folder: Path) -> Record:
+    """The one row of a JSON file: the object that it holds.
+
+    It has one more column `file`, the path of the file in the folder without its ending, for
+    pictures that are called alike.
+
+    Raises:
+        DamagedRecord: the file holds anything else, or a column `file` of its own.
+    """
+    name = file.relative_to(folder).as_posix().removesuffix(".gz").removesuffix(".json")
     try:
         with opened(file) as stream:
             content = stream.read(LONGEST + 1)

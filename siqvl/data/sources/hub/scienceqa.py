@@ -17,7 +17,6 @@ from typing import Any
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import require_split
 from siqvl.data.sources.formats.table_file import Record
-from siqvl.data.sources.formats.tree import Tree
 from siqvl.data.sources.reading.published import Download, Published
 from siqvl.data.sources.reading.question_rows import (
     ReasoningAdapter,
@@ -26,6 +25,7 @@ from siqvl.data.sources.reading.question_rows import (
     question_row,
 )
 from siqvl.data.sources.reading.splits import split_named
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

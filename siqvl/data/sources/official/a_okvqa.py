@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from siqvl.data.schema import Row, RowKind
-from siqvl.data.sources.formats.tree import Tree
 from siqvl.data.sources.reading.picture_fields import coco_file_name
 from siqvl.data.sources.reading.published import Download, Published
 from siqvl.data.sources.reading.question_rows import (
@@ -22,6 +21,7 @@ from siqvl.data.sources.reading.question_rows import (
     chosen,
     question_row,
 )
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.recipe import Source
 
 PARTS = {"train": "train", "validation": "val", "val": "val"}

@@ -18,7 +18,7 @@ from siqvl.data.sources.base import (
     require_split,
     require_subsets,
 )
-from siqvl.data.sources.formats.tree import Tree
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from siqvl.data.schema import Row, RowKind, evaluation_row, sft_row
 from siqvl.data.sources.base import Items, Stream, damaged_row, label, require_subsets
 from siqvl.data.sources.formats.record import DamagedRecord
-from siqvl.data.sources.formats.tree import Tree
 from siqvl.data.sources.reading.picture_fields import picture
 from siqvl.data.sources.reading.tabular import check_table, interleaved, is_local, records
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

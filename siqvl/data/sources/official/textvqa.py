@@ -10,9 +10,9 @@ from __future__ import annotations
 from functools import partial
 
 from siqvl.data.schema import Row, RowKind
-from siqvl.data.sources.formats.tree import Tree
 from siqvl.data.sources.reading.published import Download, Published, TableAdapter
 from siqvl.data.sources.reading.question_rows import question_row
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.recipe import Source
 
 PARTS = {"train": "train", "validation": "val", "val": "val"}

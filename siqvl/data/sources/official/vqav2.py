@@ -20,11 +20,11 @@ from typing import Any
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import label
 from siqvl.data.sources.formats.record import Record
-from siqvl.data.sources.formats.tree import Tree
 from siqvl.data.sources.reading.conversations import clean
 from siqvl.data.sources.reading.picture_fields import coco_file_name
 from siqvl.data.sources.reading.published import Download, Published, TableAdapter
 from siqvl.data.sources.reading.question_rows import question_row
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from siqvl.composed_text import composed
 from siqvl.data.schema import REASONING_PROMPT, Message, message, reasoned_answer
 from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.turns import Turn, read_conversation
@@ -44,8 +45,8 @@ def messages_of(turns: Sequence[Turn]) -> list[Message]:
 
 
 def clean(text: Any) -> str:
-    """Text without the white space around it; empty for anything that is no text."""
-    return text.strip() if isinstance(text, str) else ""
+    """Composed text without the white space around it; empty for anything that is no text."""
+    return composed(text.strip()) if isinstance(text, str) else ""
 
 
 def tagged_reasoning(text: str) -> tuple[str, str] | None:

@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from siqvl.composed_text import other_forms
+
 Find = Callable[[str], bytes | str]
 LARGEST = 512 * 2**20  # bytes of a picture's file
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -26,7 +28,22 @@ class Beside:
     root: Path  # of the data set: nothing outside of it is read
 
     def find(self, name: str) -> bytes | str:
-        """The picture of that name, looked for from the table's folder up to the data set's.
+        """The picture of that name, as it is written or, where none is there, in another form.
+
+        A Mac writes an `é` decomposed, most others composed: see `siqvl.composed_text`. Where both
+        are there, and the name is neither, they have to be the same picture.
+        """
+        found = self._find(name)
+        if found != name:
+            return found
+        others = {form: self._find(form) for form in other_forms(name)}
+        found_others = {one for one in others.values() if isinstance(one, bytes)}
+        if len(found_others) > 1:
+            return f"{name} (which one? files of this name differ in how it is encoded)"
+        return found_others.pop() if found_others else name
+
+    def _find(self, name: str) -> bytes | str:
+        """The picture of a name, looked for from the table's folder up to the data set's.
 
         In each of them it may lie where the name says, or so in one of the folders in it. Where two
         of these have different pictures of that name, nothing tells which one is meant, and neither
@@ -36,13 +53,11 @@ class Beside:
         outside = True
         try:
             for folder, inner in self._places:
-                here, below = (
-                    self._inside([folder / name]),
-                    self._inside([one / name for one in inner]),
-                )
-                outside = outside and not here and not below
+                here = self._inside([folder / name])
                 if here and here[0].is_file():
                     return content(here[0], name)
+                below = self._inside([one / name for one in inner])
+                outside = outside and not here and not below
                 if found := [file for file in below if file.is_file()]:
                     return self._the_one(name, found)
         except (OSError, ValueError) as error:  # not allowed, too long, a NUL in it
@@ -60,8 +75,14 @@ class Beside:
 
     def _inside(self, files: list[Path]) -> list[Path]:
         """Those that the data set's folder holds."""
-        root = os.path.abspath(self.root)
-        return [file for file in files if Path(os.path.abspath(file)).is_relative_to(root)]
+        return [
+            file for file in files if os.path.join(os.path.abspath(file), "").startswith(self._root)
+        ]
+
+    @cached_property
+    def _root(self) -> str:
+        """How the paths begin of all that the data set's folder holds, of the folder itself too."""
+        return os.path.join(os.path.abspath(self.root), "")
 
     @cached_property
     def _places(self) -> list[tuple[Path, list[Path]]]:

@@ -15,7 +15,6 @@ from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
 from siqvl.data.sources.formats.record import DamagedRecord, Record, Unread
 from siqvl.data.sources.formats.record import record as as_record
-from siqvl.data.sources.formats.tree import Tree
 from siqvl.data.sources.reading.conversations import clean
 from siqvl.data.sources.reading.picture_fields import Find, picture
 from siqvl.data.sources.reading.tabular import (
@@ -27,6 +26,7 @@ from siqvl.data.sources.reading.tabular import (
     require_columns,
     subsets_of,
 )
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.data.sources.values.cells import is_missing
 from siqvl.errors import UserError
 from siqvl.recipe import Source

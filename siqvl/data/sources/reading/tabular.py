@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from siqvl.data.sources.base import label, require_split, require_subsets
+from siqvl.data.sources.formats.json_file import object_files, object_row
 from siqvl.data.sources.formats.table_file import (
     BATCH,
     ENDINGS,
@@ -27,6 +28,7 @@ from siqvl.data.sources.formats.table_file import (
     tables_among,
     unread_records,
 )
+from siqvl.data.sources.reading.card import files_said
 from siqvl.data.sources.reading.image_folder import is_metadata, pictured
 from siqvl.data.sources.reading.picture_fields import Beside, Find
 from siqvl.data.sources.reading.splits import (
@@ -56,15 +58,21 @@ def check_table(source: Source, official: str = "") -> None:
         _check_hub(source)
         return
     root = Path(source.path)
-    require_subsets(source, local_subsets(root))
+    require_subsets(source, [] if source.row_files else local_subsets(root))
     everything = _tables(source)
+    if not everything and source.row_files:
+        raise UserError(
+            f"{label(source)}: {source.path} is no folder with .json files, each of which would be "
+            "a row; correct `path`, or leave `row_files` out"
+        )
     if not everything:
         endings = ", ".join(ENDINGS)
         none = f"neither {official} nor a" if official else "no"
         raise UserError(f"{label(source)}: {source.path} holds {none} table ({endings})")
     if root.is_dir():
-        splits = files_by_split(everything, root)
-        require_split(_with_split(source, [*splits]), sorted(splits))
+        for subset in subsets_of(source):
+            splits = _splits(source, subset, everything)
+            require_split(_with_split(source, [*splits]), sorted(splits))
     if source.pictures is not None and not Path(source.pictures).is_dir():
         raise UserError(
             f"{label(source)}: {source.pictures} is no folder; correct `pictures`, which like "
@@ -90,6 +98,8 @@ def subsets_of(source: Source) -> list[str | None]:
     """The subsets to read; [None] when the data set has none."""
     if source.subsets:
         return list(source.subsets)
+    if source.row_files:
+        return [None]
     if is_local(source):
         return list(local_subsets(Path(str(source.path)))) or [None]
     from datasets import get_dataset_config_names
@@ -98,8 +108,12 @@ def subsets_of(source: Source) -> list[str | None]:
 
 
 def local_subsets(path: Path) -> list[str]:
-    """Sub-folders with tables in them; none where tables lie at the top."""
-    if not path.is_dir() or any(is_table(file) for file in path.iterdir()):
+    """The subsets that a card names, else sub-folders with tables; none where some lie above."""
+    if not path.is_dir():
+        return []
+    if said := files_said(path):
+        return [] if list(said) == ["default"] else list(said)
+    if any(is_table(file) for file in path.iterdir()):
         return []
     tables = tables_among(file for file in path.rglob("*") if _seen(file, path))
     if any(file.parent == path for file in tables):
@@ -153,6 +167,9 @@ def _all_records(
         find = Beside(file.parent, root).find
         if source.pictures is not None:
             find = Beside(Path(source.pictures), Path(source.pictures)).find
+        if source.row_files:
+            yield partial(object_row, file, root), find
+            continue
         unread = unread_records(file, only)
         if is_metadata(file):
             # a file that is the source itself is read whole, whatever split its pictures are of
@@ -168,8 +185,8 @@ def known_size(source: Source) -> int | None:
     if source.where:
         found = (records(source, subset, [*_first_parts(source)]) for subset in subsets_of(source))
         return sum(1 for one in found for _ in one)
-    files = (file for subset in subsets_of(source) for file in split_tables(source, subset))
-    return sum(count_records(file) for file in files)
+    files = [file for subset in subsets_of(source) for file in split_tables(source, subset)]
+    return len(files) if source.row_files else sum(map(count_records, files))
 
 
 def _first_parts(source: Source) -> list[str]:
@@ -218,10 +235,21 @@ def split_tables(source: Source, subset: str | None) -> list[Path]:
     everything = _tables(source)
     if root.is_file():
         return everything
-    splits = files_by_split(everything, root)
+    splits = _splits(source, subset, everything)
+    return splits.get(split_named(source.split, [*splits]), [])
+
+
+def _splits(source: Source, subset: str | None, everything: list[Path]) -> dict[str, list[Path]]:
+    """The tables of a subset by their split: as the folder's card says, else as paths do."""
+    root = Path(str(source.path))
+    if not source.row_files and (said := files_said(root)):
+        return said[subset or next(iter(said))]
     inside = root / (subset or "")
-    chosen = splits.get(split_named(source.split, [*splits]), [])
-    return [file for file in chosen if file.is_relative_to(inside)]
+    found = files_by_split(everything, root)
+    return {
+        split: [file for file in files if file.is_relative_to(inside)]
+        for split, files in found.items()
+    }
 
 
 def local_splits(source: Source) -> dict[str, list[Path]]:
@@ -236,8 +264,13 @@ def local_splits(source: Source) -> dict[str, list[Path]]:
 def _tables(source: Source) -> list[Path]:
     """All tables of the subsets that are read, of every split."""
     root = Path(str(source.path))
+    if source.row_files:
+        return [file for file in object_files(root) if _seen(file, root)]
     if root.is_file():
         return [root] if has_ending(root.name) else []
+    if said := files_said(root):
+        chosen = [said[subset] for subset in source.subsets or said if subset in said]
+        return sorted({file for splits in chosen for files in splits.values() for file in files})
     folders = [root / subset for subset in source.subsets] or [root]
     return tables_among(
         file for folder in folders for file in folder.rglob("*") if _seen(file, root)

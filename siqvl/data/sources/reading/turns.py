@@ -151,6 +151,9 @@ def _turns(item: Any, where: str) -> list[Turn]:
     for calls in ("tool_calls", "function_call"):
         if item.get(calls):
             _refuse(f"{where} has `{calls}`, and tools are not read")
+    for key in ("loss", "weight"):  # ms-swift, and OpenAI: whether an answer is learnt
+        if role == "assistant" and item.get(key) in (False, 0):
+            _refuse(f"{where} is not to be learnt (`{key}`), which is not read: leave the row out")
     turn = _turn(role, _filled(item, WHAT, where), where)
     return [] if turn is None else [turn]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from string import ascii_uppercase
-from unicodedata import normalize
 
 from siqvl.data.sources.values.cells import Misread
 from siqvl.recipe import ChoicesAre
@@ -19,8 +18,7 @@ MARKS = "().:"  # around a published letter: `(B)`, `B.`
 
 
 def _as_text(answer: str, choices: Sequence[str]) -> int | None:
-    plain = normalize("NFC", answer)
-    return next((at for at, one in enumerate(choices) if normalize("NFC", one) == plain), None)
+    return choices.index(answer) if answer in choices else None
 
 
 def _as_letter(answer: str, choices: Sequence[str]) -> int | None:

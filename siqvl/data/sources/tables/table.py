@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from siqvl.composed_text import alike
 from siqvl.data.schema import Row, RowKind, left_out_row, message, with_options
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
 from siqvl.data.sources.formats.table_file import DamagedRecord, has_ending
@@ -104,13 +105,20 @@ def require_fields(source: Source, kind: RowKind) -> None:
         **dict.fromkeys(source.ask, "`ask`"),
     }
     for column, use in named.items():
-        if column not in found and column.split(".")[0] not in found:
+        names = alike(column, found) or alike(column.split(".")[0], found)
+        if not names:
             raise UserError(f"{label(source)}: no column `{column}` for {use}; {has}")
+        if len(names) > 1:
+            raise UserError(
+                f"{label(source)}: {source.path} has {len(names)} columns that look like "
+                f"`{column}`, an accented letter being one character in one of them and two in the "
+                "other; rename one"
+            )
     for group in NEEDED[kind]:
         if not any(fields.has(field, found) for field in group):
-            names = " or ".join(f"`{field}`" for field in group)
+            either = " or ".join(f"`{field}`" for field in group)
             raise UserError(
-                f"{label(source)}: {kind} rows need {names}: map it in `columns`; {has}"
+                f"{label(source)}: {kind} rows need {either}: map it in `columns`; {has}"
             )
 
 

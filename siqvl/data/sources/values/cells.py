@@ -16,6 +16,7 @@ from decimal import Decimal
 from string import ascii_uppercase
 from typing import Any
 
+from siqvl.composed_text import composed
 from siqvl.data.sources.formats.record import DamagedRecord
 
 LIST_CHARACTERS = 1_000_000  # of a cell that holds the text of a list
@@ -34,7 +35,7 @@ def is_missing(value: Any) -> bool:
 
 
 def text_of(value: Any, field: str) -> str:
-    """The text of a cell; empty where nothing is there.
+    """The text of a cell, composed (NFC); empty where nothing is there.
 
     A whole number may be published as a float: where one is missing, pandas makes them all floats.
     Dates and times are written as in ISO 8601, decimals with all their digits.
@@ -45,7 +46,7 @@ def text_of(value: Any, field: str) -> str:
     if is_missing(value):
         return ""
     if isinstance(value, str):
-        return value.strip()
+        return composed(value.strip())
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool | int | Decimal) or (
@@ -81,8 +82,9 @@ def list_of(value: Any, field: str) -> list[Any]:
             f"{field} is an object of {has}, expected a list; reach into it with a dot, as in "
             f"`{field}: {field}.{next(iter(value), 'name')}`"
         )
-    if isinstance(value, str) and field == "choices":
-        raise Misread(f"choices is the text {_short(value)}, expected a list")
+    if field == "choices":
+        what = f"the text {_short(value)}" if isinstance(value, str) else _named(value)
+        raise Misread(f"choices is {what}, expected a list")
     return [value]
 
 
@@ -135,7 +137,8 @@ def _joins_texts(text: str) -> bool:
 
 
 def _named(value: Any) -> str:
-    for kind, name in ((list | tuple, "a list"), (dict, "an object"), (bytes, "bytes")):
+    names = ((list | tuple, "a list"), (dict, "an object"), (bytes, "bytes"), (int, "a number"))
+    for kind, name in names:
         if isinstance(value, kind):
             return name
     return f"of type {type(value).__name__}"

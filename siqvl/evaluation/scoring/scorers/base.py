@@ -5,22 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from siqvl.composed_text import composed
+
 
 @dataclass(frozen=True)
 class Scorer:
     """Judges one answer to one question.
 
-    Raise `version` whenever a scorer's result can change: it is stored with every score.
+    Raise `version` whenever a scorer's result can change: it is stored with every score. (That
+    texts are composed first is newer than the versions: of composed ones no result changed.)
 
     Attributes:
-        score: tells how right a prediction is, in [0, 1], from the answer alone (without the chain
-            of thought before it), every accepted answer (in VQAv2 those of the ten annotators,
-            repeats included), and the options of a multiple-choice question (else none).
+        judge: what `score` asks, with texts in Unicode's composed form.
     """
 
     name: str
     version: int
-    score: Callable[[str, list[str], list[str]], float]
+    judge: Callable[[str, list[str], list[str]], float]
+
+    def score(self, prediction: str, answers: list[str], choices: list[str]) -> float:
+        """Tells how right a prediction is, in [0, 1]; all texts are composed (NFC) before.
+
+        Args:
+            prediction: the answer alone, without the chain of thought before it.
+            answers: every accepted answer (in VQAv2 those of the ten annotators, repeats included).
+            choices: the options of a multiple-choice question, else none.
+        """
+        return self.judge(
+            composed(prediction), [composed(one) for one in answers], [*map(composed, choices)]
+        )
 
     @property
     def label(self) -> str:

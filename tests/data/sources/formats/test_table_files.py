@@ -20,7 +20,7 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind
 from siqvl.data.sources.formats import table_file
 from siqvl.data.sources.formats.table_file import DamagedRecord
-from siqvl.data.sources.formats.tree import Tree
+from siqvl.data.sources.reading.tree import Tree
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 from tests.data.made_pictures import picture

@@ -470,6 +470,19 @@ def test_turns_and_pictures_stand_where_trl_puts_them(
 
 
 NOT_UNDERSTOOD: list[tuple[dict[str, Any], str]] = [
+    *(
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "Q?"},
+                    {"role": "assistant", "content": "a", key: value},
+                ]
+            },
+            f"turn 2 of messages is not to be learnt (`{key}`), which is not read: leave the "
+            "row out",
+        )
+        for key, value in (("loss", False), ("weight", 0))
+    ),
     (
         {"messages": [USER, *ANSWER[0], role("observation", "x")]},
         'turn 3 of messages has role "observation": known are assistant, bard, bing, bot, '

@@ -94,7 +94,10 @@ def test_every_row_is_read_alike_in_training_and_as_a_benchmark(
     rows, right = rows_of(600, written, seed=3)
     source = table(tmp_path, rows)
     data = DataPrep(processes=processes, duplicates="none")
-    prepare([source], RowKind.EVALUATION, tmp_path / "test", data=data, seed=0)
+    manifest = prepare([source], RowKind.EVALUATION, tmp_path / "test", data=data, seed=0)
+    assert manifest.of_sources[0].choices_are == written
+    page = (tmp_path / "test" / "report.html").read_text()
+    assert f"answers of rows with choices are read as {written}" in page
     asked, _ = load_prepared(tmp_path / "test", RowKind.EVALUATION)
     assert [row["answers"] for row in asked] == [[one] for one in right]
     prepare([source], RowKind.SFT, tmp_path / "train", data=data, seed=0)

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from siqvl.composed_text import alike
 from siqvl.data.sources.reading.picture_fields import why_unread
 from siqvl.errors import UserError
 
@@ -84,11 +85,19 @@ class Tree:
     def find(self, file_name: str) -> str | None:
         """Where the one file of this name, or the first in order of folders, lies.
 
+        Where there is none, it may be of a name that is the same in Unicode's composed form; None
+        if two names are.
+
         Args:
             file_name: with as many of its folders as are known, as in `train/1/image.png`.
         """
-        places = self._places.get(PurePosixPath(file_name).name, [])
-        return next((place for place in places if f"/{place}".endswith(f"/{file_name}")), None)
+        inner = PurePosixPath(file_name)
+        places = self._places.get(inner.name, [])
+        if not places and not file_name.isascii():
+            names = alike(inner.name, self._places)
+            places = self._places[names[0]] if len(names) == 1 else []
+            inner = inner.with_name(names[0]) if places else inner
+        return next((place for place in places if f"/{place}".endswith(f"/{inner}")), None)
 
     def picture(self, file_name: str) -> bytes | str:
         """The picture of this name, wherever it lies; text that says why there is none."""
