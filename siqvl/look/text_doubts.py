@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from unicodedata import is_normalized
 
 from siqvl.look.looked import Doubt, Looked, SeenRow
 
@@ -67,13 +66,6 @@ def _holds(question: str, answer: str) -> bool:
 
 
 def _characters(rows: list[SeenRow]) -> Iterator[Doubt]:
-    apart = [row for row in rows if not all(is_normalized("NFC", text) for text in row.texts)]
-    if apart:
-        yield Doubt(
-            30,
-            f"{len(apart):,} of {len(rows):,} rows hold letters apart from their accents (NFD), "
-            f"the first is {apart[0].id}: equal words in the usual form (NFC) are other tokens.",
-        )
     spoilt = [(row, found) for row in rows for text in row.texts if (found := ENTITY.search(text))]
     if spoilt:
         row, found = spoilt[0]

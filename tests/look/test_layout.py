@@ -157,3 +157,27 @@ def test_of_the_hub_a_stream_is_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
     assert (len(found.good), found.layout.files, found.layout.unused) == (20, [], ["more"])
     assert found.layout.columns[0].stored == 1
     assert found.examples[0].pictures[0].startswith("data:image/png;base64,")
+
+
+def test_splits_and_files_are_those_of_a_card(tmp_path: Path) -> None:
+    """As `datasets` reads a folder whose README names its files."""
+    write_table(tmp_path, clean_rows(), "a.csv")
+    write_table(tmp_path, clean_rows(), "b.csv")
+    (tmp_path / "README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n"
+        "  - split: train\n    path: a.csv\n  - split: test\n    path: b.csv\n---\n"
+    )
+    found = look(tmp_path)
+    assert found.error == ""
+    assert (found.layout.split, found.layout.splits) == ("train", {"train": 1, "test": 1})
+    assert found.layout.files == ["a.csv"]
+
+
+def test_each_subset_has_its_files(tmp_path: Path) -> None:
+    for subset in ("easy", "hard"):
+        for split in ("train", "test"):
+            write_table(tmp_path / subset, clean_rows(), f"{split}.csv")
+    found = look(tmp_path)
+    assert found.layout.splits == {"train": 2, "test": 2}
+    assert found.layout.files == ["easy/train.csv", "hard/train.csv"]
+    assert found.layout.size == 24

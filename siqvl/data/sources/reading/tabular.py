@@ -253,12 +253,18 @@ def _splits(source: Source, subset: str | None, everything: list[Path]) -> dict[
 
 
 def local_splits(source: Source) -> dict[str, list[Path]]:
-    """Split -> its tables, of all splits that the paths of a local source say.
+    """Split -> its tables, of all splits of the subsets that are read.
 
     Of a single file it is the split that its name says, though all of it is read.
     """
-    root = Path(str(source.path))
-    return files_by_split(_tables(source), root.parent if root.is_file() else root)
+    root, everything = Path(str(source.path)), _tables(source)
+    if root.is_file():
+        return files_by_split(everything, root.parent)
+    found: dict[str, list[Path]] = {}
+    for subset in subsets_of(source):
+        for split, files in _splits(source, subset, everything).items():
+            found.setdefault(split, []).extend(files)
+    return found
 
 
 def _tables(source: Source) -> list[Path]:
