@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,8 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from PIL import Image
 
+from siqvl.cli.look import look
+from siqvl.cli.main import main
 from siqvl.data import sources
 from siqvl.data.manifest import Manifest
 from siqvl.data.sources.reading.message_fields import MESSAGE_FIELDS
@@ -40,7 +44,8 @@ def section(title: str) -> str:
 
 def block(text: str, language: str) -> str:
     """The only block of a language in a section."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    (found,) = [content for name, content in blocks if name == language]
     return found
 
 
@@ -71,6 +76,36 @@ def test_bring_your_own_data(tmp_path: Path) -> None:
     assert dict(manifest.top_answers) == {"a cat": 1, "red": 1}
     lines = [line for name in ("csv", "yaml", "bash") for line in block(text, name).splitlines()]
     assert len(lines) <= 10 + 1  # "bring your own data" in ten lines, and the table's heading
+
+
+def test_look_before_anything_is_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of that section about the table and the recipe of the one before, one after
+    the other, and what it says that the first one prints."""
+    text, own = section("Look before anything is prepared"), section("Bring your own data")
+    for name in ("siqvl", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "my_data" / "images").mkdir(parents=True)
+    (tmp_path / "my_data" / "questions.csv").write_text(block(own, "csv"))
+    for name, color in (("cat", "gray"), ("bus", "red")):
+        Image.new("RGB", (64, 64), color).save(tmp_path / "my_data" / "images" / f"{name}.jpg")
+    (tmp_path / "mine.yaml").write_text(block(own, "yaml"))
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    for line in block(text, "bash").splitlines():
+        command, *words = shlex.split(line)
+        done = CliRunner().invoke(main, words)
+        assert (command, done.exit_code, done.stderr) == ("siqvl", 0, "")
+        printed.append(done.stdout)
+    assert printed[0] == block(text, "")
+    assert "max_length is 512" in printed[1]
+    assert (tmp_path / "look.html").is_file()
+    assert "learnt" in (tmp_path / "outputs" / "look.html").read_text(encoding="utf-8")
+
+
+def test_options_of_look_are_all_there() -> None:
+    named = set(re.findall(r"`(--[a-z-]+)", section("Look before anything is prepared")))
+    known = {name for option in look.params for name in option.opts if name.startswith("--")}
+    assert named | {"--recipe", "--stage", "--output"} == known
 
 
 def test_every_kind_is_in_the_table_of_sources() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from siqvl.cli.look import look
 from siqvl.cli.runs import runs
 from siqvl.cli.track import track
 
@@ -13,5 +14,6 @@ def main() -> None:
     """What one does with SiQ-VL beside running its tasks."""
 
 
+main.add_command(look)
 main.add_command(runs)
 main.add_command(track)

@@ -8,7 +8,14 @@ TRL can load a reference model from it.
 
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from .assemble import assemble, build_on_meta, chat_template, init_projector, load_checkpoint
+from .assemble import (
+    assemble,
+    build_on_meta,
+    chat_template,
+    init_projector,
+    load_checkpoint,
+    read_processor,
+)
 from .configuration import SiQVLConfig, derive_pixel_shuffle_factor
 from .modeling import SiQVLForConditionalGeneration, SiQVLModel, SiQVLPreTrainedModel
 from .processing import IMAGE_TOKEN, SiQVLProcessor
@@ -39,4 +46,5 @@ __all__ = [
     "init_projector",
     "load_checkpoint",
     "pixel_shuffle",
+    "read_processor",
 ]

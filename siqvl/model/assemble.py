@@ -73,25 +73,44 @@ def assemble(
     options = {"dtype": _as_dtype(dtype), "attn_implementation": attn_implementation}
     vision_part = _Part(vision, vision_revision, trust_remote_code)
     language_part = _Part(language, language_revision, trust_remote_code)
-    vision_config, image_processor = _read_vision(vision_part)
-    text_config, tokenizer = _read_language(language_part)
-    config = SiQVLConfig(
-        vision_config=vision_config,
-        text_config=text_config,
-        pixel_shuffle_factor=pixel_shuffle_factor,
-        max_image_tokens=max_image_tokens,
-        image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
+    config, processor = _read_parts(
+        vision_part, language_part, pixel_shuffle_factor, max_image_tokens, system_prompt
     )
     if init == "config":
         model = SiQVLForConditionalGeneration._from_config(config, **options)
     else:
         model = _join(config, None if random_tower else vision_part, language_part, **options)
     init_projector(model)
-    model.generation_config = _generation_config(tokenizer)
-    processor = SiQVLProcessor(
-        image_processor, tokenizer, config.tokens_per_image, chat_template(system_prompt)
-    )
+    model.generation_config = _generation_config(processor.tokenizer)
     return model.eval(), processor
+
+
+def read_processor(
+    vision: str | Path,
+    language: str | Path,
+    *,
+    pixel_shuffle_factor: int | None = None,
+    max_image_tokens: int = 256,
+    system_prompt: str | None = None,
+    trust_remote_code: bool = False,
+    vision_revision: str | None = None,
+    language_revision: str | None = None,
+    local_files_only: bool = False,
+) -> SiQVLProcessor:
+    """Builds the processor that `assemble` would, without reading or making any weights.
+
+    Args:
+        local_files_only: take of the hub only what is in its cache on this machine.
+
+    Raises:
+        ValueError: as `assemble`.
+        OSError: what is needed is not there.
+    """
+    vision_part = _Part(vision, vision_revision, trust_remote_code, local_files_only)
+    language_part = _Part(language, language_revision, trust_remote_code, local_files_only)
+    return _read_parts(
+        vision_part, language_part, pixel_shuffle_factor, max_image_tokens, system_prompt
+    )[1]
 
 
 def load_checkpoint(
@@ -169,11 +188,14 @@ class _Part(NamedTuple):
     source: str | Path
     revision: str | None
     trust_remote_code: bool
+    local_files_only: bool = False
 
     def read(self, reader: Any, **options: Any) -> Any:
         """What one of transformers' Auto classes reads of it: config, tokenizer, processor."""
         if self.revision is not None:
             options["revision"] = self.revision
+        if self.local_files_only:
+            options["local_files_only"] = True
         return reader.from_pretrained(
             self.source, trust_remote_code=self.trust_remote_code, **options
         )
@@ -182,6 +204,28 @@ class _Part(NamedTuple):
         """Whether it is a folder without any of these files."""
         folder = Path(self.source)
         return folder.is_dir() and not any((folder / name).is_file() for name in names)
+
+
+def _read_parts(
+    vision: _Part,
+    language: _Part,
+    pixel_shuffle_factor: int | None,
+    max_image_tokens: int,
+    system_prompt: str | None,
+) -> tuple[SiQVLConfig, SiQVLProcessor]:
+    """The config and the processor of a model made of two parts."""
+    vision_config, image_processor = _read_vision(vision)
+    text_config, tokenizer = _read_language(language)
+    config = SiQVLConfig(
+        vision_config=vision_config,
+        text_config=text_config,
+        pixel_shuffle_factor=pixel_shuffle_factor,
+        max_image_tokens=max_image_tokens,
+        image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
+    )
+    return config, SiQVLProcessor(
+        image_processor, tokenizer, config.tokens_per_image, chat_template(system_prompt)
+    )
 
 
 def _join(

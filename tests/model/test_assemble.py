@@ -23,6 +23,7 @@ from siqvl.model import (
     assemble,
     chat_template,
     load_checkpoint,
+    read_processor,
 )
 from siqvl.model.assemble import (
     _generation_config,
@@ -68,6 +69,19 @@ def test_weights_come_from_the_parts(parts, assembled):
     assert not any(parameter.is_meta for parameter in model.parameters())
     assert not any(buffer.is_meta for buffer in model.buffers())
     assert not any(module.training for module in model.modules())
+
+
+def test_a_processor_is_read_without_weights(vision, language, assembled):
+    """It is the one that comes with the model, from folders that hold no weights."""
+    for folder in (vision, language):
+        for file in folder.glob("*.safetensors"):
+            file.unlink()
+    found, expected = read_processor(vision, language, local_files_only=True), assembled[1]
+    assert found.num_image_tokens == expected.num_image_tokens
+    assert found.chat_template == expected.chat_template
+    assert found.tokenizer.get_vocab() == expected.tokenizer.get_vocab()
+    other = read_processor(vision, language, system_prompt="Be brief.")
+    assert other.chat_template == chat_template("Be brief.")
 
 
 def test_a_random_tower_is_drawn_by_the_seed_and_the_rest_is_read(parts, assembled):

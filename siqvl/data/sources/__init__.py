@@ -29,6 +29,7 @@ from siqvl.data.sources.official.textvqa import TextVQA
 from siqvl.data.sources.official.vlmevalkit import VLMEvalKit
 from siqvl.data.sources.official.vqav2 import VQAv2
 from siqvl.data.sources.reading.picture_marks import read_placed
+from siqvl.data.sources.reading.published import TableAdapter
 from siqvl.data.sources.state import state
 from siqvl.data.sources.tables.table import Table
 from siqvl.errors import UserError
@@ -38,6 +39,8 @@ __all__ = [
     "SOURCES",
     "check",
     "choices_are",
+    "first_unread",
+    "published_table",
     "questions",
     "read_as",
     "rows",
@@ -129,6 +132,36 @@ def unread(
         yield partial(read_placed, read)
 
 
+def first_unread(
+    source: Source, kind: RowKind, seed: int, *, rows: int, through: int
+) -> Iterator[Callable[[], Row]]:
+    """The first rows that `unread` gives, soon, however large the source is.
+
+    Of a stream they are the first ones, whatever `sample` says: a choice takes the number of rows.
+
+    Args:
+        rows: how many, at most.
+        through: published rows of a subset of a table that are looked through for those that
+            `where` asks for, and for how answers of rows with choices are read.
+    """
+    adapter, resolved = _adapter(source), resolve(source)
+    found: Items | Stream | Iterator[Row]
+    if isinstance(adapter, TableAdapter):
+        found = adapter.read(resolved, kind, pictured=True, through=through)
+    else:
+        found = adapter.rows(resolved, kind, seed)
+    if not isinstance(found, Items):
+        source = source.model_copy(update={"sample": None})
+    for read in _taken(found, source, seed, 0, rows):
+        yield partial(read_placed, read)
+
+
+def published_table(source: Source) -> Source | None:
+    """The published table that a source is read from; None where it is no table."""
+    adapter = _adapter(source)
+    return adapter.published(resolve(source)) if isinstance(adapter, TableAdapter) else None
+
+
 def _taken(
     found: Items | Stream | Iterator[Row], source: Source, seed: int, start: int, stop: int | None
 ) -> Iterator[Callable[[], Row]]:
@@ -188,16 +221,19 @@ def size(source: Source, kind: RowKind, seed: int) -> int | None:
     return known if source.max_samples is None else min(known, source.max_samples)
 
 
-def choices_are(source: Source) -> ChoicesAre | None:
+def choices_are(source: Source, through: int | None = None) -> ChoicesAre | None:
     """How the answers of a source's rows with choices are read; None where it has no such rows.
 
     Where the recipe does not say it, all of its rows are looked at.
+
+    Args:
+        through: rows of a subset that are looked at, at most; None for all, as preparation does.
 
     Raises:
         UserError: they can be read in two ways.
     """
     adapter = _adapter(source)
-    return adapter.choices_are(resolve(source)) if isinstance(adapter, Table) else None
+    return adapter.choices_are(resolve(source), through) if isinstance(adapter, Table) else None
 
 
 def read_as(source: Source, choices_are: ChoicesAre | None) -> Source:

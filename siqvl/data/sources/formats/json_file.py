@@ -14,6 +14,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+from siqvl.data.sources.formats.json_list import SPACE, Pairs, Repeated, list_items, noting
 from siqvl.data.sources.formats.record import (
     BROKEN,
     DamagedRecord,
@@ -34,12 +35,10 @@ from siqvl.errors import UserError
 
 LOOKED_AT = 10  # lines, to tell JSON lines
 HEAD = 2**20  # bytes in which the first rows of an object are looked for
-SPACE = " \t\r\n"
 #: Objects that are about a data set; the first three are those that `datasets` leaves out.
 ABOUT = frozenset(
     {"dataset_info.json", "dataset_infos.json", "config.json", "state.json", "metadata.json"}
 )
-Pairs = list[tuple[str, Any]]
 
 
 def json_lines(file: Path) -> Iterator[Unread]:
@@ -58,13 +57,14 @@ def json_rows(file: Path) -> Iterator[Unread]:
         UserError: it is neither, or holds lists of rows under names, of which none is chosen.
         ValueError: it is no JSON.
     """
-    if first_character(file) != "[" and holds_lines(file):
+    if first_character(file) == "[":
+        yield from _rows_of_list(file)
+        return
+    if holds_lines(file):
         yield from json_lines(file)
         return
     found, repeated = _loaded(file)
-    if isinstance(found, list):
-        yield from (partial(_item, item, repeated) for item in found)
-    elif isinstance(found, dict):
+    if isinstance(found, dict):
         yield from _rows_of_object(file, found, repeated)
     else:
         raise UserError(f"{file} holds no rows but {type(found).__name__}: {found!r}"[:300])
@@ -188,30 +188,29 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _loaded(file: Path) -> tuple[Any, dict[int, Pairs]]:
-    """What a file holds, and by `id` the pairs of objects in it in which a key stands twice."""
-    repeated: dict[int, Pairs] = {}
+def _rows_of_list(file: Path) -> Iterator[Unread]:
+    try:
+        yield from (partial(_item, item, repeated) for item, repeated in list_items(file))
+    except ValueError:
+        _loaded(file)  # whose error says where
+        raise
 
-    def noted(pairs: Pairs) -> Record:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            repeated[id(found)] = pairs  # these keep all that is in it alive, so no id comes twice
-        return found
 
+def _loaded(file: Path) -> tuple[Any, Repeated]:
+    """What a file holds, and the objects in it in which a key stands twice."""
+    repeated: Repeated = {}
     with opened(file) as stream:
         content = stream.read()
-    return json.JSONDecoder(object_pairs_hook=noted).decode(
-        content.decode(encoding(content))
-    ), repeated
+    return noting(repeated).decode(content.decode(encoding(content))), repeated
 
 
-def _item(item: Any, repeated: dict[int, Pairs]) -> Record:
+def _item(item: Any, repeated: Repeated) -> Record:
     if repeated and (pairs := _repeated_in(item, repeated)):
         refuse(f"the key `{_twice(pairs)}` stands twice in one object")
     return record(item)
 
 
-def _repeated_in(item: Any, repeated: dict[int, Pairs]) -> Pairs | None:
+def _repeated_in(item: Any, repeated: Repeated) -> Pairs | None:
     left = [item]
     while left:
         one = left.pop()
@@ -229,7 +228,7 @@ def _twice(pairs: Pairs) -> str:
     return next(key for key, count in counts.items() if count > 1)
 
 
-def _rows_of_object(file: Path, found: Record, repeated: dict[int, Pairs]) -> Iterator[Unread]:
+def _rows_of_object(file: Path, found: Record, repeated: Repeated) -> Iterator[Unread]:
     objects = [key for key, value in found.items() if isinstance(value, dict)]
     if len(objects) == len(found):
         yield from _rows_by_id(file, repeated.get(id(found)) or [*found.items()], repeated)
@@ -253,7 +252,7 @@ def _rows_of_object(file: Path, found: Record, repeated: dict[int, Pairs]) -> It
     yield partial(_item, found, repeated)
 
 
-def _rows_by_id(file: Path, pairs: Pairs, repeated: dict[int, Pairs]) -> Iterator[Unread]:
+def _rows_by_id(file: Path, pairs: Pairs, repeated: Repeated) -> Iterator[Unread]:
     counts = Counter(key for key, _ in pairs)
     for key, row in pairs:
         if isinstance(row, dict) and row.get("key", key) != key:
@@ -268,7 +267,7 @@ def _rows_by_id(file: Path, pairs: Pairs, repeated: dict[int, Pairs]) -> Iterato
             yield partial(_keyed, key, row, repeated)
 
 
-def _keyed(key: str, row: Any, repeated: dict[int, Pairs]) -> Record:
+def _keyed(key: str, row: Any, repeated: Repeated) -> Record:
     try:
         return {"key": key, **_item(row, repeated)}
     except DamagedRecord as error:

@@ -142,8 +142,14 @@ class TableAdapter:
         """Evaluation rows whose pictures stay names where they are files."""
         return self.read(source, RowKind.EVALUATION, pictured=False)
 
-    def read(self, source: Source, kind: RowKind, *, pictured: bool) -> Items | Stream:
-        """Rows with pictures that are files read, or left alone."""
+    def read(
+        self, source: Source, kind: RowKind, *, pictured: bool, through: int | None = None
+    ) -> Items | Stream:
+        """Rows with pictures that are files read, or left alone.
+
+        Args:
+            through: published rows of a subset of a table that are looked through at most.
+        """
         ways = self.ways(source, kind)
         if download := self._download(source):
             found, find = download.load(), download.tree.picture if pictured else None
@@ -155,7 +161,9 @@ class TableAdapter:
 
             return Items(len(found) * len(ways), build)
         table = self.table(source)
-        streams = [self._stream(table, subset, ways, pictured) for subset in subsets_of(table)]
+        streams = [
+            self._stream(table, subset, ways, pictured, through) for subset in subsets_of(table)
+        ]
 
         def size() -> int | None:
             published = known_size(table)
@@ -175,6 +183,10 @@ class TableAdapter:
         """The source as a published table."""
         return source
 
+    def published(self, source: Source) -> Source | None:
+        """The table that a source is read from; None where it is an official download."""
+        return None if self._download(source) else self.table(source)
+
     def _download(self, source: Source) -> Download | None:
         if source.path is None or not is_local(source):
             return None
@@ -184,11 +196,16 @@ class TableAdapter:
         return self.download(source, Tree(path))
 
     def _stream(
-        self, source: Source, subset: str | None, ways: list[Way], pictured: bool
+        self,
+        source: Source,
+        subset: str | None,
+        ways: list[Way],
+        pictured: bool,
+        through: int | None,
     ) -> Iterator[Callable[[], Row]]:
         part = None if subset == "default" else subset  # the hub's name for having no subsets
         name = "/".join(filter(None, (self.title(source), part)))
-        for number, (read, find) in enumerate(records(source, subset)):
+        for number, (read, find) in enumerate(records(source, subset, through=through)):
             at = Published({}, source, name, number, find if pictured else None)
             for way in ways:
                 yield partial(_row, read, at, way)

@@ -127,7 +127,11 @@ def local_subsets(path: Path) -> list[str]:
 
 
 def records(
-    source: Source, subset: str | None, only: Sequence[str] | None = None
+    source: Source,
+    subset: str | None,
+    only: Sequence[str] | None = None,
+    *,
+    through: int | None = None,
 ) -> Iterator[tuple[Unread, Find | None]]:
     """Published rows of a subset, unread, each with what reads the pictures that it names.
 
@@ -135,9 +139,10 @@ def records(
 
     Args:
         only: columns that are enough; where files are stored by column, others are not read.
+        through: rows that are looked through at most, asked for or not; None for all.
     """
     asked_for = wanted(source)
-    for read, find in _all_records(source, subset, only):
+    for read, find in islice(_all_records(source, subset, only), through):
         if asked_for is None:
             yield read, find
             continue
@@ -247,6 +252,21 @@ def _splits(source: Source, subset: str | None, everything: list[Path]) -> dict[
         split: [file for file in files if file.is_relative_to(inside)]
         for split, files in found.items()
     }
+
+
+def local_splits(source: Source) -> dict[str, list[Path]]:
+    """Split -> its tables, of all splits of the subsets that are read.
+
+    Of a single file it is the split that its name says, though all of it is read.
+    """
+    root, everything = Path(str(source.path)), _tables(source)
+    if root.is_file():
+        return files_by_split(everything, root.parent)
+    found: dict[str, list[Path]] = {}
+    for subset in subsets_of(source):
+        for split, files in _splits(source, subset, everything).items():
+            found.setdefault(split, []).extend(files)
+    return found
 
 
 def _tables(source: Source) -> list[Path]:

@@ -61,16 +61,21 @@ class Table(TableAdapter):
         if is_local(source):
             require_fields(source, kind)
 
-    def read(self, source: Source, kind: RowKind, *, pictured: bool) -> Items | Stream:
+    def read(
+        self, source: Source, kind: RowKind, *, pictured: bool, through: int | None = None
+    ) -> Items | Stream:
         if not is_local(source):  # local columns are known before work starts
             require_fields(source, kind)
         if source.choices_are is None:
-            found = self.choices_are(source) or "text"
+            found = self.choices_are(source, through) or "text"
             source = source.model_copy(update={"choices_are": found})
-        return super().read(source, kind, pictured=pictured)
+        return super().read(source, kind, pictured=pictured, through=through)
 
-    def choices_are(self, source: Source) -> ChoicesAre | None:
+    def choices_are(self, source: Source, through: int | None = None) -> ChoicesAre | None:
         """How the answers of rows with choices are read; None where there are none.
+
+        Args:
+            through: rows of a subset that are looked at, at most; None for all.
 
         Raises:
             UserError: the source does not say it, and its rows can be read in two ways.
@@ -79,7 +84,7 @@ class Table(TableAdapter):
         if not fields.has("choices", columns(source)):
             return None
         try:
-            return source.choices_are or reading_of(_answering(source, fields))
+            return source.choices_are or reading_of(_answering(source, fields, through))
         except Misread as error:
             raise UserError(f"{label(source)}: {source.path}: {error}") from None
 
@@ -184,11 +189,14 @@ def _with_system(one: Published, row: Row) -> Row:
     return row | {"prompt": [message("system", text), *row["prompt"]]} if text else row
 
 
-def _answering(source: Source, fields: Fields) -> Iterator[tuple[list[str], list[str]]]:
+def _answering(
+    source: Source, fields: Fields, through: int | None
+) -> Iterator[tuple[list[str], list[str]]]:
     """Answers and choices of every row; what is damaged says nothing."""
     needed = [*fields.columns_of(*READ), *source.where]
     for subset in subsets_of(source):
-        for read, _ in records(source, subset, [column.split(".")[0] for column in needed]):
+        only = [column.split(".")[0] for column in needed]
+        for read, _ in records(source, subset, only, through=through):
             try:
                 found = fields.of(read())
                 yield _answers(found), _choices(found)

@@ -1,0 +1,141 @@
+"""`siqvl look`: what the model will see of a source, before anything is prepared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from siqvl.look.subjects import Subject
+    from siqvl.recipe import Recipe, Source
+
+KINDS = ("sft", "preference", "evaluation")
+RECIPES = (".yaml", ".yml")
+
+
+@click.command()
+@click.argument("what")
+@click.option("--kind", type=click.Choice(KINDS), help="What its rows are for.  [default: sft]")
+@click.option("--adapter", help="How it is published, a `kind` of sources.  [default: table]")
+@click.option("--split", help="[default: train]")
+@click.option("--subset", "subsets", multiple=True, help="One of its subsets.  [default: all]")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="As in `columns`: one column, a pattern, a [list, of, columns], or null.",
+)
+@click.option("--choices-are", help="As in `choices_are`: text, letter, index0 or index1.")
+@click.option("--pictures", help="The folder of its pictures.  [default: beside the table]")
+@click.option("--recipe", "recipe_file", help="Whose model reads it: shows that model's tokens.")
+@click.option("--stage", help="Of the recipe; or `evaluation`, for its benchmarks.")
+@click.option(
+    "--rows",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="Rows of each source on the page.",
+)
+@click.option("-o", "--output", default="look.html", show_default=True, help="The page.")
+def look(
+    what: str, recipe_file: str | None, stage: str | None, rows: int, output: str, **source: Any
+) -> None:
+    """Show the first rows of WHAT as the model will see them, and what looks wrong.
+
+    WHAT is a recipe, of which every source is looked at, or a data set: a file, a folder or a hub
+    id. Nothing is prepared, and of a large data set only the first rows are read. Exit code 1: a
+    source cannot be read, and why is said.
+    """
+    from siqvl.errors import UserError
+    from siqvl.look.doubts import shared_pictures
+    from siqvl.look.first_rows import look_at
+    from siqvl.look.look_page import in_terminal, render_look
+    from siqvl.look.recipe_processor import local_processor
+
+    given = {key: value for key, value in source.items() if value}
+    recipe, subjects = _subjects(what, recipe_file, stage, given)
+    processor, no_tokens = local_processor(recipe)
+    found = [look_at(subject, rows, processor) for subject in subjects]
+    failed = [one for one in found if one.error]
+    if len(failed) == len(found):
+        raise UserError(failed[0].error)
+    shared_pictures(found)
+    _write(Path(output), render_look(what, found, no_tokens))
+    for line in in_terminal(found):
+        click.echo(line)
+    click.echo(f"\n{output}" + (f" (without tokens: {no_tokens})" if no_tokens else ""))
+    if failed:
+        raise SystemExit(1)
+
+
+def _subjects(
+    what: str, recipe_file: str | None, stage: str | None, given: dict[str, Any]
+) -> tuple[Recipe | None, list[Subject]]:
+    """What is looked at, and the recipe that says how."""
+    from siqvl.data.schema import RowKind
+    from siqvl.errors import UserError
+    from siqvl.look.subjects import of_recipe, of_source
+    from siqvl.recipe import Recipe
+
+    if what.endswith(RECIPES):
+        if recipe_file or given:
+            option = "--recipe" if recipe_file else f"--{min(given).replace('_', '-').rstrip('s')}"
+            raise UserError(f"{what} is a recipe, which says this itself; leave `{option}` out")
+        recipe = Recipe.load(what)
+        return recipe, of_recipe(recipe, stage)
+    if stage and not recipe_file:
+        raise UserError("a stage is part of a recipe: name the recipe with `--recipe`")
+    chosen = Recipe.load(recipe_file) if recipe_file else None
+    kind = RowKind(given.pop("kind", RowKind.SFT))
+    return chosen, [of_source(_source(what, given), kind, chosen, stage)]
+
+
+def _source(what: str, given: dict[str, Any]) -> Source:
+    """A data set as a recipe would name it.
+
+    Raises:
+        UserError: an option is not as it should be.
+    """
+    from pydantic import ValidationError
+
+    from siqvl.errors import UserError
+    from siqvl.recipe import Source
+    from siqvl.recipe.load import explain
+
+    content = {"kind": given.pop("adapter", "table"), "path": what, **given}
+    content["columns"] = dict(map(_column, given.get("columns", ())))
+    content["subsets"] = [*given.get("subsets", ())]
+    try:
+        return Source.model_validate(content)
+    except ValidationError as error:
+        raise UserError(explain(error, Source)) from None
+
+
+def _column(said: str) -> tuple[str, Any]:
+    """`field=column` -> both; a column may be null or a list as in YAML."""
+    import yaml
+
+    from siqvl.errors import UserError
+
+    field, equals, column = said.partition("=")
+    if not (field and equals and column):
+        raise UserError(f"`--column {said}` should be like `--column answer=label`")
+    if column.startswith("["):
+        try:
+            return field, yaml.safe_load(column)
+        except yaml.YAMLError:
+            raise UserError(f"`--column {said}`: a list is written like `{field}=[A, B]`") from None
+    return field, None if column == "null" else column
+
+
+def _write(page: Path, text: str) -> None:
+    from siqvl.errors import UserError
+
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{page} cannot be written ({error.strerror}); give another `-o`") from None
