@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
@@ -28,8 +28,10 @@ from siqvl.data.sources.formats.text_file import (
     LONGEST,
     encoding,
     head_of,
+    is_named,
     numbered_byte_lines,
     opened,
+    without_ending,
 )
 from siqvl.errors import UserError
 
@@ -94,7 +96,9 @@ def holds_rows_by_id(file: Path) -> bool:
         text = head.decode(encoding(head), errors="ignore")
     except BROKEN:
         return False
-    return file.name.removesuffix(".gz") not in ABOUT and _begins_with_rows(text.lstrip(SPACE))
+    return file.name.lower().removesuffix(".gz") not in ABOUT and _begins_with_rows(
+        text.lstrip(SPACE)
+    )
 
 
 def first_character(file: Path) -> str:
@@ -106,17 +110,9 @@ def first_character(file: Path) -> str:
         return ""
 
 
-def object_files(folder: Path) -> list[Path]:
-    """The JSON files below a folder in order of paths, for sets with one file a row.
-
-    Hidden ones are none of them.
-    """
-    visible = (file for file in sorted(folder.rglob("*")) if not file.name.startswith("."))
-    return [
-        file
-        for file in visible
-        if file.name.removesuffix(".gz").endswith(".json") and file.is_file()
-    ]
+def object_files(files: Iterable[Path]) -> list[Path]:
+    """The JSON files among those of a folder in order of paths, for sets with one file a row."""
+    return sorted(file for file in files if is_named(file, ".json") and file.is_file())
 
 
 def object_row(file: Path, folder: Path) -> Record:
@@ -128,7 +124,7 @@ def object_row(file: Path, folder: Path) -> Record:
     Raises:
         DamagedRecord: the file holds anything else, or a column `file` of its own.
     """
-    name = file.relative_to(folder).as_posix().removesuffix(".gz").removesuffix(".json")
+    name = without_ending(file.relative_to(folder).as_posix())
     try:
         with opened(file) as stream:
             content = stream.read(LONGEST + 1)

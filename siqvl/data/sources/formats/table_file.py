@@ -8,6 +8,7 @@ is a `UserError`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from siqvl.data.sources.formats.doubles import with_doubles
 from siqvl.data.sources.formats.json_file import (
     first_character,
     holds_lines,
@@ -33,7 +35,7 @@ from siqvl.data.sources.formats.record import (
 )
 from siqvl.data.sources.formats.separated import separated_rows
 from siqvl.data.sources.formats.tar_shards import count_tar_rows, tar_rows
-from siqvl.data.sources.formats.text_file import LFS_POINTER, head_of
+from siqvl.data.sources.formats.text_file import LFS_POINTER, head_of, is_named
 from siqvl.errors import UserError
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".tar")
@@ -42,7 +44,7 @@ BATCH = 64  # rows of a parquet file that are in memory at a time
 
 def has_ending(name: str) -> bool:
     """Whether a file is named like a table."""
-    return name.removesuffix(".gz").endswith(ENDINGS)
+    return is_named(Path(name), *ENDINGS)
 
 
 def is_table(file: Path) -> bool:
@@ -50,9 +52,9 @@ def is_table(file: Path) -> bool:
 
     JSON is one if it is a list or has one object a line; a tar may be a folder of pictures.
     """
-    if not has_ending(file.name) or _is(file, ".tar") or not file.is_file():
+    if not has_ending(file.name) or is_named(file, ".tar") or not file.is_file():
         return False
-    return not _is(file, ".json") or first_character(file) == "[" or holds_lines(file)
+    return not is_named(file, ".json") or first_character(file) == "[" or holds_lines(file)
 
 
 def tables_among(files: Iterable[Path]) -> list[Path]:
@@ -65,8 +67,8 @@ def tables_among(files: Iterable[Path]) -> list[Path]:
     named = sorted(file for file in files if has_ending(file.name) and file.is_file())
     if tables := [file for file in named if is_table(file)]:
         return tables
-    objects = [file for file in named if _is(file, ".json") and holds_rows_by_id(file)]
-    return objects or [file for file in named if _is(file, ".tar")]
+    objects = [file for file in named if is_named(file, ".json") and holds_rows_by_id(file)]
+    return objects or [file for file in named if is_named(file, ".tar")]
 
 
 def unread_records(file: Path, only: Sequence[str] | None = None) -> Iterator[Unread]:
@@ -81,25 +83,47 @@ def unread_records(file: Path, only: Sequence[str] | None = None) -> Iterator[Un
     try:
         if head_of(file, len(LFS_POINTER)) == LFS_POINTER:
             raise UserError(f"{file} is a Git LFS pointer, not the file itself: `git lfs pull`")
-        if _is(file, ".parquet"):
+        if not file.stat().st_size and not file.name.lower().endswith((".json", ".jsonl")):
+            raise unreadable(file, "it is empty, without a byte")
+        if is_named(file, ".parquet"):
             yield from _parquet(file, only)
-        elif _is(file, ".json"):
+        elif is_named(file, ".json"):
             yield from json_rows(file)
-        elif _is(file, ".jsonl"):
+        elif is_named(file, ".jsonl"):
             yield from json_lines(file)
-        elif _is(file, ".tar"):
+        elif is_named(file, ".tar"):
             yield from tar_rows(file)
         else:
-            yield from separated_rows(file, "\t" if _is(file, ".tsv") else ",")
+            yield from separated_rows(file, "\t" if is_named(file, ".tsv") else ",")
     except (*BROKEN, RecursionError) as error:
+        raise unreadable(file, error) from None
+
+
+def header_of(file: Path) -> list[str]:
+    """The columns that a file names apart from its rows; empty where it does not, as JSON.
+
+    Raises:
+        UserError: it cannot be read, or names a column twice.
+    """
+    if is_named(file, ".csv", ".tsv"):
+        first = next(unread_records(file), None)
+        try:
+            return list(first()) if first else []
+        except DamagedRecord:
+            return []
+    if not is_named(file, ".parquet"):
+        return []
+    try:
+        return list(pq.read_schema(file).names)
+    except BROKEN as error:
         raise unreadable(file, error) from None
 
 
 def count_records(file: Path) -> int:
     """How many rows a file has; parquet says so in its footer, of others they are counted."""
-    if _is(file, ".tar"):
+    if is_named(file, ".tar"):
         return count_tar_rows(file)
-    if not file.name.endswith(".parquet"):
+    if not is_named(file, ".parquet"):
         return sum(1 for _ in unread_records(file))
     try:
         return pq.read_metadata(file).num_rows
@@ -131,8 +155,11 @@ class _RowGroup:
     def row(self, index: int) -> Record:
         try:
             if self._batch is None or index < self._first:
-                self._batches = self._table.iter_batches(
-                    BATCH, row_groups=[self._number], columns=self._columns
+                self._batches = map(
+                    with_doubles,
+                    self._table.iter_batches(
+                        BATCH, row_groups=[self._number], columns=self._columns
+                    ),
                 )
                 self._batch, self._first = next(self._batches), 0
             while index >= self._first + self._batch.num_rows:
@@ -145,6 +172,9 @@ class _RowGroup:
 
 def _parquet(file: Path, only: Sequence[str] | None) -> Iterator[Unread]:
     table = pq.ParquetFile(file)
+    names = Counter(table.schema_arrow.names)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UserError(f"{file} has two columns `{twice[0]}`; rename one of them")
     for number in range(table.num_row_groups):
         group = _RowGroup(table, number, file, only)
         for index in range(table.metadata.row_group(number).num_rows):
@@ -159,7 +189,3 @@ def parsed(value: Any) -> Any:
         except (ValueError, RecursionError):
             return value
     return value
-
-
-def _is(file: Path, ending: str) -> bool:
-    return file.name.removesuffix(".gz").endswith(ending)

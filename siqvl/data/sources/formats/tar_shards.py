@@ -67,7 +67,7 @@ def tar_rows(file: Path) -> Iterator[Unread]:
     Raises:
         UserError: the archive is damaged or cut off, or members of one row lie apart.
     """
-    for sample in _samples(file, load=file.name.endswith(".gz")):
+    for sample in _samples(file, load=file.name.lower().endswith(".gz")):
         yield partial(_row, file, sample)
 
 

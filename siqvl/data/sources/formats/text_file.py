@@ -22,9 +22,21 @@ MARKS = (
 )
 
 
+def is_named(file: Path, *endings: str) -> bool:
+    """Whether a file's name has one of some endings, in any case, and maybe `.gz` behind it."""
+    return file.name.lower().removesuffix(".gz").endswith(endings)
+
+
+def without_ending(name: str) -> str:
+    """A name without its ending, and without `.gz` behind that."""
+    if name.lower().endswith(".gz"):
+        name = name[: -len(".gz")]
+    return name.rpartition(".")[0] or name
+
+
 def opened(file: Path) -> IO[bytes]:
     """The bytes of a file, unpacked where its name ends with `.gz`."""
-    return gzip.open(file) if file.name.endswith(".gz") else open(file, "rb")  # type: ignore[return-value]
+    return gzip.open(file) if file.name.lower().endswith(".gz") else open(file, "rb")  # type: ignore[return-value]
 
 
 def encoding(head: bytes) -> str:

@@ -34,13 +34,19 @@ def pictured(read: Unread, *, split_is_said: bool) -> Record:
     """
     record: dict[str, Any] = {}
     for column, value in read().items():
-        for ending, name in ENDINGS:
-            if column == ending or column.endswith(f"_{ending}"):
-                column = column[: -len(ending) - 1] or name
-                if not split_is_said:
-                    _refuse_split(value)
-        record[column] = value
+        name = read_as(column)
+        if name != column and not split_is_said:
+            _refuse_split(value)
+        record[name] = value
     return record
+
+
+def read_as(column: str) -> str:
+    """The name under which a column of such a table is read."""
+    for ending, name in ENDINGS:
+        if column == ending or column.endswith(f"_{ending}"):
+            return column[: -len(ending) - 1] or name
+    return column
 
 
 def _refuse_split(value: Any) -> None:

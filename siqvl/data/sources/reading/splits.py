@@ -96,8 +96,9 @@ def split_named(split: str, known: Sequence[str]) -> str:
 
     if split in known:
         return split
-    meant = (str(one) for one, words in SPLIT_KEYWORDS.items() if split in words)
-    return next((one for one in meant if one in known), split)
+    words = next((words for words in SPLIT_KEYWORDS.values() if split in words), [])
+    meant = [one for one in known if one in words]
+    return meant[0] if len(meant) == 1 else split
 
 
 def _regex(pattern: str) -> re.Pattern[str]:

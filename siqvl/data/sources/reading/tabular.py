@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from siqvl.data.sources.base import label, require_split, require_subsets
+from siqvl.data.sources.formats.doubles import with_doubles
 from siqvl.data.sources.formats.json_file import object_files, object_row
 from siqvl.data.sources.formats.table_file import (
     BATCH,
@@ -23,13 +24,15 @@ from siqvl.data.sources.formats.table_file import (
     Unread,
     count_records,
     has_ending,
+    header_of,
     is_table,
     table_row,
     tables_among,
     unread_records,
 )
 from siqvl.data.sources.reading.card import files_said
-from siqvl.data.sources.reading.image_folder import is_metadata, pictured
+from siqvl.data.sources.reading.folder import files_below
+from siqvl.data.sources.reading.image_folder import is_metadata, pictured, read_as
 from siqvl.data.sources.reading.picture_fields import Beside, Find
 from siqvl.data.sources.reading.splits import (
     files_by_split,
@@ -41,7 +44,6 @@ from siqvl.data.sources.values.where import wanted
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
-IGNORED = (".", "__")  # how folders begin that `datasets` does not look into
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LOOKED_AT = 100  # rows whose columns are looked at: JSON leaves out those that are empty
 
@@ -73,6 +75,8 @@ def check_table(source: Source, official: str = "") -> None:
         for subset in subsets_of(source):
             splits = _splits(source, subset, everything)
             require_split(_with_split(source, [*splits]), sorted(splits))
+            if subset in source.subsets and not split_tables(source, subset):
+                raise UserError(f"{label(source)}: subset `{subset}` has no split `{source.split}`")
     if source.pictures is not None and not Path(source.pictures).is_dir():
         raise UserError(
             f"{label(source)}: {source.pictures} is no folder; correct `pictures`, which like "
@@ -108,22 +112,21 @@ def subsets_of(source: Source) -> list[str | None]:
 
 
 def local_subsets(path: Path) -> list[str]:
-    """The subsets that a card names, else sub-folders with tables; none where some lie above."""
+    """The subsets that a card names, else sub-folders with tables; none where some lie above.
+
+    None either where one of them is `data` or says a split: what it holds would be of no subset.
+    """
     if not path.is_dir():
         return []
     if said := files_said(path):
         return [] if list(said) == ["default"] else list(said)
     if any(is_table(file) for file in path.iterdir()):
         return []
-    tables = tables_among(file for file in path.rglob("*") if _seen(file, path))
+    tables = tables_among(files_below(path))
     if any(file.parent == path for file in tables):
         return []
-    folders = {file.relative_to(path).parts[0] for file in tables}
-    return sorted(
-        name
-        for name in folders
-        if name != "data" and not name.startswith(IGNORED) and not says_a_split(name)
-    )
+    folders = sorted({file.relative_to(path).parts[0] for file in tables})
+    return [] if any(name == "data" or says_a_split(name) for name in folders) else folders
 
 
 def records(
@@ -220,6 +223,27 @@ def columns(source: Source) -> list[str]:
     return list(found)
 
 
+def no_rows(source: Source) -> str:
+    """What to say of a data set whose first rows have no columns."""
+    for read, _ in islice(_all_records(source, subsets_of(source)[0], None), 1):
+        try:
+            read()
+        except DamagedRecord as error:
+            return f"none in its first rows, which are bad: {error}"
+    return "no rows"
+
+
+def headers(source: Source) -> Iterator[tuple[Path, list[str]]]:
+    """The columns of each local file that names them itself, where there are several files."""
+    if source.row_files:
+        return
+    files = [file for subset in subsets_of(source) for file in split_tables(source, subset)]
+    for file in files if len(files) > 1 else []:
+        found = header_of(file)
+        if found:
+            yield file, [*map(read_as, found)] if is_metadata(file) else found
+
+
 def require_columns(source: Source, needed: tuple[str, ...]) -> None:
     """Raise UserError unless the first rows have all these columns."""
     found = columns(source)
@@ -227,7 +251,7 @@ def require_columns(source: Source, needed: tuple[str, ...]) -> None:
         if column not in found:
             raise UserError(
                 f"{label(source)}: {source.path} has no column `{column}`; "
-                f"it has {', '.join(found) or 'no rows'}"
+                f"it has {', '.join(found) or no_rows(source)}"
             )
 
 
@@ -273,24 +297,14 @@ def _tables(source: Source) -> list[Path]:
     """All tables of the subsets that are read, of every split."""
     root = Path(str(source.path))
     if source.row_files:
-        return [file for file in object_files(root) if _seen(file, root)]
+        return object_files(files_below(root)) if root.is_dir() else []
     if root.is_file():
         return [root] if has_ending(root.name) else []
     if said := files_said(root):
         chosen = [said[subset] for subset in source.subsets or said if subset in said]
         return sorted({file for splits in chosen for files in splits.values() for file in files})
     folders = [root / subset for subset in source.subsets] or [root]
-    return tables_among(
-        file for folder in folders for file in folder.rglob("*") if _seen(file, root)
-    )
-
-
-def _seen(file: Path, root: Path) -> bool:
-    """Whether `datasets` looks at a path: not where a part of it is hidden or a `__folder__`."""
-    inner = file.relative_to(root)
-    return not inner.name.startswith(".") and not any(
-        folder.startswith(IGNORED) for folder in inner.parent.parts
-    )
+    return tables_among(file for folder in folders for file in files_below(folder))
 
 
 def _with_split(source: Source, known: Sequence[str]) -> Source:
@@ -331,6 +345,7 @@ def _hub(source: Source, subset: str | None, only: Sequence[str] | None) -> Iter
             stream = stream.select_columns([name for name in stream.column_names if name in only])
         # pictures stay encoded: they are checked, then stored as they are
         for batch in stream.decode(False).with_format("arrow").iter(batch_size=BATCH):
+            batch = with_doubles(batch)
             for index in range(batch.num_rows):
                 number += 1
                 yield partial(table_row, batch, index)

@@ -18,6 +18,7 @@ from siqvl.composed_text import alike
 from siqvl.data.schema import Row, RowKind, left_out_row, message, with_options
 from siqvl.data.sources.base import Items, Stream, damaged_row, label
 from siqvl.data.sources.formats.table_file import DamagedRecord, has_ending
+from siqvl.data.sources.formats.text_file import without_ending
 from siqvl.data.sources.reading.message_fields import (
     ANSWERING,
     ASKING,
@@ -27,7 +28,14 @@ from siqvl.data.sources.reading.message_fields import (
 )
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
 from siqvl.data.sources.reading.question_rows import question_row
-from siqvl.data.sources.reading.tabular import columns, is_local, records, subsets_of
+from siqvl.data.sources.reading.tabular import (
+    columns,
+    headers,
+    is_local,
+    no_rows,
+    records,
+    subsets_of,
+)
 from siqvl.data.sources.tables.choices import SHOWN, chosen_texts, listed, reading_of
 from siqvl.data.sources.tables.fields import Fields
 from siqvl.data.sources.values.cells import Misread, is_missing, list_of, text_of
@@ -98,13 +106,13 @@ class Table(TableAdapter):
 
     def title(self, source: Source) -> str:
         name = Path(str(source.path)).name or Path.cwd().name
-        return name.removesuffix(".gz").rpartition(".")[0] if has_ending(name) else name
+        return without_ending(name) if has_ending(name) else name
 
 
 def require_fields(source: Source, kind: RowKind) -> None:
     """Raise UserError for a named column that is missing, or a needed field without a column."""
     found, fields = columns(source), Fields(source)
-    has = f"{source.path} has {', '.join(found) or 'no rows'}"
+    has = f"{source.path} has {', '.join(found) or no_rows(source)}"
     named = {
         **{column: f"`{field}`" for column, field in fields.columns_of().items()},
         **dict.fromkeys(source.where, "`where`"),
@@ -120,12 +128,31 @@ def require_fields(source: Source, kind: RowKind) -> None:
                 f"`{column}`, an accented letter being one character in one of them and two in the "
                 "other; rename one"
             )
+    _require_in_each(source, named)
     for group in NEEDED[kind]:
         if not any(fields.has(field, found) for field in group):
             either = " or ".join(f"`{field}`" for field in group)
             raise UserError(
                 f"{label(source)}: {kind} rows need {either}: map it in `columns`; {has}"
             )
+
+
+def _require_in_each(source: Source, named: dict[str, str]) -> None:
+    """Raise UserError where one of several tables lacks a column that the recipe names.
+
+    Its rows would come without a picture, or not at all. Only files that name their columns tell:
+    JSON leaves out what is empty.
+    """
+    if not is_local(source):
+        return
+    for file, found in headers(source):
+        for column, use in named.items():
+            if not (alike(column, found) or alike(column.split(".")[0], found)):
+                raise UserError(
+                    f"{label(source)}: {file} has no column `{column}` for {use}, as other tables "
+                    f"of {source.path} have: it has {', '.join(found)}; read it as a source of its "
+                    "own"
+                )
 
 
 def _way(fields: Fields, kind: RowKind, asked: str, number: int | None, one: Published) -> Row:

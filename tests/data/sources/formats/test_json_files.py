@@ -15,6 +15,7 @@ from siqvl.data.sources.formats.table_file import (
     count_records,
     unread_records,
 )
+from siqvl.data.sources.reading.folder import files_below
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
@@ -219,7 +220,7 @@ def test_one_object_a_file(tmp_path: Path) -> None:
     written(folder / "readme.txt", "no")
     (folder / "007.json.gz").write_bytes(gzip.compress(b'{"company": "packed"}'))
     found: list[Any] = []
-    for file in object_files(folder):
+    for file in object_files(files_below(folder)):
         try:
             found.append(object_row(file, folder))
         except DamagedRecord as error:
@@ -234,5 +235,5 @@ def test_one_object_a_file(tmp_path: Path) -> None:
         {"company": "010", "file": "010"},
         {"company": "a.b", "file": "a.b"},
     ]
-    first = object_row(object_files(folder)[0], tmp_path)
+    first = object_row(object_files(files_below(folder))[0], tmp_path)
     assert first == {"company": "002", "file": "data/key/002"}

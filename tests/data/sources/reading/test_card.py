@@ -97,6 +97,15 @@ def test_what_a_card_says_wrong_is_said(folder: Path, configs: str, message: str
     assert message in error.value.message
 
 
+def test_a_split_is_found_by_any_of_its_names(folder: Path) -> None:
+    both = "configs:\n- config_name: default\n  data_files:\n  - {split: train, path: a/*}\n"
+    card(folder, both + "  - {split: val, path: b/*}\n")
+    for split in ("val", "validation", "dev"):
+        source = Source(kind="table", path=str(folder), split=split)
+        sources.check(source, RowKind.SFT)
+        assert len(list(sources.rows(source, RowKind.SFT, 0))) == 2
+
+
 def test_a_card_that_names_no_files_says_nothing(folder: Path) -> None:
     card(folder, "license: mit\n")
     with pytest.raises(UserError, match="say a split"):
