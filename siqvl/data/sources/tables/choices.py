@@ -48,13 +48,25 @@ NAMES: dict[ChoicesAre, str] = {
 }
 
 
-def chosen_texts(answers: Sequence[str], choices: Sequence[str], reading: ChoicesAre) -> list[str]:
+def chosen_texts(
+    answers: Sequence[str],
+    choices: Sequence[str],
+    reading: ChoicesAre,
+    *,
+    other_words: bool = False,
+) -> list[str]:
     """The choices that some answers mean.
+
+    Args:
+        other_words: answers are several ways to say what is right: where they are texts, those
+            beside one that is a choice stay as they are.
 
     Raises:
         Misread: one of them means none.
     """
     places = [READINGS[reading](answer, choices) for answer in answers]
+    if other_words and reading == "text" and any(place is not None for place in places):
+        return list(answers)
     for answer, place in zip(answers, places, strict=True):
         if place is None:
             raise Misread(
@@ -87,8 +99,9 @@ class Evidence:
         found: dict[ChoicesAre, list[str]] = {}
         for name, read in READINGS.items():
             places = [read(answer, choices) for answer in answers]
-            if None not in places:
-                found[name] = [choices[place] for place in places if place is not None]
+            known = [choices[place] for place in places if place is not None]
+            if known and (name == "text" or None not in places):
+                found[name] = known
         for name, texts in found.items():
             self.fits[name] += 1
             for other in READINGS:

@@ -8,6 +8,7 @@ to the table, to the data set's folder, to a folder in these, or to the source's
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -186,8 +187,10 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
     answers, target = _answers(one.record), _answer_beside(one.record)
     reading = one.origin.choices_are or "text"
     if choices:
-        answers = chosen_texts(answers, choices, reading)
+        several = bool(_several(one.record))
+        answers = chosen_texts(answers, choices, reading, other_words=several)
         target = "".join(chosen_texts([target] * bool(target), choices, reading))
+        target = target or _commonest([answer for answer in answers if answer in choices])
         _require_one_choice(one.record, answers)
     if kind is RowKind.SFT and question and answers:
         require_agreement(one, {*_answers(one.record), *answers})
@@ -208,6 +211,11 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
     if question:
         question = with_options(question, choices, by_letter=reading == "letter")
     return message_row(kind, one, id=row_id, images=images, question=question, choices=choices)
+
+
+def _commonest(texts: list[str]) -> str:
+    """The most frequent of some texts, the first of equals; empty of none."""
+    return Counter(texts).most_common(1)[0][0] if texts else ""
 
 
 def _with_system(one: Published, row: Row) -> Row:
