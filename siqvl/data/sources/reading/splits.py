@@ -96,7 +96,7 @@ def split_named(split: str, known: Sequence[str]) -> str:
 
     if split in known:
         return split
-    words = next((words for words in SPLIT_KEYWORDS.values() if split in words), [])
+    words = [word for words in SPLIT_KEYWORDS.values() if split in words for word in words]
     meant = [one for one in known if one in words]
     return meant[0] if len(meant) == 1 else split
 
