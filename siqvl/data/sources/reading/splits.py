@@ -92,13 +92,17 @@ def split_named(split: str, known: Sequence[str]) -> str:
 
     Returns the name itself where there is a split of that name, and where none is meant.
     """
-    from datasets.data_files import SPLIT_KEYWORDS
-
     if split in known:
         return split
-    words = [word for words in SPLIT_KEYWORDS.values() if split in words for word in words]
-    meant = [one for one in known if one in words]
+    meant = [one for one in known if split_meant(one) == split_meant(split)]
     return meant[0] if len(meant) == 1 else split
+
+
+def split_meant(word: str) -> str:
+    """The split that `datasets` takes a word for: `val` for `validation`; the word where none."""
+    from datasets.data_files import SPLIT_KEYWORDS
+
+    return next((str(one) for one, words in SPLIT_KEYWORDS.items() if word in words), word)
 
 
 def _regex(pattern: str) -> re.Pattern[str]:

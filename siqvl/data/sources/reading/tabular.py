@@ -38,6 +38,7 @@ from siqvl.data.sources.reading.splits import (
     files_by_split,
     path_says_a_split,
     says_a_split,
+    split_meant,
     split_named,
 )
 from siqvl.data.sources.values.where import wanted
@@ -45,6 +46,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Source
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+KNOWN = frozenset({"train", "validation", "test"})  # what words of a split are taken for
 LOOKED_AT = 100  # rows whose columns are looked at: JSON leaves out those that are empty
 
 
@@ -231,6 +233,30 @@ def no_rows(source: Source) -> str:
         except DamagedRecord as error:
             return f"none in its first rows, which are bad: {error}"
     return "no rows"
+
+
+def refuse_mixed_splits(source: Source, column: str = "split") -> None:
+    """Raise UserError where the rows of a local data set say themselves that they are of several.
+
+    A recipe that looks into that column has said which of them it takes.
+    """
+    asked = {name.split(".")[0] for name in source.where}
+    if column in asked or not is_local(source) or column not in columns(source):
+        return
+    found: set[str] = set()
+    for subset in subsets_of(source):
+        for read, _ in records(source, subset, [column, *_first_parts(source)]):
+            try:
+                word = split_meant(str(read().get(column)))
+            except DamagedRecord:
+                continue
+            found |= {word} & KNOWN
+            if len(found) > 1:
+                raise UserError(
+                    f"{label(source)}: {source.path} has rows of several splits: its column "
+                    f"`{column}` holds {' and '.join(sorted(found, reverse=True))}; say which are "
+                    f"read, as in `where: {{{column}: {source.split}}}`"
+                )
 
 
 def headers(source: Source) -> Iterator[tuple[Path, list[str]]]:

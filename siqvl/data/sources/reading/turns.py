@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from siqvl.data.image_tokens import IMAGE_MARK
 from siqvl.data.schema import Message, message
 from siqvl.data.sources.formats.table_file import DamagedRecord, parsed
+from siqvl.data.sources.values.cells import Misread, text_of
 
 #: Published names of who speaks, in any case -> ours. Tools are not among them.
 ROLES = {
@@ -80,15 +81,18 @@ def read_conversation(value: Any, column: str) -> list[Turn]:
 def said(value: Any, where: str) -> str:
     """Returns what is said as text, without the white space around it; empty for null.
 
+    Numbers and dates are written out as in any other cell, see `cells.text_of`; `true` is no text.
+
     Raises:
-        DamagedRecord: it is no text and no number.
+        DamagedRecord: it is no text, and nothing that can be written out.
     """
-    if value is None or (isinstance(value, float) and value != value):  # pandas' missing value
-        return ""
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return str(value)
+    if not isinstance(value, bool):
+        try:
+            return text_of(value, where)
+        except Misread:
+            pass
     _refuse(f"{where} is {kind_of(value)}, expected text")
 
 

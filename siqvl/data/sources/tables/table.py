@@ -35,6 +35,7 @@ from siqvl.data.sources.reading.tabular import (
     is_local,
     no_rows,
     records,
+    refuse_mixed_splits,
     subsets_of,
 )
 from siqvl.data.sources.tables.choices import SHOWN, chosen_texts, listed, reading_of
@@ -54,6 +55,10 @@ NEEDED = {
     ),
     RowKind.EVALUATION: (("question",), ("answer", "answers")),
 }
+KEY = "__key__"  # a column that rows of WebDataset shards have, and others do not
+PICTURES = frozenset(
+    ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2"]
+)  # members that are ones
 READ = ("choices", "answers", "answer")  # fields that tell how choices are read
 
 
@@ -69,6 +74,7 @@ class Table(TableAdapter):
         super().check(source, kind)
         if is_local(source):
             require_fields(source, kind)
+            refuse_mixed_splits(source)
 
     def read(
         self, source: Source, kind: RowKind, *, pictured: bool, through: int | None = None
@@ -160,6 +166,7 @@ def _way(fields: Fields, kind: RowKind, asked: str, number: int | None, one: Pub
     """The row of one asked column and one number of a range; a reason where there is none."""
     parts = [asked] * bool(asked) + ([] if number is None else [str(number)])
     try:
+        _require_pictures_of_shard(fields, one)
         record = fields.of(one.record, number)
         if asked:
             answer = value_at(one.record, asked)
@@ -171,6 +178,22 @@ def _way(fields: Fields, kind: RowKind, asked: str, number: int | None, one: Pub
         return fields_row(kind, one, row_id)
     except Misread as error:
         return damaged_row("/".join([one.id(), *parts]), str(error), source=one.source)
+
+
+def _require_pictures_of_shard(fields: Fields, one: Published) -> None:
+    """Raise Misread where a row of a WebDataset shard has a picture, but not where one is mapped.
+
+    Shards mix endings: what is `jpg` in one row is `png` in the next.
+    """
+    named = [name.split(".")[0] for name in fields.columns_of("image", "images")]
+    if KEY not in one.record or not named or any(name in one.record for name in named):
+        return
+    for column, value in one.record.items():
+        if isinstance(value, bytes) and column.rpartition(".")[2].lower() in PICTURES:
+            raise Misread(
+                f"it has no picture in `{named[0]}`, but a member `{column}` that no field is "
+                f"mapped to: map both, as in `images: [{named[0]}, {column}]`"
+            )
 
 
 def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:

@@ -34,13 +34,10 @@ def _holds_something(found: Any) -> bool:
 def _equal(found: Any, value: Any) -> bool:
     """Compare a cell with what a recipe says; a CSV's cells are all texts, and so are compared."""
     if isinstance(found, bool) or isinstance(value, bool):
-        # YAML's true is no 1, and its text is written in either way
-        return found is value or (isinstance(found, str) and found in (str(value), _json(value)))
+        # YAML's true is no 1, and its text is written in any case: JSON, Python, R and Excel differ
+        text = found.strip().lower() if isinstance(found, str) else None
+        return found is value or text == str(value).lower()
     try:
         return found == value or text_of(found, "") == text_of(value, "")
     except Misread:
         return False
-
-
-def _json(value: Any) -> str:
-    return str(value).lower()

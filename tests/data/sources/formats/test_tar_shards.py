@@ -21,6 +21,7 @@ from siqvl.data.sources.formats.table_file import (
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 from tests.data.made_pictures import picture
+from tests.data.sources import published_files
 
 Members = list[tuple[str, bytes | tarfile.TarInfo]]
 
@@ -206,3 +207,22 @@ def test_an_archive_that_is_cut_or_damaged_is_named(
     """`tarfile` ends in silence where a header in the middle cannot be read."""
     message = refused(written(tmp_path / name, content))
     assert f"{name} cannot be read: " in message
+
+
+def test_a_row_whose_picture_is_called_otherwise_does_not_lose_it(tmp_path: Path) -> None:
+    """Shards mix JPEG and PNG: `image: jpg` has nothing in every other row."""
+    red = picture("red")
+    asked = b'{"question": "What?", "answer": "a"}'
+    members = [("0.jpg", red), ("0.json", asked), ("1.png", red), ("1.json", asked)]
+    members += [("2.json", asked)]
+    file = written(tmp_path / "rows.tar", packed(members))
+    found = published_files.read(
+        Source(kind="table", path=str(file), columns={"image": "jpg"}), RowKind.SFT
+    )
+    assert [row.get("images") for row in found] == [[red], None, []]
+    assert found[1]["damaged"] == (
+        "it has no picture in `jpg`, but a member `png` that no field is mapped to: map both, as "
+        "in `images: [jpg, png]`"
+    )
+    both = Source(kind="table", path=str(file), columns={"images": ["jpg", "png"]})
+    assert [row["images"] for row in published_files.read(both, RowKind.SFT)] == [[red], [red], []]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from siqvl.data.schema import Row, RowKind
+from siqvl.errors import UserError
 from siqvl.recipe import Source
 from tests.data.made_pictures import picture
 from tests.data.sources.published_files import read, texts
@@ -118,3 +119,44 @@ def test_choices_that_are_the_same_mark_are_refused(tmp_path: Path) -> None:
     assert one(tmp_path, said, choices_are="index0")["damaged"] == (
         "two of its choices are `<image>`: number the marks, `<image 1>`, to tell them apart"
     )
+
+
+@pytest.mark.parametrize(("value", "text"), [(3.0, "3"), (2.5, "2.5"), (7, "7"), ("3.0", "3.0")])
+def test_what_is_said_is_written_out_as_an_answer_is(
+    tmp_path: Path, value: object, text: str
+) -> None:
+    """pandas makes whole numbers floats where one is missing."""
+    for said in (
+        {"completion": value, "prompt": "?"},
+        {"messages": [CHAT[0], {"role": "assistant", "content": value}]},
+        {"answer": value},
+    ):
+        assert texts(one(tmp_path, said), "completion") == [text]
+
+
+def mixed(tmp_path: Path, *splits: object, **keys: Any) -> list[str]:
+    """The answers of a file whose rows say their splits."""
+    file = tmp_path / "problems.json"
+    rows = [ASKED | {"answer": f"{i}", "split": split} for i, split in enumerate(splits)]
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    found = read(Source(kind="table", path=str(file), **keys), RowKind.SFT)
+    return [texts(row, "completion")[0] for row in found]
+
+
+def test_rows_of_several_splits_are_not_read_as_one(tmp_path: Path) -> None:
+    """ScienceQA and TabMWP say the split of a row in a column."""
+    with pytest.raises(UserError) as caught:
+        mixed(tmp_path, "train", "train", "test")
+    assert caught.value.message.endswith(
+        "problems.json has rows of several splits: its column `split` holds train and test; say "
+        "which are read, as in `where: {split: train}`"
+    )
+    assert mixed(tmp_path, "train", "test", "train", where={"split": "train"}) == ["0", "2"]
+    assert mixed(tmp_path, "train", "test", where={"split": ["train", "test"]}) == ["0", "1"]
+
+
+@pytest.mark.parametrize("splits", [("dev1k", "dev1k"), (None, "train"), ("easy", "hard", "test")])
+def test_a_column_called_split_may_hold_one_split_or_something_else(
+    tmp_path: Path, splits: tuple[object, ...]
+) -> None:
+    assert len(mixed(tmp_path, *splits)) == len(splits)

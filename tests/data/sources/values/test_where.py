@@ -108,3 +108,11 @@ def test_a_stream_of_unknown_size_has_no_random_choice(
     monkeypatch.setattr("siqvl.data.sources.reading.published.known_size", lambda source: None)
     with pytest.raises(UserError, match="`sample: random` cannot choose"):
         answers(source)
+
+
+@pytest.mark.parametrize("written", ["true", "True", "TRUE"])
+def test_a_truth_in_a_text_may_be_written_in_any_case(written: str, tmp_path: Path) -> None:
+    """JSON, Python, and R or a spreadsheet."""
+    file = tmp_path / "rows.csv"
+    file.write_text(f"question,answer,good\nQ?,yes,{written}\nQ?,no,false\nQ?,one,1\n")
+    assert answers(Source(kind="table", path=str(file), where={"good": True})) == ["yes"]
