@@ -56,9 +56,10 @@ NEEDED = {
     RowKind.EVALUATION: (("question",), ("answer", "answers")),
 }
 KEY = "__key__"  # a column that rows of WebDataset shards have, and others do not
+#: Endings of members of a shard that are pictures.
 PICTURES = frozenset(
-    ["jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2"]
-)  # members that are ones
+    ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2"),
+)
 READ = ("choices", "answers", "answer")  # fields that tell how choices are read
 
 
@@ -138,9 +139,9 @@ def require_fields(source: Source, kind: RowKind) -> None:
     _require_in_each(source, named)
     for group in NEEDED[kind]:
         if not any(fields.has(field, found) for field in group):
-            either = " or ".join(f"`{field}`" for field in group)
+            needed = " or ".join(f"`{field}`" for field in group)
             raise UserError(
-                f"{label(source)}: {kind} rows need {either}: map it in `columns`; {has}"
+                f"{label(source)}: {kind} rows need {needed}: map it in `columns`; {has}"
             )
 
 
