@@ -205,7 +205,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no image": (
         {**GOOD, "image": base64.b64encode(b"#!/bin/sh").decode()},
-        "row 1: the picture cannot be decoded; send one of PNG, JPEG, WEBP, BMP, GIF, TIFF",
+        "row 1: the picture cannot be decoded; send one of PNG, JPEG, WEBP, BMP, GIF, TIFF, "
+        "AVIF, JPEG2000",
     ),
     "too large": (
         {**GOOD, "image": encoded(Image.new("1", (10_000, 10_000)))},
