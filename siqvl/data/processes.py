@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 from siqvl.errors import UserError
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -65,13 +67,14 @@ def shared_out(
     Args:
         ready: of `started`; before the first worker has begun, this process does all there is.
         ahead: results that may be there, or on their way, before the first of them is given.
-        workers: processes of the pool; each is handed a second piece of work while it does one.
+        workers: processes of the pool; each is handed a second piece of work while it does one,
+            but for the last one, which would wait there while this process has nothing to do.
     """
     waiting: deque[Future[Result]] = deque()
     try:
-        for each in arguments:
+        for each, last in _last_known(arguments):
             busy = sum(not future.done() for future in waiting)
-            if ready.done() and busy < 2 * workers:
+            if ready.done() and busy < (workers if last else 2 * workers):
                 ready.result()
                 waiting.append(pool.submit(_work, function, each))
             else:
@@ -85,6 +88,16 @@ def shared_out(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def _last_known(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
+    """Each item, and whether it is the last one."""
+    rest = iter(items)
+    for one in islice(rest, 1):
+        for following in rest:
+            yield one, False
+            one = following
+        yield one, True
 
 
 def started(pool: ProcessPoolExecutor) -> Future[None]:

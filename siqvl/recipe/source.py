@@ -103,7 +103,7 @@ class Source(Section):
 class DataPrep(Section):
     """How rows are checked, deduplicated and written, for every stage and benchmark alike."""
 
-    processes: PositiveInt = Field(1, description="worker processes that check and encode rows")
+    processes: PositiveInt = Field(1, description="processes that check and encode rows")
     rows_per_shard: PositiveInt = Field(5_000, description="rows in one parquet shard")
     max_image_pixels: PositiveInt = Field(
         50_000_000, description="larger images are quarantined as decompression bombs"

@@ -105,3 +105,22 @@ def test_another_process_that_dies_is_one_sentence() -> None:
         results = shared_out(pool, ready, os.getpid(), dies_elsewhere, arguments, **options)
         with pytest.raises(UserError, match=r"a worker process died, .*; lower `data.processes`"):
             list(results)
+
+
+def slow_elsewhere(tool: int, number: int) -> int:
+    time.sleep(0.5 if os.getpid() != tool else 0.0)
+    return os.getpid()
+
+
+def test_the_last_one_is_not_left_waiting_while_this_process_is_idle() -> None:
+    with processes_with(os.getpid(), 1) as pool:
+        ready = started(pool)
+        ready.result()
+        for count in range(2, 5):  # the first is elsewhere meanwhile
+            arguments = ((number,) for number in range(count))
+            options = {"ahead": 8, "workers": 1}
+            found = list(shared_out(pool, ready, os.getpid(), slow_elsewhere, arguments, **options))
+            assert found[0] != os.getpid()
+            assert found[-1] == os.getpid()
+        (alone,) = shared_out(pool, ready, os.getpid(), slow_elsewhere, [(0,)], **options)
+        assert alone != os.getpid()  # nothing keeps the other from it

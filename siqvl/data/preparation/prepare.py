@@ -131,15 +131,15 @@ def _made(
     """
     sources, kind, seed, data = checker.sources, checker.kind, checker.seed, checker.data
     checker.folder.mkdir(parents=True, exist_ok=True)
-    present = _present(checker.folder, key, _options(kind, data, seed))
-    plan = Plan(checker, shard, shards, present)
-    summary, rows = Summary(), plan.mine_rows
-    for path in present.values():
-        summary.add(read_summary(path))
-    with (
-        tqdm(desc="prepare", unit=" rows", initial=summary.rows, total=rows, mininterval=1) as bar,
-        Workers(checker) as workers,
-    ):
+    with Workers(checker) as workers, tqdm(desc="prepare", unit=" rows", mininterval=1) as bar:
+        # workers start while rows are counted
+        present = _present(checker.folder, key, _options(kind, data, seed))
+        plan = Plan(checker, shard, shards, present)
+        summary = Summary()
+        for path in present.values():
+            summary.add(read_summary(path))
+        bar.reset(plan.mine_rows)
+        bar.update(summary.rows)
         _refuse_early(summary, data.max_quarantined, plan.rows)
 
         def counted() -> Iterator[Summary]:
