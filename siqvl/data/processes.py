@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
@@ -38,18 +39,13 @@ def in_order(
         UserError: a process died; or whatever the function raised.
     """
     waiting: deque[Future[Result]] = deque()
-    try:
+    with _all_ended(waiting):
         for each in arguments:
             waiting.append(pool.submit(_work, function, each))
             if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise _died() from None
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def shared_out(
@@ -71,7 +67,7 @@ def shared_out(
             but for the last one, which would wait there while this process has nothing to do.
     """
     waiting: deque[Future[Result]] = deque()
-    try:
+    with _all_ended(waiting):
         for each, last in _last_known(arguments):
             busy = sum(not future.done() for future in waiting)
             if ready.done() and busy < (workers if last else 2 * workers):
@@ -83,8 +79,18 @@ def shared_out(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+@contextmanager
+def _all_ended(waiting: deque[Future[Result]]) -> Iterator[None]:
+    """Leaves no work behind that nobody waits for; a process that died is a UserError."""
+    try:
+        yield
     except BrokenProcessPool:
-        raise _died() from None
+        raise UserError(
+            "a worker process died, most likely for lack of memory; lower `data.processes` and "
+            "run again"
+        ) from None
     finally:
         for future in waiting:
             future.cancel()
@@ -119,13 +125,6 @@ def _done(
     except Exception as error:
         done.set_exception(error)
     return done
-
-
-def _died() -> UserError:
-    return UserError(
-        "a worker process died, most likely for lack of memory; lower `data.processes` and run "
-        "again"
-    )
 
 
 _tool: object = None  # of a worker process

@@ -12,12 +12,13 @@ from typing import Any
 
 from siqvl.data import sources
 from siqvl.data.sources.formats.record import DamagedRecord, Record
+from siqvl.data.sources.reading.picture_fields import ENDINGS
 from siqvl.data.sources.reading.splits import split_named
 from siqvl.data.sources.reading.tabular import (
     is_local,
+    local_files,
     local_splits,
     records,
-    split_tables,
     subsets_of,
 )
 from siqvl.data.sources.tables.choices import NAMES
@@ -34,7 +35,7 @@ SHOWN = 60  # characters of a value
 #: How encoded pictures begin, as bytes and in base64.
 MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 BASE64 = ("iVBORw0KGgo", "/9j/", "data:image/")
-PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?|avif|jp2)$", re.IGNORECASE)
+PICTURE_FILE = re.compile(rf"\.({'|'.join(ENDINGS)})$", re.IGNORECASE)
 
 
 def through(source: Source) -> int:
@@ -81,11 +82,10 @@ def _files(table: Source) -> tuple[str, dict[str, int], list[str]]:
     root, splits = Path(str(table.path)), local_splits(table)
     if root.is_file():  # all of it is read, whatever its name says
         return next(iter(splits), table.split), {}, [root.name]
-    read = [file for subset in subsets_of(table) for file in split_tables(table, subset)]
     return (
         split_named(table.split, [*splits]),
         {name: len(files) for name, files in splits.items()},
-        [file.relative_to(root).as_posix() for file in read],
+        [file.relative_to(root).as_posix() for file in local_files(table)],
     )
 
 

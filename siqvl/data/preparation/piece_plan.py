@@ -20,7 +20,8 @@ class Plan:
         self, checker: Checker, shard: int, shards: int, present: dict[tuple[int, int], Path]
     ) -> None:
         self._sizes = [
-            source_registry.size(source, checker.kind, checker.seed) for source in checker.sources
+            source_registry.size(checker.source(number), checker.kind, checker.seed)
+            for number in range(len(checker.sources))
         ]
         self._shard, self._shards = shard, shards
         self._folder, self._present = checker.folder, present

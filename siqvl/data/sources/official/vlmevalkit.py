@@ -15,7 +15,6 @@ from string import ascii_uppercase
 from typing import Any
 
 from siqvl.data.schema import Row, RowKind
-from siqvl.data.sources.base import damaged_row
 from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
 from siqvl.data.sources.reading.question_rows import question_row
@@ -59,7 +58,7 @@ class SharedPictures:
         return {index: image for index, image in self._rows() if index in wanted and image}
 
     def _rows(self) -> Any:
-        """Index and image of every row; those that hold no picture themselves have an empty one."""
+        """Index and `image` of every row whose `image` is a text."""
         for read, _ in records(self._source, None, ["index", "image"]):
             try:
                 record = read()
@@ -71,24 +70,19 @@ class SharedPictures:
 
 
 def _row(kind: RowKind, shared: SharedPictures, one: Published) -> Row:
-    row_id = one.id("index")
-    try:
-        options = {letter: one[letter] for letter in ascii_uppercase if not is_missing(one[letter])}
-        if options.keys() != set(ascii_uppercase[: len(options)]):
-            raise Misread(f"options {', '.join(options)} are not the first letters of the alphabet")
-        choices = [text_of(option, f"option {letter}") for letter, option in options.items()]
-        answers = [text_of(answer, "answer") for answer in _answers(one["answer"], choices)]
-        if choices:
-            answers = chosen_texts(answers, choices, "letter")
-        hint, question = text_of(one["hint"], "hint"), text_of(one["question"], "question")
-        images = _images(one, shared)
-    except Misread as error:
-        return damaged_row(one.id(), str(error), source=one.source)
+    options = {letter: one[letter] for letter in ascii_uppercase if not is_missing(one[letter])}
+    if options.keys() != set(ascii_uppercase[: len(options)]):
+        raise Misread(f"options {', '.join(options)} are not the first letters of the alphabet")
+    choices = [text_of(option, f"option {letter}") for letter, option in options.items()]
+    answers = [text_of(answer, "answer") for answer in _answers(one["answer"], choices)]
+    if choices:
+        answers = chosen_texts(answers, choices, "letter")
+    hint, question = text_of(one["hint"], "hint"), text_of(one["question"], "question")
     return question_row(
         kind,
         one,
-        id=row_id,
-        images=images,
+        id=one.id("index"),
+        images=_images(one, shared),
         question=f"{hint}\n{question}" if hint and question else question,
         answers=answers,
         choices=choices,

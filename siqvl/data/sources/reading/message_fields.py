@@ -23,6 +23,7 @@ from siqvl.data.sources.reading.conversations import messages_of, split_turns, u
 from siqvl.data.sources.reading.picture_fields import picture
 from siqvl.data.sources.reading.published import Published
 from siqvl.data.sources.reading.turns import Turn, kind_of, read_conversation, read_turns, said
+from siqvl.data.sources.values.cells import is_missing
 
 #: Fields that are nothing but conversations.
 WHOLE = ("conversations", "messages")
@@ -278,8 +279,5 @@ def _is_mapped(one: Published, name: str) -> bool:
 
 
 def _is_filled(one: Published, name: str) -> bool:
-    """Whether a field says anything: not null, not blank, not pandas' missing value."""
-    value = one[name]
-    if isinstance(value, str):
-        return bool(value.strip())
-    return value is not None and value == value
+    """Whether a field says anything."""
+    return not is_missing(one[name])

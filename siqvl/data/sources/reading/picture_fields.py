@@ -18,6 +18,8 @@ from siqvl.data.sources.formats.table_file import is_table
 from siqvl.data.sources.reading.splits import splits_said
 
 Find = Callable[[str], bytes | str]
+#: How files of pictures that are read are called.
+ENDINGS = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2")
 LARGEST = 512 * 2**20  # bytes of a picture's file
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 

@@ -61,12 +61,17 @@ def question_row(
     if kind is RowKind.EVALUATION:
         about |= {"benchmark": one.source, "split": one.origin.split}
         return evaluation_row(id, images, question, answers, **about)
-    target = target or (Counter(answers).most_common(1)[0][0] if answers else "")
+    target = target or commonest(answers)
     if pictured and target in choices:
         target = option_names(len(choices))[list(choices).index(target)]
     if steps and target and question:
         question, target = question + REASONING_PROMPT, reasoned_answer(steps, target)
     return sft_row(id, images, question, target, answers=answers, **about)
+
+
+def commonest(texts: Sequence[str]) -> str:
+    """The most frequent of some texts, the first of equals; empty of none."""
+    return Counter(texts).most_common(1)[0][0] if texts else ""
 
 
 def _are_pictures(choices: Sequence[str]) -> bool:

@@ -105,6 +105,7 @@ def split_meant(word: str) -> str:
     return next((str(one) for one, words in SPLIT_KEYWORDS.items() if word in words), word)
 
 
+@lru_cache(maxsize=1024)
 def _regex(pattern: str) -> re.Pattern[str]:
     from fsspec.utils import glob_translate
 

@@ -8,7 +8,7 @@ read, whatever `split` is: it is what its rows are called.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from siqvl.data.sources.formats.table_file import (
     tables_among,
     unread_records,
 )
-from siqvl.data.sources.reading.card import files_said
+from siqvl.data.sources.reading.card import Splits, files_said
 from siqvl.data.sources.reading.folder import files_below
 from siqvl.data.sources.reading.image_folder import is_metadata, pictured, read_as
 from siqvl.data.sources.reading.picture_fields import Beside, Find
@@ -74,10 +74,12 @@ def check_table(source: Source, official: str = "") -> None:
         none = f"neither {official} nor a" if official else "no"
         raise UserError(f"{label(source)}: {source.path} holds {none} table ({endings})")
     if root.is_dir():
+        splits_of = _splits(source, everything)
         for subset in subsets_of(source):
-            splits = _splits(source, subset, everything)
-            require_split(_with_split(source, [*splits]), sorted(splits))
-            if subset in source.subsets and not split_tables(source, subset):
+            splits = splits_of(subset)
+            split = split_named(source.split, [*splits])
+            require_split(source.model_copy(update={"split": split}), sorted(splits))
+            if subset in source.subsets and not splits[split]:
                 raise UserError(f"{label(source)}: subset `{subset}` has no split `{source.split}`")
     if source.pictures is not None and not Path(source.pictures).is_dir():
         raise UserError(
@@ -143,10 +145,14 @@ def records(
     With `where` every row has to be read to tell whether it is asked for; one that cannot be is.
 
     Args:
-        only: columns that are enough; where files are stored by column, others are not read.
+        only: columns that are enough, with dots into them; where files are stored by column, others
+            are not read, but for those that `where` looks into.
         through: rows that are looked through at most, asked for or not; None for all.
     """
     asked_for = wanted(source)
+    if only is not None:
+        named = (*only, *source.where)
+        only = [part for column in named for part in (column, column.split(".")[0])]
     for read, find in islice(_all_records(source, subset, only), through):
         if asked_for is None:
             yield read, find
@@ -190,15 +196,15 @@ def known_size(source: Source) -> int | None:
     if not is_local(source):
         return None
     if source.where:
-        found = (records(source, subset, [*_first_parts(source)]) for subset in subsets_of(source))
+        found = (records(source, subset, []) for subset in subsets_of(source))
         return sum(1 for one in found for _ in one)
-    files = [file for subset in subsets_of(source) for file in split_tables(source, subset)]
+    files = local_files(source)
     return len(files) if source.row_files else sum(map(count_records, files))
 
 
-def _first_parts(source: Source) -> list[str]:
-    """The published columns that `where` looks into."""
-    return [part for column in source.where for part in (column, column.split(".")[0])]
+def local_files(source: Source) -> list[Path]:
+    """The files of a local data set that are read, of all its subsets."""
+    return [file for subset in subsets_of(source) for file in split_tables(source, subset)]
 
 
 def interleaved(streams: list[Iterator[Any]]) -> Iterator[Any]:
@@ -245,7 +251,7 @@ def refuse_mixed_splits(source: Source, column: str = "split") -> None:
         return
     found: set[str] = set()
     for subset in subsets_of(source):
-        for read, _ in records(source, subset, [column, *_first_parts(source)]):
+        for read, _ in records(source, subset, [column]):
             try:
                 word = split_meant(str(read().get(column)))
             except DamagedRecord:
@@ -263,7 +269,7 @@ def headers(source: Source) -> Iterator[tuple[Path, list[str]]]:
     """The columns of each local file that names them itself, where there are several files."""
     if source.row_files:
         return
-    files = [file for subset in subsets_of(source) for file in split_tables(source, subset)]
+    files = local_files(source)
     for file in files if len(files) > 1 else []:
         found = header_of(file)
         if found:
@@ -287,24 +293,28 @@ def split_tables(source: Source, subset: str | None) -> list[Path]:
     everything = _tables(source)
     if root.is_file():
         return everything
-    splits = _splits(source, subset, everything)
+    splits = _splits(source, everything)(subset)
     return splits.get(split_named(source.split, [*splits]), [])
 
 
-def _splits(source: Source, subset: str | None, everything: list[Path]) -> dict[str, list[Path]]:
-    """The tables of a subset by their split: as the folder's card says, else as paths do."""
+def _splits(source: Source, everything: list[Path]) -> Callable[[str | None], Splits]:
+    """What gives a subset's tables by their split: as the folder's card says, else as paths do."""
     root = Path(str(source.path))
     if not source.row_files and (said := files_said(root)):
-        return said[subset or next(iter(said))]
-    inside = root / (subset or "")
+        return lambda subset: said[subset or next(iter(said))]
     found = files_by_split(everything, root)
-    return {
-        split: [file for file in files if file.is_relative_to(inside)]
-        for split, files in found.items()
-    }
+
+    def splits_of(subset: str | None) -> Splits:
+        inside = root / (subset or "")
+        return {
+            split: [file for file in files if file.is_relative_to(inside)]
+            for split, files in found.items()
+        }
+
+    return splits_of
 
 
-def local_splits(source: Source) -> dict[str, list[Path]]:
+def local_splits(source: Source) -> Splits:
     """Split -> its tables, of all splits of the subsets that are read.
 
     Of a single file it is the split that its name says, though all of it is read.
@@ -312,9 +322,10 @@ def local_splits(source: Source) -> dict[str, list[Path]]:
     root, everything = Path(str(source.path)), _tables(source)
     if root.is_file():
         return files_by_split(everything, root.parent)
-    found: dict[str, list[Path]] = {}
+    found: Splits = {}
+    splits_of = _splits(source, everything)
     for subset in subsets_of(source):
-        for split, files in _splits(source, subset, everything).items():
+        for split, files in splits_of(subset).items():
             found.setdefault(split, []).extend(files)
     return found
 
@@ -331,10 +342,6 @@ def _tables(source: Source) -> list[Path]:
         return sorted({file for splits in chosen for files in splits.values() for file in files})
     folders = [root / subset for subset in source.subsets] or [root]
     return tables_among(file for folder in folders for file in files_below(folder))
-
-
-def _with_split(source: Source, known: Sequence[str]) -> Source:
-    return source.model_copy(update={"split": split_named(source.split, known)})
 
 
 def _check_hub(source: Source) -> None:

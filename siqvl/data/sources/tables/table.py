@@ -8,7 +8,6 @@ to the table, to the data set's folder, to a folder in these, or to the source's
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -27,8 +26,9 @@ from siqvl.data.sources.reading.message_fields import (
     message_row,
     require_agreement,
 )
+from siqvl.data.sources.reading.picture_fields import ENDINGS
 from siqvl.data.sources.reading.published import Published, TableAdapter, Way
-from siqvl.data.sources.reading.question_rows import question_row
+from siqvl.data.sources.reading.question_rows import commonest, question_row
 from siqvl.data.sources.reading.tabular import (
     columns,
     headers,
@@ -56,10 +56,6 @@ NEEDED = {
     RowKind.EVALUATION: (("question",), ("answer", "answers")),
 }
 KEY = "__key__"  # a column that rows of WebDataset shards have, and others do not
-#: Endings of members of a shard that are pictures.
-PICTURES = frozenset(
-    ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "avif", "jp2"),
-)
 READ = ("choices", "answers", "answer")  # fields that tell how choices are read
 
 
@@ -127,7 +123,7 @@ def require_fields(source: Source, kind: RowKind) -> None:
         **dict.fromkeys(source.ask, "`ask`"),
     }
     for column, use in named.items():
-        names = alike(column, found) or alike(column.split(".")[0], found)
+        names = _called(column, found)
         if not names:
             raise UserError(f"{label(source)}: no column `{column}` for {use}; {has}")
         if len(names) > 1:
@@ -145,6 +141,11 @@ def require_fields(source: Source, kind: RowKind) -> None:
             )
 
 
+def _called(column: str, published: Sequence[str]) -> list[str]:
+    """The published columns that are meant by a name, with dots into them."""
+    return alike(column, published) or alike(column.split(".")[0], published)
+
+
 def _require_in_each(source: Source, named: dict[str, str]) -> None:
     """Raise UserError where one of several tables lacks a column that the recipe names.
 
@@ -155,7 +156,7 @@ def _require_in_each(source: Source, named: dict[str, str]) -> None:
         return
     for file, found in headers(source):
         for column, use in named.items():
-            if not (alike(column, found) or alike(column.split(".")[0], found)):
+            if not _called(column, found):
                 raise UserError(
                     f"{label(source)}: {file} has no column `{column}` for {use}, as other tables "
                     f"of {source.path} have: it has {', '.join(found)}; read it as a source of its "
@@ -190,7 +191,7 @@ def _require_pictures_of_shard(fields: Fields, one: Published) -> None:
     if KEY not in one.record or not named or any(name in one.record for name in named):
         return
     for column, value in one.record.items():
-        if isinstance(value, bytes) and column.rpartition(".")[2].lower() in PICTURES:
+        if isinstance(value, bytes) and column.rpartition(".")[2].lower() in ENDINGS:
             raise Misread(
                 f"it has no picture in `{named[0]}`, but a member `{column}` that no field is "
                 f"mapped to: map both, as in `images: [{named[0]}, {column}]`"
@@ -208,16 +209,16 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
     images = _pictures(one)
     choices = _choices(one.record)
     question = text_of(one["question"], "question")
-    answers, target = _answers(one.record), _answer_beside(one.record)
-    reading = one.origin.choices_are or "text"
+    several = _several(one.record)
+    written, target = _answers(one.record, several), _answer_beside(one.record, several)
+    answers, reading = written, one.origin.choices_are or "text"
     if choices:
-        several = bool(_several(one.record))
-        answers = chosen_texts(answers, choices, reading, other_words=several)
+        answers = chosen_texts(written, choices, reading, other_words=bool(several))
         target = "".join(chosen_texts([target] * bool(target), choices, reading))
-        target = target or _commonest([answer for answer in answers if answer in choices])
+        target = target or commonest([answer for answer in answers if answer in choices])
         _require_one_choice(one.record, answers)
     if kind is RowKind.SFT and question and answers:
-        require_agreement(one, {*_answers(one.record), *answers})
+        require_agreement(one, {*written, *answers})
     if kind is RowKind.EVALUATION or (kind is RowKind.SFT and question and answers):
         row = question_row(
             kind,
@@ -237,11 +238,6 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
     return message_row(kind, one, id=row_id, images=images, question=question, choices=choices)
 
 
-def _commonest(texts: list[str]) -> str:
-    """The most frequent of some texts, the first of equals; empty of none."""
-    return Counter(texts).most_common(1)[0][0] if texts else ""
-
-
 def _with_system(one: Published, row: Row) -> Row:
     """A question's row below the system message of a column that is mapped to be one."""
     text = text_of(one["system"], "system") if one.origin.columns.get("system") else ""
@@ -252,13 +248,12 @@ def _answering(
     source: Source, fields: Fields, through: int | None
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Answers and choices of every row; what is damaged says nothing."""
-    needed = [*fields.columns_of(*READ), *source.where]
+    needed = [*fields.columns_of(*READ)]
     for subset in subsets_of(source):
-        only = [column.split(".")[0] for column in needed]
-        for read, _ in records(source, subset, only, through=through):
+        for read, _ in records(source, subset, needed, through=through):
             try:
                 found = fields.of(read())
-                yield _answers(found), _choices(found)
+                yield _answers(found, _several(found)), _choices(found)
             except (DamagedRecord, Misread):
                 continue
 
@@ -293,26 +288,29 @@ def _choices(record: dict[str, Any]) -> list[str]:
     return texts
 
 
-def _answers(record: dict[str, Any]) -> list[str]:
-    """All published answers, most of them texts; VQAv2 wraps each of its ten in an object.
+def _answers(record: dict[str, Any], several: list[str]) -> list[str]:
+    """All published answers.
+
+    Args:
+        several: of the field that holds several.
 
     Raises:
         Misread: there is an answer beside them that is none of them.
     """
-    if texts := _several(record):
-        if (text := _answer_beside(record)) and text not in texts:
+    if several:
+        if (text := _answer_beside(record, several)) and text not in several:
             raise Misread(
-                f"`answer` is {text[:SHOWN]!r}, which is none of its `answers`, {listed(texts)}: "
+                f"`answer` is {text[:SHOWN]!r}, which is none of its `answers`, {listed(several)}: "
                 "map the one that is meant in `columns`, and options to `choices`"
             )
-        return texts
+        return several
     value = record.get("answer")
     values = value if isinstance(value, list | tuple) else [value]
     return [text for value in values if (text := text_of(value, "answer"))]
 
 
 def _several(record: dict[str, Any]) -> list[str]:
-    """The texts of the field that holds several answers."""
+    """The texts of the field that holds several answers; VQAv2 wraps each in an object."""
     values = [
         value.get("answer") if isinstance(value, dict) else value
         for value in list_of(record.get("answers"), "answers")
@@ -320,9 +318,9 @@ def _several(record: dict[str, Any]) -> list[str]:
     return [text for value in values if (text := text_of(value, "answer"))]
 
 
-def _answer_beside(record: dict[str, Any]) -> str:
+def _answer_beside(record: dict[str, Any], several: list[str]) -> str:
     """The one answer that a row gives beside several; empty where it does not."""
-    if record.get("answer") in (None, []) or not _several(record):
+    if record.get("answer") in (None, []) or not several:
         return ""
     return text_of(record["answer"], "answer")
 

@@ -12,12 +12,11 @@ from siqvl.data.schema import RowKind
 from siqvl.data.sources.formats.json_file import object_files, object_row
 from siqvl.data.sources.formats.table_file import (
     DamagedRecord,
-    count_records,
-    unread_records,
 )
 from siqvl.data.sources.reading.folder import files_below
 from siqvl.errors import UserError
 from siqvl.recipe import Source
+from tests.data.sources.formats.read_rows import read
 
 ROWS = {f"{n}": {"question": f"What, {n}?", "answer": f"ä{n}"} for n in range(5)}
 BY_ID = [{"key": key, **row} for key, row in ROWS.items()]
@@ -29,18 +28,6 @@ def written(path: Path, content: Any) -> Path:
         content = json.dumps(content, ensure_ascii=False)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
-
-
-def read(path: Path) -> list[Any]:
-    """Rows, and of the damaged ones the reasons."""
-    rows: list[Any] = []
-    for unread in unread_records(path):
-        try:
-            rows.append(unread())
-        except DamagedRecord as error:
-            rows.append(str(error))
-    assert count_records(path) == len(rows)
-    return rows
 
 
 def questions(path: Path) -> list[str]:

@@ -13,12 +13,8 @@ import pyarrow.csv
 import pytest
 
 from siqvl.data.sources.formats import separated, text_file
-from siqvl.data.sources.formats.table_file import (
-    DamagedRecord,
-    count_records,
-    unread_records,
-)
 from siqvl.errors import UserError
+from tests.data.sources.formats.read_rows import read
 
 HEADER = ["id", "question", "answer"]
 
@@ -26,18 +22,6 @@ HEADER = ["id", "question", "answer"]
 def written(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
-
-
-def read(path: Path) -> list[dict[str, str] | str]:
-    """Rows, and of the damaged ones the reasons."""
-    rows: list[dict[str, str] | str] = []
-    for unread in unread_records(path):
-        try:
-            rows.append(unread())
-        except DamagedRecord as error:
-            rows.append(str(error))
-    assert count_records(path) == len(rows)
-    return rows
 
 
 def refused(path: Path) -> str:

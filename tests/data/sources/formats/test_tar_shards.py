@@ -13,15 +13,11 @@ import pytest
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
 from siqvl.data.sources.formats import tar_shards
-from siqvl.data.sources.formats.table_file import (
-    DamagedRecord,
-    count_records,
-    unread_records,
-)
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 from tests.data.made_pictures import picture
 from tests.data.sources import published_files
+from tests.data.sources.formats import read_rows
 
 Members = list[tuple[str, bytes | tarfile.TarInfo]]
 
@@ -43,14 +39,7 @@ def written(path: Path, content: bytes) -> Path:
 
 
 def read(path: Path) -> list[Any]:
-    rows: list[Any] = []
-    for unread in [*unread_records(path)][::-1]:  # in any order
-        try:
-            rows.append(unread())
-        except DamagedRecord as error:
-            rows.append(str(error))
-    assert count_records(path) == len(rows)
-    return rows[::-1]
+    return read_rows.read(path, backwards=True)
 
 
 def refused(path: Path) -> str:
