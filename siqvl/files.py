@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 PARTIAL = ".partial"
 FLUSHED_BYTES = 8 * 2**20  # of a file that is being written: as much is brought to disk at a time,
@@ -69,16 +70,28 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Digest(Protocol):
+    """What `hashlib` and `xxhash` make."""
+
+    def update(self, data: bytes, /) -> None: ...
+
+    def hexdigest(self) -> str: ...
+
+
 class DigestedFile:
-    """A new file whose sha256 is known when it is written, without reading it again.
+    """A new file whose digest is known when it is written, without reading it again.
 
     What was written is brought to disk on the way, while more is: a later `sync` waits for little.
+
+    Args:
+        path: of the file.
+        digest: an empty one, of the kind that is wanted.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, digest: Digest) -> None:
         self.path = path
         self._file = open(path, "wb")  # noqa: SIM115 - `close` does
-        self._digest = hashlib.sha256()
+        self._digest = digest
         self._size = self._unflushed = 0
         self._thread = ThreadPoolExecutor(1)
         self._flushing: Future[None] | None = None
@@ -119,7 +132,7 @@ class DigestedFile:
         return self._file.closed
 
     @property
-    def sha256(self) -> str:
+    def digest(self) -> str:
         """Of all that was written, as hex."""
         return self._digest.hexdigest()
 

@@ -64,7 +64,7 @@ def test_what_is_asked_for_counts_and_compiled_python_never(tmp_path: Path) -> N
 def test_a_digested_file_holds_what_was_written(tmp_path: Path) -> None:
     parts = [b"", b"first", os.urandom(3 * 2**20), bytes(12 * 2**20), b"last"]
     used_again = bytearray(2**20)
-    file = DigestedFile(tmp_path / "file")
+    file = DigestedFile(tmp_path / "file", hashlib.sha256())
     for part in parts:
         assert file.write(part) == len(part)
         used_again[: len(part)] = part[: 2**20]
@@ -77,17 +77,17 @@ def test_a_digested_file_holds_what_was_written(tmp_path: Path) -> None:
     assert len(content) == file.tell()
     assert content.startswith(written)
     assert content.endswith(b"last" + b"last" + bytes(6))
-    assert file.sha256 == hashlib.sha256(content).hexdigest()
+    assert file.digest == hashlib.sha256(content).hexdigest()
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").symlink_to("/dev/full")
-    file = DigestedFile(tmp_path / "file")
+    file = DigestedFile(tmp_path / "file", hashlib.sha256())
     file.write(b"small")  # waits to be written
     with pytest.raises(OSError, match="No space left"):
         file.close()
     assert file.closed
-    file = DigestedFile(tmp_path / "file")
+    file = DigestedFile(tmp_path / "file", hashlib.sha256())
     with pytest.raises(OSError, match="No space left"):  # soon, not only at the end
         list(map(file.write, [bytes(2**20)] * 100))
     file.close()
@@ -99,7 +99,7 @@ def test_a_disk_that_fails_in_the_background_is_told(tmp_path: Path, monkeypatch
         raise OSError("the disk is broken")
 
     monkeypatch.setattr(os, "fdatasync", fails)
-    file = DigestedFile(tmp_path / "file")
+    file = DigestedFile(tmp_path / "file", hashlib.sha256())
     with pytest.raises(OSError, match="the disk is broken"), closing(file):
         list(map(file.write, [bytes(2**20)] * size))
     assert file.closed

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from siqvl.errors import UserError
 
+QUEUED = 3  # pieces of work of a worker: the one it does, and others that wait for it
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -63,14 +65,15 @@ def shared_out(
     Args:
         ready: of `started`; before the first worker has begun, this process does all there is.
         ahead: results that may be there, or on their way, before the first of them is given.
-        workers: processes of the pool; each is handed a second piece of work while it does one,
-            but for the last one, which would wait there while this process has nothing to do.
+        workers: processes of the pool; each has QUEUED pieces of work before it, so that it need
+            not wait until this process is through with its own and with what it makes of results.
+            At the end they are fewer, or this process would have nothing to do.
     """
     waiting: deque[Future[Result]] = deque()
     with _all_ended(waiting):
-        for each, last in _last_known(arguments):
+        for each, left in _with_left(arguments, QUEUED):
             busy = sum(not future.done() for future in waiting)
-            if ready.done() and busy < (workers if last else 2 * workers):
+            if ready.done() and busy < left * workers:
                 ready.result()
                 waiting.append(pool.submit(_work, function, each))
             else:
@@ -96,14 +99,16 @@ def _all_ended(waiting: deque[Future[Result]]) -> Iterator[None]:
             future.cancel()
 
 
-def _last_known(items: Iterable[Item]) -> Iterator[tuple[Item, bool]]:
-    """Each item, and whether it is the last one."""
+def _with_left(items: Iterable[Item], most: int) -> Iterator[tuple[Item, int]]:
+    """Each item, and how many are left with it: the last one has 1, and none more than `most`."""
     rest = iter(items)
-    for one in islice(rest, 1):
-        for following in rest:
-            yield one, False
-            one = following
-        yield one, True
+    known = deque(islice(rest, most - 1))
+    for following in rest:
+        known.append(following)
+        yield known.popleft(), most
+    while known:
+        left = len(known)
+        yield known.popleft(), left
 
 
 def started(pool: ProcessPoolExecutor) -> Future[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -67,7 +68,9 @@ class ShardWriter:
     def _flush(self) -> None:
         """Write a row group."""
         if self._parquet is None:
-            self._file = DigestedFile(self.folder / f"part-{len(self.shards):05d}.parquet")
+            self._file = DigestedFile(
+                self.folder / f"part-{len(self.shards):05d}.parquet", hashlib.sha256()
+            )
             self._parquet = parquet_writer(self._file, self._schema)
         group = pa.concat_tables(self._waiting)
         self._parquet.write_table(group, row_group_size=len(group))
@@ -81,7 +84,7 @@ class ShardWriter:
             self._parquet.close()
             self._file.close()
             name, size = self._file.path.name, self._file.tell()
-            digest = self._file.sha256
+            digest = self._file.digest
             self.shards.append(Shard(name=name, rows=self._shard_rows, bytes=size, sha256=digest))
             self._file, self._parquet, self._shard_rows = None, None, 0
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 THUMBNAIL = 8  # pixels a side
+PACKED = 2**20  # bytes of pixels that Pillow hands over at a time, in place of 64 KiB
 
 
 class BadRow(Exception):
@@ -90,6 +91,10 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
 
 def pixel_hash(image: Image.Image) -> str:
     """Digests (sha256, hex) size and RGB pixels: equal for equal pixels in any file format."""
+    from PIL import ImageFile
+
+    # most pictures come in one part then: parts are joined, which costs as much as packing them
+    ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, PACKED)
     digest = hashlib.sha256(f"{image.width}x{image.height}\n".encode())
     digest.update((image if image.mode == "RGB" else image.convert("RGB")).tobytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """Pieces: the checked rows of one block of a source, in a file that is whole or not there.
 
 A piece holds BLOCK consecutive rows of one entry of a recipe's `sources`, the refused ones too. It
-is written under another name, synced to disk and renamed, and its name ends with the sha256 of its
+is written under another name, synced to disk and renamed, and its name ends with a digest of its
 content: a piece that was torn on its way is told from a whole one. Killed preparation goes on from
 the pieces that are there; tasks side by side hand theirs to the one that merges them.
 
@@ -10,6 +10,7 @@ They are Arrow files, as nothing is quicker to write and to read again: all of t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -21,18 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from xxhash import xxh3_128
 
 from siqvl.data.preparation.arrow_arrays import arrow_batch
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.schema import RowKind, arrow_schema, features
-from siqvl.files import DigestedFile, atomic_file, file_sha256, sync
+from siqvl.files import DigestedFile, atomic_file, sync
 
 BLOCK = 256  # rows of a piece
 GROUP_ROWS = 64  # rows of a row group: what is in memory at once,
 GROUP_BYTES = 8 * 2**20  # or fewer, when their pictures are large
-KEPT_BYTES = 16  # of the sha256 in a name
 NAME = re.compile(r"piece-(\d{4})-(\d{8})-([0-9a-f]{32})\.arrow")
-FORMAT = 2  # of pieces; until 1 they were parquet
+FORMAT = 3  # of pieces; until 1 they were parquet, until 2 their names ended with a sha256
 SUMMARY = b"siqvl"  # key of the summary in the metadata of a piece's last batch, which has no rows
 DESCRIPTION = "pieces.json"
 
@@ -92,7 +93,7 @@ def write_piece(
     unfinished = folder / f".piece-{source:04d}-{block:08d}-{os.getpid()}"
     try:
         with (
-            closing(DigestedFile(unfinished)) as file,
+            closing(DigestedFile(unfinished, xxh3_128())) as file,
             pa.PythonFile(file, "w") as stream,
             pa.ipc.new_file(stream, schema) as writer,
         ):
@@ -105,8 +106,7 @@ def write_piece(
             writer.write_batch(arrow_batch([], schema), {SUMMARY: json.dumps(vars(summary))})
         if summary.rows:
             sync(unfinished)
-            digest = file.sha256[: 2 * KEPT_BYTES]
-            summary.file = f"piece-{source:04d}-{block:08d}-{digest}.arrow"
+            summary.file = f"piece-{source:04d}-{block:08d}-{file.digest}.arrow"
             unfinished.rename(folder / summary.file)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -193,7 +193,9 @@ def key_of(name: str) -> tuple[int, int]:
 
 def is_whole(path: Path) -> bool:
     """Whether a piece is as it was written."""
-    return file_sha256(path).startswith(path.stem.rpartition("-")[2])
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, xxh3_128).hexdigest()
+    return digest == path.stem.rpartition("-")[2]
 
 
 def write_json(path: Path, content: Any) -> None:

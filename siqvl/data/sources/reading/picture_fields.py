@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,12 +60,13 @@ class Beside:
         outside, anothers = True, ""
         try:
             for folder, inner in self._places:
-                here = self._inside([folder / name])
-                if here and here[0].is_file():
-                    return content(here[0], name)
-                below = self._inside([one / name for one in inner])
-                outside = outside and not here and not below
-                if found := [file for file in below if file.is_file()]:
+                here = os.path.join(folder, name)
+                inside = self._holds(here)
+                if inside and is_file(here):
+                    return content(here, name)
+                below = [one / name for one in inner if self._holds(os.path.join(one, name))]
+                outside = outside and not inside and not below
+                if found := [file for file in below if is_file(file)]:
                     if own := [file for file in found if not self._is_anothers(file, name)]:
                         return self._the_one(name, own)
                     anothers = anothers or os.path.relpath(found[0], self.root)
@@ -117,11 +119,9 @@ class Beside:
         where = " and ".join(os.path.relpath(file, self.root) for file in found[:2])
         return f"{name} (which one? {where} differ: say the folder too)"
 
-    def _inside(self, files: list[Path]) -> list[Path]:
-        """Those that the data set's folder holds."""
-        return [
-            file for file in files if os.path.join(os.path.abspath(file), "").startswith(self._root)
-        ]
+    def _holds(self, file: str) -> bool:
+        """Whether the data set's folder holds a file."""
+        return os.path.join(os.path.abspath(file), "").startswith(self._root)
 
     @cached_property
     def _root(self) -> str:
@@ -136,13 +136,26 @@ class Beside:
         return [(one, sorted(path for path in one.iterdir() if path.is_dir())) for one in up]
 
 
-def content(file: Path, name: str) -> bytes | str:
+def is_file(path: str | Path) -> bool:
+    """Whether a file is there.
+
+    Raises:
+        OSError: nothing can tell: a folder that may not be read, a name that is too long.
+    """
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def content(file: str | Path, name: str) -> bytes | str:
     """The bytes of a picture's file; its name and the reason where there are none, or too many.
 
     Raises:
         OSError: it cannot be read.
     """
-    return why_unread(file.stat().st_size, name) or file.read_bytes()
+    with open(file, "rb") as stream:
+        return why_unread(os.fstat(stream.fileno()).st_size, name) or stream.read()
 
 
 def why_unread(size: int, name: str) -> str:

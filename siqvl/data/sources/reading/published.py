@@ -6,7 +6,7 @@ An adapter says which columns it needs and what one published row becomes, and n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ class Published:
     def __getitem__(self, column: str) -> Any:
         """The value of a column; None where the row does not have it."""
         return self.record.get(column)
+
+    def holding(self, record: Record) -> Published:
+        """The same row with another record; `dataclasses.replace` takes ten times as long."""
+        return Published(record, self.origin, self.source, self.number, self.find)
 
     def id(self, column: str | None = None) -> str:
         """Source, split and number; or, in place of the number, the id that a column holds."""
@@ -213,6 +217,6 @@ class TableAdapter:
 
 def _row(read: Unread, at: Published, way: Way) -> Row:
     try:
-        return way(replace(at, record=read()))
+        return way(at.holding(read()))
     except DamagedRecord as error:
         return damaged_row(at.id(), str(error), source=at.source)

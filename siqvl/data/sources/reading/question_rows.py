@@ -71,18 +71,22 @@ def question_row(
 
 def commonest(texts: Sequence[str]) -> str:
     """The most frequent of some texts, the first of equals; empty of none."""
-    return Counter(texts).most_common(1)[0][0] if texts else ""
+    if len(texts) < 2:
+        return "".join(texts)
+    return Counter(texts).most_common(1)[0][0]
 
 
 def _are_pictures(choices: Sequence[str]) -> bool:
     """Whether choices mark pictures, so that there may be no text to answer with."""
     marked = [choice for choice in choices if ANY_MARK.search(choice)]
+    if not marked:
+        return False
     if twice := [choice for choice, count in Counter(marked).items() if count > 1]:
         raise DamagedRecord(
             f"two of its choices are `{twice[0][:80]}`: number the marks, `<image 1>`, to tell "
             "them apart"
         )
-    return bool(marked)
+    return True
 
 
 def choices_of(one: Published, column: str = "choices") -> list[str]:

@@ -9,7 +9,6 @@ to the table, to the data set's folder, to a folder in these, or to the source's
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,7 @@ def _way(fields: Fields, kind: RowKind, asked: str, number: int | None, one: Pub
         if asked:
             answer = value_at(one.record, asked)
             record |= {"question": one.origin.ask[asked], "answer": answer}
-        one = replace(one, record=record)
+        one = one.holding(record)
         row_id = "/".join([one.id("id"), *parts])
         if asked and is_missing(record["answer"]):
             return left_out_row(row_id, f"nothing in column `{asked}`", source=one.source)
