@@ -19,6 +19,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
 
 from siqvl.errors import UserError, one_line
+from siqvl.training.resuming import Provenance
 from siqvl.training.states import (
     clear_leftovers,
     disk_full,
@@ -112,6 +113,7 @@ class ResumableStates(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 (staged / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nobody reads
+                Provenance.here().write(staged)
                 seal(staged)
                 newest = publish(staged, work_dir)
         except (OSError, RuntimeError, SafetensorError) as error:
