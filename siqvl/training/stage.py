@@ -27,8 +27,12 @@ def train_stage(
     checkpoint: Path | None,
     output: Path,
     log: RunLog | None = None,
+    state_copies: int = 0,
 ) -> CheckpointCard:
     """Train `stage` and write its checkpoint to `output`.
+
+    Args:
+        state_copies: more states than the stage's own that the caller keeps on the same disk.
 
     Raises:
         UserError: the data or the checkpoint is not what this stage needs, or other code wrote the
@@ -61,7 +65,9 @@ def train_stage(
     from siqvl.training.stage_process import StageInputs, train
 
     launch(
-        train, StageInputs(stage, recipe, data, checkpoint, output, states, log), recipe.distributed
+        train,
+        StageInputs(stage, recipe, data, checkpoint, output, states, log, state_copies),
+        recipe.distributed,
     )
     if log:
         keep_loss_page(log, output)

@@ -46,6 +46,7 @@ class StageInputs:
     output: Path
     states: Path  # folder of the resumable ones
     log: RunLog | None
+    state_copies: int = 0  # of states, that others keep on the same disk
 
 
 def train(inputs: StageInputs) -> None:
@@ -66,6 +67,7 @@ def train(inputs: StageInputs) -> None:
     encoded = encoded_rows(recipe, stage, dataset, processor)
     features = tower_features(recipe, stage, encoded, dataset, model, processor)
     trainer = _build_trainer(inputs, model, processor, encoded, features, manifest)
+    trainer.state_copies = inputs.state_copies
     data_metrics: dict[str, float] = {}
     if trainer.is_world_process_zero():
         # packing every epoch of a large run takes a while, and only one process reports it

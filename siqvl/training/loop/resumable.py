@@ -43,6 +43,7 @@ class ResumableStates(Trainer):
     of the whole run. `save_total_limit` states are kept.
     """
 
+    state_copies = 0  # of a state, that others keep on the same disk
     _staging: Path | None = None  # while a state is being saved
     _continued: Path | None = None  # the state that was loaded, until the run goes on
     _began = 0.0
@@ -157,6 +158,7 @@ class ResumableStates(Trainer):
         kept, there = self.args.save_total_limit or 1, len(states(self._work_dir))
         # while one more is being written, those before are all there
         more = min(max(0, kept + 1 - there), math.ceil(steps / self.args.save_steps))
+        more += self.state_copies if steps else 0
         needed, disk = more * self.state_bytes(), self._work_dir.absolute()
         disk = next(path for path in (disk, *disk.parents) if path.exists())
         free = shutil.disk_usage(disk).free
