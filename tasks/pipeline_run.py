@@ -1,7 +1,7 @@
 """The first step of a pipeline: judge its recipe, open its MLflow run.
 
 It also hands the recipe to every step, each time with the hash of what that step depends on
-(`siqvl/recipe/keys.py`). Flyte's cache looks at the hash in place of the recipe, so another
+(`tasks/cache_keys.py`). Flyte's cache looks at the hash in place of the recipe, so another
 learning rate of stage 3 leaves the results of stages 1 and 2 as they are.
 """
 
@@ -18,9 +18,16 @@ from siqvl.check import check_recipe
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
-from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.runs import start_run
+from tasks.cache_keys import (
+    look_again,
+    prepared_benchmarks,
+    prepared_rows,
+    sampled_pairs,
+    scored,
+    trained,
+)
 from tasks.contracts import PipelineRun
 from tasks.flyte_tags import flyte_tags
 from tasks.resources import policy
@@ -35,19 +42,19 @@ class Opened(NamedTuple):
     """The MLflow parent run, and the recipe as each step's cache sees it."""
 
     run: PipelineRun
-    benchmarks: Annotated[Recipe, HashMethod(benchmarks_key)]
-    evaluation: Annotated[Recipe, HashMethod(evaluation_key)]
-    pairs: Annotated[Recipe, HashMethod(pairs_key)]
-    projector_alignment_data: Annotated[Recipe, _of(data_key, Stage.PROJECTOR_ALIGNMENT)]
-    projector_alignment: Annotated[Recipe, _of(training_key, Stage.PROJECTOR_ALIGNMENT)]
-    vqa_sft_data: Annotated[Recipe, _of(data_key, Stage.VQA_SFT)]
-    vqa_sft: Annotated[Recipe, _of(training_key, Stage.VQA_SFT)]
-    cot_sft_data: Annotated[Recipe, _of(data_key, Stage.COT_SFT)]
-    cot_sft: Annotated[Recipe, _of(training_key, Stage.COT_SFT)]
-    dpo_data: Annotated[Recipe, _of(data_key, Stage.DPO)]
-    dpo: Annotated[Recipe, _of(training_key, Stage.DPO)]
-    control: Annotated[Recipe, _of(training_key, Stage.PROJECTOR_ALIGNMENT)]
-    control_evaluation: Annotated[Recipe, HashMethod(evaluation_key)]
+    benchmarks: Annotated[Recipe, HashMethod(prepared_benchmarks)]
+    evaluation: Annotated[Recipe, HashMethod(scored)]
+    pairs: Annotated[Recipe, HashMethod(sampled_pairs)]
+    projector_alignment_data: Annotated[Recipe, _of(prepared_rows, Stage.PROJECTOR_ALIGNMENT)]
+    projector_alignment: Annotated[Recipe, _of(trained, Stage.PROJECTOR_ALIGNMENT)]
+    vqa_sft_data: Annotated[Recipe, _of(prepared_rows, Stage.VQA_SFT)]
+    vqa_sft: Annotated[Recipe, _of(trained, Stage.VQA_SFT)]
+    cot_sft_data: Annotated[Recipe, _of(prepared_rows, Stage.COT_SFT)]
+    cot_sft: Annotated[Recipe, _of(trained, Stage.COT_SFT)]
+    dpo_data: Annotated[Recipe, _of(prepared_rows, Stage.DPO)]
+    dpo: Annotated[Recipe, _of(trained, Stage.DPO)]
+    control: Annotated[Recipe, _of(trained, Stage.PROJECTOR_ALIGNMENT)]
+    control_evaluation: Annotated[Recipe, HashMethod(scored)]
 
 
 @task(**policy(Kind.DATA))
@@ -55,6 +62,7 @@ def open_run(recipe: Recipe) -> Opened:
     """Judge the whole recipe, then open the parent run; nothing else starts before."""
     check_pod(recipe)
     check_recipe(recipe)
+    look_again()
     start = time.strftime("%Y%m%d-%H%M%S")
     tags = {"siqvl.kind": "pipeline", **flyte_tags()}
     log = start_run(recipe, f"{recipe.name} {start}", tags=tags)

@@ -36,16 +36,21 @@ TRIES = 3
 
 
 @contextmanager
-def states_kept(output: Path) -> Iterator[None]:
+def states_kept(output: Path) -> Iterator[int]:
     """Fetch what the attempt before has kept; keep what is written inside the block.
+
+    The last state is kept also where the block ends in an error soon after it was written.
 
     Args:
         output: of the stage, see `siqvl.training.stage.train_stage`. Outside of a pod nothing is
             done: the states are still where they were.
+
+    Yields:
+        How many more states than the trainer's own lie on the disk of `output` meanwhile.
     """
     store = _store()
     if store is None:
-        yield
+        yield 0
         return
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".states-") as scratch:
@@ -53,7 +58,7 @@ def states_kept(output: Path) -> Iterator[None]:
         keeper = _Keeper(store, output, Path(scratch))
         keeper.start()
         try:
-            yield
+            yield 1
         finally:
             keeper.stop()
 
@@ -141,8 +146,9 @@ class _Keeper(threading.Thread):
         self.join()
 
     def _watch(self) -> None:
-        kept = None
-        while not self._ended.wait(LOOKS_EVERY):
+        kept, ended = None, False
+        while not ended:
+            ended = self._ended.wait(LOOKS_EVERY)
             written = [state for state in _all_states(self._output) if state not in self._before]
             newest = max(written, key=state_step, default=None)
             if newest is not None and newest != kept and self._keep(newest):

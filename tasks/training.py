@@ -42,12 +42,20 @@ def train(
     rows, parent = local(data), local(checkpoint)
     first = os.environ.get("RANK", "0") == "0"
     with ExitStack() as open_until_done:
-        log = None
+        log, copies = None, 0
         if first:
             tags = {"siqvl.stage": stage.value}
             log = open_until_done.enter_context(tracked(recipe, name, run, tags))
-            open_until_done.enter_context(states_kept(out))
-        card = train_stage(stage, recipe, data=rows, checkpoint=parent, output=out, log=log)
+            copies = open_until_done.enter_context(states_kept(out))
+        card = train_stage(
+            stage,
+            recipe,
+            data=rows,
+            checkpoint=parent,
+            output=out,
+            log=log,
+            state_copies=copies,
+        )
         if log is not None:
             log.metrics(card.metrics)
             _keep(out, recipe, log)

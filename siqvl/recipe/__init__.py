@@ -11,6 +11,7 @@ with it, `keys.py` hashes what each result depends on, `grid.py` makes the recip
 from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival
 from siqvl.recipe.load import explain
 from siqvl.recipe.schema import (
+    ChangedCode,
     Distributed,
     Hardware,
     Model,

@@ -52,6 +52,23 @@ def training_key(recipe: Recipe, stage: Stage) -> str:
     )
 
 
+def state_key(recipe: Recipe, stage: Stage, *, parent: str | None, data: str) -> str:
+    """Return the key of a stage's resumable states.
+
+    Args:
+        parent: hash of the checkpoint that the stage continues from.
+        data: fingerprint of its rows.
+    """
+    return _hash({"training": training_key(recipe, stage), "parent": parent, "data": data})
+
+
+def state_key_of_0_1(recipe: Recipe, *, parent: str | None, data: str) -> str:
+    """Return the key by which version 0.1 named states: any other key of a recipe lost them."""
+    unchanged = recipe.model_copy(update={"changed_code": "refuse"})
+    key = "-".join([unchanged.hash(), parent or "none", data])
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
 def pairs_key(recipe: Recipe) -> str:
     """Return the key of the preference pairs that a checkpoint writes."""
     sampled = recipe.stages.dpo.sampled

@@ -17,7 +17,9 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -28,6 +30,9 @@ from siqvl.recipe.load import explain, read_yaml, with_base
 from siqvl.recipe.section import Section
 from siqvl.recipe.source import DataPrep
 from siqvl.recipe.training_stages import SFTStage, Stage, Stages
+
+#: What to do about a state that other code has written.
+ChangedCode = Literal["refuse", "go_on", "begin_anew"]
 
 
 class Model(Section):
@@ -170,6 +175,9 @@ class Recipe(Section):
         32, description="pictures in one pass of the tower while its features are cached"
     )
     seed: int = 0
+    changed_code: ChangedCode = Field(
+        "refuse", description="what a stage does about a state that other code has written"
+    )
     model: Model
     data: DataPrep = DataPrep()
     stages: Stages
@@ -223,6 +231,14 @@ class Recipe(Section):
             return cls.model_validate(content)
         except UserError as error:
             raise UserError(f"{path}: {error.message}") from None
+
+    @model_serializer(mode="wrap")
+    def _stored(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what came after version 0.1.0 and is not used, see `siqvl.recipe.source`."""
+        content: dict[str, Any] = serialize(self)
+        if self.changed_code == "refuse":
+            content.pop("changed_code", None)
+        return content
 
     def stage(self, stage: Stage) -> SFTStage:
         """Return the hyperparameters of one training stage."""

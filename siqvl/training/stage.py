@@ -16,6 +16,7 @@ from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import RunLog
 from siqvl.training.loop.launch import launch
 from siqvl.training.prepared_sources import sources_of
+from siqvl.training.resuming import judge_states, state_folder
 
 
 def train_stage(
@@ -26,11 +27,16 @@ def train_stage(
     checkpoint: Path | None,
     output: Path,
     log: RunLog | None = None,
+    state_copies: int = 0,
 ) -> CheckpointCard:
     """Train `stage` and write its checkpoint to `output`.
 
+    Args:
+        state_copies: more states than the stage's own that the caller keeps on the same disk.
+
     Raises:
-        UserError: the data or the checkpoint is not what this stage needs; nothing was started.
+        UserError: the data or the checkpoint is not what this stage needs, or other code wrote the
+            state that it would go on from; nothing was started.
     """
     parent = _check_parent(stage, checkpoint)
     if parent is None:
@@ -40,6 +46,8 @@ def train_stage(
     attention_of(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     sources_of(recipe.stage(stage), manifest)
+    states = state_folder(output, recipe, stage, parent.hash if parent else None, manifest)
+    judge_states(states, output, recipe.changed_code)
     if log:
         keep_origin(log, recipe)
         log_inputs(log, data, "training")
@@ -56,7 +64,11 @@ def train_stage(
         )
     from siqvl.training.stage_process import StageInputs, train
 
-    launch(train, StageInputs(stage, recipe, data, checkpoint, output, log), recipe.distributed)
+    launch(
+        train,
+        StageInputs(stage, recipe, data, checkpoint, output, states, log, state_copies),
+        recipe.distributed,
+    )
     if log:
         keep_loss_page(log, output)
     return read_card(output, expected=stage)

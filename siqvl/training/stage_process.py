@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import TrainerCallback, set_seed
 
-from siqvl.checkpoint import CheckpointCard, read_card, training_history, write_checkpoint
+from siqvl.checkpoint import read_card, training_history, write_checkpoint
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
@@ -29,6 +28,7 @@ from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.memory.batch_memory import tell_memory
 from siqvl.training.memory.batch_shape import BatchShape
 from siqvl.training.preference.dpo import PreferenceTrainer
+from siqvl.training.resuming import all_state_folders, keep_threads
 from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
 from siqvl.training.samples.sample_answers import SampleAnswers
 from siqvl.training.sft import SFTTrainer
@@ -44,7 +44,9 @@ class StageInputs:
     data: Path
     checkpoint: Path | None
     output: Path
+    states: Path  # folder of the resumable ones
     log: RunLog | None
+    state_copies: int = 0  # of states, that others keep on the same disk
 
 
 def train(inputs: StageInputs) -> None:
@@ -57,14 +59,15 @@ def train(inputs: StageInputs) -> None:
     figures = recipe.stage(stage)
     precision = precision_of(figures)
     set_up(recipe, precision)
+    keep_threads(inputs.states)
     model, processor = _load_model(recipe, inputs.checkpoint, attention_of(recipe, stage))
     counts = freeze(model, figures.trainable)
     if figures.compile:
         compile_layers(model)
-    work_dir = _work_dir(inputs, parent, manifest)
     encoded = encoded_rows(recipe, stage, dataset, processor)
     features = tower_features(recipe, stage, encoded, dataset, model, processor)
-    trainer = _build_trainer(inputs, model, processor, encoded, features, manifest, work_dir)
+    trainer = _build_trainer(inputs, model, processor, encoded, features, manifest)
+    trainer.state_copies = inputs.state_copies
     data_metrics: dict[str, float] = {}
     if trainer.is_world_process_zero():
         # packing every epoch of a large run takes a while, and only one process reports it
@@ -97,7 +100,8 @@ def train(inputs: StageInputs) -> None:
             metrics=_metrics(result.metrics, encoded, counts) | data_metrics,
             history=training_history(trainer.state.log_history),
         )
-        shutil.rmtree(work_dir, ignore_errors=True)
+        for folder in all_state_folders(inputs.output):
+            shutil.rmtree(folder, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -133,7 +137,6 @@ def _build_trainer(
     encoded: EncodedDataset,
     features: TensorStore | None,
     manifest: Manifest,
-    work_dir: Path,
 ) -> PlannedTrainer:
     stage = inputs.recipe.stage(inputs.stage)
     callbacks: list[TrainerCallback] = [Progress(STAGES[inputs.stage].title)]
@@ -147,14 +150,7 @@ def _build_trainer(
         stage=stage,
         recipe=inputs.recipe,
         manifest=manifest,
-        work_dir=work_dir,
+        work_dir=inputs.states,
         callbacks=callbacks,
         features=features,
     )
-
-
-def _work_dir(inputs: StageInputs, parent: CheckpointCard | None, manifest: Manifest) -> Path:
-    """Where resumable states are kept, named by what they depend on: stale ones are never used."""
-    key = "-".join([inputs.recipe.hash(), parent.hash if parent else "none", manifest.fingerprint])
-    name = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return inputs.output.with_name(f".{inputs.output.name}.training-{name}")

@@ -14,10 +14,12 @@ import torch
 from transformers import TrainerCallback
 
 from siqvl.checkpoint import read_card, read_history
+from siqvl.data.manifest import Manifest
 from siqvl.recipe import Recipe, Stage
 from siqvl.training import stage_process as run
 from siqvl.training.loop import resumable
 from siqvl.training.loop.launch import launch
+from siqvl.training.resuming import state_folder
 from siqvl.training.stage import train_stage
 from siqvl.training.stage_process import StageInputs
 from siqvl.training.states import states
@@ -261,7 +263,8 @@ def test_one_of_two_processes_dies_in_a_save(trained, tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     train_stage(stage, recipe, **common, output=straight)
 
-    inputs = StageInputs(stage, recipe, output=killed, log=None, **common)
+    folder = state_folder(killed, recipe, stage, None, Manifest.read(trained.data(stage)))
+    inputs = StageInputs(stage, recipe, output=killed, states=folder, log=None, **common)
     # torch names one of those it finds dead: the killed one, or the one whose connection that reset
     with pytest.raises(RuntimeError, match=r"training process [01] failed"):
         launch(doomed_rank, inputs, recipe.distributed)

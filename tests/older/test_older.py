@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from siqvl.checkpoint import content_hash, read_card, read_history
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
+from siqvl.errors import UserError
 from siqvl.evaluation.evaluate import evaluate
 from siqvl.evaluation.scoring.predictions import read_predictions
 from siqvl.evaluation.scoring.scores import Scores
@@ -72,11 +73,12 @@ class Older(NamedTuple):
     def data(self, stage: Stage) -> Path:
         return self.folder / "data" / stage
 
-    def train(self, stage: Stage, output: Path) -> Path:
+    def train(self, stage: Stage, output: Path, changed_code: str = "refuse") -> Path:
         """Train a stage on its older rows, from the older checkpoint of the stage before."""
+        recipe = self.recipe.model_copy(update={"changed_code": changed_code})
         parent = STAGES[stage].parent
         checkpoint = self.checkpoint(parent) if parent else None
-        train_stage(stage, self.recipe, data=self.data(stage), checkpoint=checkpoint, output=output)
+        train_stage(stage, recipe, data=self.data(stage), checkpoint=checkpoint, output=output)
         return output
 
 
@@ -166,7 +168,9 @@ def test_a_state_is_continued(older: Older, tmp_path: Path) -> None:
     for name in ("once", "twice"):
         work = tmp_path / name / Path(state["folder"]).name
         shutil.copytree(older.folder / state["folder"], work)
-        outputs.append(older.train(stage, tmp_path / name / stage))
+        with pytest.raises(UserError, match=f"step {state['step']} .* siqvl 0.1.*changed_code"):
+            older.train(stage, tmp_path / name / stage)
+        outputs.append(older.train(stage, tmp_path / name / stage, "go_on"))
         assert not work.exists(), "another folder was looked into for states"
     saved = older.folder / state["folder"] / f"checkpoint-{state['step']}" / "trainer_state.json"
     history, straight = read_history(outputs[0]), read_history(older.checkpoint(stage))

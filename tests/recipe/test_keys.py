@@ -72,14 +72,15 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
     if isinstance(content, list):
         number = int(first)
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
-    assert first in content, f"no key {first}"
-    return content | {first: replaced(content[first], rest, value)}
+    assert first in content or first in Recipe.model_fields, f"no key {first}"
+    return content | {first: replaced(content.get(first), rest, value)}
 
 
 TABLE: list[tuple[str, Any, set[str]]] = [
     # where, by which name, on what, how it is judged and kept
     ("name", "another", NOTHING),
     ("output_dir", "elsewhere", NOTHING),
+    ("changed_code", "go_on", NOTHING),
     ("features_dir", "elsewhere", NOTHING),
     ("tracking.experiment", "another", NOTHING),
     ("tracking.uri", "http://mlflow:5000", NOTHING),

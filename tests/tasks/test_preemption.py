@@ -130,6 +130,20 @@ def test_the_next_attempt_finds_the_state_as_it_was(pods: Pods) -> None:
     assert beside(output) == [work_dir(output).name]
 
 
+def test_a_state_that_is_written_right_before_an_error_is_kept(
+    pods: Pods, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preemption, "LOOKS_EVERY", 60)  # the attempt ends before it is looked for
+
+    def lose(output: Path) -> None:
+        save(output, 7)
+        raise RuntimeError("the pod is lost")
+
+    with pytest.raises(RuntimeError, match="lost"), pods.next() as output:
+        lose(output)
+    assert steps(pods.kept()) == ["checkpoint-7"]
+
+
 def test_it_is_kept_for_the_attempt_after_that_too(pods: Pods) -> None:
     """Flyte hands on the store of the attempt just before, and that one may not get far."""
     train_one(pods, 7)

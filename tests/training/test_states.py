@@ -237,6 +237,10 @@ def test_states_that_will_not_fit_are_refused_before_the_first_step(
         trainer.train()
     assert trainer.state.global_step == 0
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * size))
+    trainer.state_copies = 1  # an archive of one of them
+    with pytest.raises(UserError, match=r"\(4 of "):
+        trainer.train()
+    trainer.state_copies = 0
     trainer.train()
     # three states are there by now, and only two are kept: one more is the most there ever is
     more = made_trainer(trained, small(trained, max_steps=9, kept_states=3), tmp_path)

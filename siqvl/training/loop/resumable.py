@@ -19,6 +19,7 @@ from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
 
 from siqvl.errors import UserError, one_line
+from siqvl.training.resuming import Provenance
 from siqvl.training.states import (
     clear_leftovers,
     disk_full,
@@ -42,6 +43,7 @@ class ResumableStates(Trainer):
     of the whole run. `save_total_limit` states are kept.
     """
 
+    state_copies = 0  # of a state, that others keep on the same disk
     _staging: Path | None = None  # while a state is being saved
     _continued: Path | None = None  # the state that was loaded, until the run goes on
     _began = 0.0
@@ -112,6 +114,7 @@ class ResumableStates(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 (staged / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nobody reads
+                Provenance.here().write(staged)
                 seal(staged)
                 newest = publish(staged, work_dir)
         except (OSError, RuntimeError, SafetensorError) as error:
@@ -155,6 +158,7 @@ class ResumableStates(Trainer):
         kept, there = self.args.save_total_limit or 1, len(states(self._work_dir))
         # while one more is being written, those before are all there
         more = min(max(0, kept + 1 - there), math.ceil(steps / self.args.save_steps))
+        more += self.state_copies if steps else 0
         needed, disk = more * self.state_bytes(), self._work_dir.absolute()
         disk = next(path for path in (disk, *disk.parents) if path.exists())
         free = shutil.disk_usage(disk).free
