@@ -16,6 +16,11 @@ PARTIAL = ".partial"
 FLUSHED_BYTES = 8 * 2**20  # of a file that is being written: as much is brought to disk at a time,
 
 
+def expanded(path: str | Path) -> Path:
+    """Returns a path with `~` at its front filled in, where such a home is known."""
+    return Path(os.path.expanduser(path))
+
+
 @contextmanager
 def atomic_file(path: Path, owner: object = "") -> Iterator[Path]:
     """Yields the place of a hidden file that becomes `path`, synced, when the block succeeds.

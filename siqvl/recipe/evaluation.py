@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from siqvl.recipe.section import Section
+from siqvl.recipe.section import FOLDER_NAME, Section
 from siqvl.recipe.source import Source
 from siqvl.recipe.training_stages import ScorerName, Stage
 
@@ -21,7 +21,7 @@ Blind = Literal["no_picture", "other_picture"]
 class Benchmark(Section):
     """One evaluation set and how its questions are asked and scored."""
 
-    name: str = Field(pattern=r"^[a-z0-9_.-]+$")
+    name: str = Field(pattern=FOLDER_NAME.replace("A-Z", ""), max_length=100)
     source: Source
     training: Source | None = Field(
         None, description="the training questions, from which `majority` and `question_only` learn"
@@ -44,7 +44,7 @@ class Benchmark(Section):
     )
     prompt_suffix: str = Field("", description="appended to every question")
     answer_marker: str | None = Field(
-        None, description="score the text after the last marker (chain of thought)"
+        None, min_length=1, description="score the text after the last marker (chain of thought)"
     )
     max_new_tokens: PositiveInt = 16
 
@@ -83,6 +83,9 @@ class Gate(Section):
     def _consistent(self) -> Gate:
         if self.above is None and self.below is None:
             raise ValueError(f"gate `{self.claim}` tests nothing: set `above`, `below` or both")
+        self._check_bounds(
+            -1.0 if self.above is None else self.above, 1.0 if self.below is None else self.below
+        )
         own = (self.random_tower, "picture", self.stage, self.benchmark)
         over = self.over
         stage, benchmark = over.stage or self.stage, over.benchmark or self.benchmark
@@ -96,6 +99,19 @@ class Gate(Section):
                 f"`{Stage.PROJECTOR_ALIGNMENT}` alone"
             )
         return self
+
+    def _check_bounds(self, above: float, below: float) -> None:
+        """Scores are shares, so that their difference lies from -1 to 1."""
+        if above >= 1 or below <= -1:
+            raise ValueError(
+                f"gate `{self.claim}` can never pass: a difference of two shares is at most 1 and "
+                "at least -1 (one point is 0.01)"
+            )
+        if above >= below:
+            raise ValueError(
+                f"gate `{self.claim}` can never pass: nothing lies above {above:g} and below "
+                f"{below:g}"
+            )
 
 
 class Evaluation(Section):

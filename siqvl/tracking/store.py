@@ -32,7 +32,9 @@ REFUSALS = frozenset(
 
 def tracking_uri(recipe: Recipe) -> str:
     """Return the recipe's store, MLFLOW_TRACKING_URI, or a sqlite file in the working directory."""
-    return recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    uri = recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    scheme = next((one for one in ("sqlite:///", "file://") if uri.startswith(one)), "")
+    return scheme + os.path.expanduser(uri.removeprefix(scheme))
 
 
 def client(uri: str) -> MlflowClient:
