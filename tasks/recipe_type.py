@@ -72,4 +72,4 @@ def _parsed_recipe(self: JsonParamType, value: Any, param: click.Parameter | Non
 
 
 # There is no way to give flytekit a click type for an input of ours.
-JsonParamType._parse = _parsed_recipe  # type: ignore[method-assign]
+JsonParamType._parse = _parsed_recipe
