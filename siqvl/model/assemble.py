@@ -282,8 +282,7 @@ def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
     """`from_pretrained` from safetensors only.
 
     Raises:
-        ValueError: weights are missing; transformers would fill them at random and only log it. Or
-            their file is cut off or damaged.
+        ValueError: weights are missing; transformers would fill them at random and only log it.
     """
     try:
         model, report = cls.from_pretrained(

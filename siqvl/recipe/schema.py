@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 from pydantic import (
     Field,
+    NonNegativeFloat,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -71,17 +73,11 @@ class Tracking(Section):
         description="folder of what the store does not have yet; null: SIQVL_SPOOL, or `spool` in "
         "output_dir when that is unset",
     )
-    patience_seconds: float = Field(
-        30.0,
-        ge=0,
-        le=10**7,
-        description="how long the end of a task waits for a store that is away",
+    patience_seconds: NonNegativeFloat = Field(
+        30.0, le=10**7, description="how long the end of a task waits for a store that is away"
     )
-    system_metrics_seconds: float | None = Field(
-        10.0,
-        gt=0,
-        le=10**7,
-        description="between samples of the machine's load and memory; null: none",
+    system_metrics_seconds: PositiveFloat | None = Field(
+        10.0, le=10**7, description="between samples of the machine's load; null: none"
     )
     model_name: str = Field(
         "siqvl",

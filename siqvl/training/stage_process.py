@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 
 from transformers import TrainerCallback, set_seed
@@ -122,7 +122,7 @@ def _load_model(
     try:
         if checkpoint is not None:
             return load_checkpoint(checkpoint, attn_implementation=attention)
-        vision, language = map(os.path.expanduser, (spec.vision, spec.language))
+        vision, language = map(expanduser, (spec.vision, spec.language))
         return assemble(vision, language, attn_implementation=attention, **rest)
     except (ValueError, OSError) as error:  # what transformers raises for a wrong or missing part
         raise UserError(" ".join(str(error).split())) from error
