@@ -56,6 +56,14 @@ class Benchmark(Section):
             raise ValueError("`sampled` is for method preference")
         return self
 
+    def lacks(self, player: Player) -> str:
+        """Return what a player needs to answer this benchmark that it does not have, or nothing."""
+        if player in ("no_picture", "other_picture"):
+            return "" if player in self.blind else f"`{player}` in its `blind`"
+        if player != "picture" and self.method == "preference":
+            return "questions: nobody can guess pairs"
+        return "`training`" if player == "question_only" and self.training is None else ""
+
 
 class Rival(Section):
     """What a gate compares with; a key that is left out has the value of the gate's own side."""
@@ -133,8 +141,8 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluation:
-        scored = {benchmark.name: benchmark.stages for benchmark in self.benchmarks}
-        if len(scored) < len(self.benchmarks):
+        by_name = {benchmark.name: benchmark for benchmark in self.benchmarks}
+        if len(by_name) < len(self.benchmarks):
             names = [benchmark.name for benchmark in self.benchmarks]
             raise ValueError(f"two benchmarks share a name: {names}")
         for gate in self.gates:
@@ -142,10 +150,15 @@ class Evaluation(Section):
                 (gate.benchmark, gate.stage),
                 (gate.over.benchmark or gate.benchmark, gate.over.stage or gate.stage),
             ):
-                if stage not in scored.get(name, []):
+                if name not in by_name or stage not in by_name[name].stages:
                     raise ValueError(f"gate `{gate.claim}`: no benchmark `{name}` after {stage}")
             if (gate.random_tower or gate.over.random_tower) and not self.random_tower:
                 raise ValueError(f"gate `{gate.claim}` needs `random_tower: true`")
+            rival = by_name[gate.over.benchmark or gate.benchmark]
+            if lacking := rival.lacks(gate.over.player):
+                raise ValueError(
+                    f"gate `{gate.claim}` can never pass: benchmark `{rival.name}` has no {lacking}"
+                )
         if self.champion_benchmark is not None:
             self._check_champion_benchmark(self.champion_benchmark)
         return self

@@ -309,6 +309,36 @@ def test_a_gate_that_can_never_pass_is_refused(bounds: dict, message: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("benchmark", "over", "lacking"),
+    [
+        ("multistep-direct", {"player": "no_picture"}, "no `no_picture` in its `blind`"),
+        ("multistep-reasoned", {"player": "no_picture"}, "no `no_picture` in its `blind`"),
+        ("preferences", {"player": "majority"}, "no questions: nobody can guess pairs"),
+        ("untaught", {"player": "question_only"}, "no `training`"),
+        ("multistep-reasoned", {"player": "other_picture"}, ""),
+        ("multistep-reasoned", {"player": "random_choice"}, ""),
+        ("multistep-reasoned", {"player": "no_picture", "benchmark": "vqa"}, ""),
+        ("untaught", {"player": "majority"}, ""),
+    ],
+)
+def test_a_gate_is_over_somebody_who_plays(benchmark: str, over: dict, lacking: str) -> None:
+    content = tiny()
+    content["evaluation"]["benchmarks"].append(
+        {"name": "untaught", "source": {"kind": "shapes", "subsets": ["vqa"], "split": "test"}}
+    )
+    gate = {"claim": "x", "stage": "dpo", "benchmark": benchmark, "over": over}
+    content["evaluation"]["gates"] = [gate]
+    if not lacking:
+        assert Recipe.model_validate(content)
+        return
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    assert caught.value.message == (
+        f"recipe: `evaluation`: gate `x` can never pass: benchmark `{benchmark}` has {lacking}"
+    )
+
+
+@pytest.mark.parametrize(
     "bounds", [{"above": 0.99}, {"above": -1.01}, {"above": -0.01, "below": 0.01}, {"below": 5}]
 )
 def test_a_gate_that_may_pass_is_taken(bounds: dict) -> None:
