@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field, model_validator
+
 from siqvl.errors import UserError
 from siqvl.files import atomic_folder, folder_hash
 from siqvl.recipe import Recipe, Stage
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor
 
 CARD = "siqvl.json"
+SCHEMA_VERSION = 1  # of the card; keys of the recipe in it are none of the card's
 HISTORY = "history.json"
 #: One logging step: `step` (optimizer steps), `loss`, `learning_rate`, `grad_norm`, …; None for a
 #: figure that was not finite.
@@ -30,18 +33,58 @@ Logged = dict[str, float | None]
 
 
 class CheckpointCard(Stored):
-    """Content of `siqvl.json`."""
+    """Content of `siqvl.json`.
 
+    The recipe is kept as it was: keys of recipes come and go, and the checkpoint stays readable.
+    """
+
+    schema_version: int = Field(1, ge=1)  # cards of before there was this key are of the first
     stage: Stage
     hash: str  # content of the model directory, see `content_hash`
     parent: str | None  # hash of the checkpoint that training continued from
     parent_stage: Stage | None
-    recipe: Recipe
+    recipe: dict[str, Any]
     recipe_hash: str
     data_fingerprint: str
     code_version: str
     mlflow_run: str | None
     metrics: dict[str, float]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_known_schema(cls, content: Any) -> Any:
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UserError(
+                f"a newer SiQ-VL wrote this card (schema version {version}, this one reads "
+                f"{SCHEMA_VERSION}); update SiQ-VL"
+            )
+        return content
+
+    @property
+    def recipe_name(self) -> str:
+        """Return what the recipe was called."""
+        return str(self.recipe.get("name", "unnamed"))
+
+    @property
+    def random_tower(self) -> bool:
+        """Return whether this is the control of stage 1, behind a tower of random weights."""
+        model = self.recipe.get("model")
+        return isinstance(model, dict) and model.get("random_tower") is True
+
+    def todays_recipe(self) -> Recipe:
+        """Return the recipe as one of today.
+
+        Raises:
+            UserError: it has keys or values that recipes have no more, or lacks new ones.
+        """
+        try:
+            return Recipe.model_validate(self.recipe)
+        except UserError as error:
+            raise UserError(
+                f"the recipe `{self.recipe_name}` that trained {self.stage} "
+                f"{self.hash[:12]} with {self.code_version} is none of today: {error.message}"
+            ) from None
 
 
 def content_hash(directory: Path) -> str:
@@ -106,7 +149,8 @@ def write_checkpoint(
             hash=content_hash(partial),
             parent=parent.hash if parent else None,
             parent_stage=parent.stage if parent else None,
-            recipe=recipe,
+            schema_version=SCHEMA_VERSION,
+            recipe=recipe.model_dump(mode="json"),
             recipe_hash=recipe.hash(),
             data_fingerprint=data_fingerprint,
             code_version=code_version,

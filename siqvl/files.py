@@ -12,8 +12,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from siqvl.errors import UserError, one_line
+
 PARTIAL = ".partial"
 FLUSHED_BYTES = 8 * 2**20  # of a file that is being written: as much is brought to disk at a time,
+
+
+def expanded(path: str | Path) -> Path:
+    """Returns a path with `~` at its front filled in, where such a home is known."""
+    return Path(os.path.expanduser(path))
+
+
+def check_writable(folder: Path) -> None:
+    """Tries whether a file can be written to a folder, or where the folder would be made.
+
+    Raises:
+        UserError: it cannot: the disk is full, or it is not allowed.
+    """
+    try:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        with tempfile.NamedTemporaryFile(dir=there, prefix=".written-") as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, ValueError) as error:  # a name that no disk takes is a ValueError
+        raise UserError(
+            f"nothing can be written to {folder} ({one_line(error)}); free some space there, or "
+            "set `output_dir` in the recipe to another folder"
+        ) from None
 
 
 @contextmanager

@@ -36,6 +36,8 @@ def read_stored(path: Path, kind: type[Content], missing: str) -> Content:
     except ValidationError as error:
         root: Any = next(iter(get_args(kind)), kind)
         reason = explain(error, root)
-    except (UserError, UnicodeDecodeError) as error:  # a recipe inside explains itself
-        reason = str(error)
+    except UserError as error:  # it says itself what is wrong
+        raise UserError(f"{path}: {error.message}") from None
+    except UnicodeDecodeError as error:
+        reason = f"it is not UTF-8 text (from byte {error.start})"
     raise UserError(f"{path} is damaged: {reason}")

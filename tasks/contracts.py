@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from siqvl.checkpoint import read_card
 from siqvl.data.content import content_of
 from siqvl.errors import UserError
-from siqvl.files import folder_hash
+from siqvl.files import expanded, folder_hash
 from siqvl.recipe import Recipe, Stage
 from tasks.default_recipe import TINY as TINY
 from tasks.undelivered import on_pods_disk
@@ -111,6 +111,6 @@ def workspace(recipe: Recipe, run: PipelineRun) -> Path:
     All processes of a task find the same place; on several machines that is the shared folder.
     """
     if not on_cluster():
-        return Path(recipe.output_dir) / recipe.name / run.name
+        return expanded(recipe.output_dir) / recipe.name / run.name
     shared = recipe.distributed.shared_dir if recipe.distributed.nodes > 1 else None
-    return Path(shared or tempfile.gettempdir()) / "siqvl" / recipe.name / run.name
+    return expanded(shared or tempfile.gettempdir()) / "siqvl" / recipe.name / run.name

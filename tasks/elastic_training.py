@@ -63,7 +63,7 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         except FlyteUserRuntimeException as error:
             if isinstance(error.value, ChildFailedError):
                 # torch stops the others, the one that tracks among them, as they are
-                name = run_name(inputs["stage"], recipe)
+                name = run_name(inputs["stage"], recipe.model.random_tower)
                 end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "FAILED")
                 raise UserError(failure_of(error.value)) from error.value
             raise

@@ -78,7 +78,7 @@ def merge_evaluation(
 
 def _place(checkpoint: Path, recipe: Recipe, run: PipelineRun) -> Path:
     card = read_card(checkpoint)
-    return workspace(recipe, run) / "evaluation" / run_name(card.stage, card.recipe)
+    return workspace(recipe, run) / "evaluation" / run_name(card.stage, card.random_tower)
 
 
 def _scored(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from siqvl.errors import UserError
+from siqvl.files import check_writable, expanded
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import (
     DEFAULT_STORE,
@@ -53,12 +54,14 @@ def of_pipeline(recipe: Recipe, run: PipelineRun) -> Iterator[RunLog]:
 
 
 def check_pod(recipe: Recipe) -> None:
-    """Refuse to start in a pod whose work would be lost, or not be that of the code registered.
+    """Refuse to start where work would be lost, or in a pod that has not the code registered.
 
     Raises:
-        UserError: no tracking server is configured, or the image has other code.
+        UserError: here `output_dir` cannot be written to; in a pod no tracking server is
+            configured, or the image has other code.
     """
     if not on_cluster():
+        check_writable(expanded(recipe.output_dir))
         return
     if tracking_uri(recipe) == DEFAULT_STORE:
         raise UserError(

@@ -37,7 +37,7 @@ def train(
 
     Of several processes that torch elastic started, the first tracks and keeps states.
     """
-    name = run_name(stage, recipe)
+    name = run_name(stage, recipe.model.random_tower)
     out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local(checkpoint)
     first = os.environ.get("RANK", "0") == "0"
@@ -71,6 +71,6 @@ def _keep(checkpoint: Path, recipe: Recipe, log: RunLog) -> None:
         keep_model(log, checkpoint, Registry(log.uri, recipe.tracking.model_name))
 
 
-def run_name(stage: Stage, recipe: Recipe) -> str:
+def run_name(stage: Stage, random_tower: bool) -> str:
     """The name of a stage's run and folder; the control of stage 1 lies beside stage 1 itself."""
-    return stage.value + ("-random_tower" if recipe.model.random_tower else "")
+    return stage.value + ("-random_tower" if random_tower else "")

@@ -13,7 +13,7 @@ def made_checkpoint(folder: Path, recipe: Recipe, hash: str, stage: Stage = Stag
         hash=hash,
         parent="c" * 64,
         parent_stage=Stage.COT_SFT,
-        recipe=recipe,
+        recipe=recipe.model_dump(mode="json"),
         recipe_hash=recipe.hash(),
         data_fingerprint="d" * 64,
         code_version="0.1.0+0123456789ab",

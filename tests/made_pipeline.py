@@ -324,7 +324,7 @@ def _checkpoint(out: Path, stage: Stage, recipe: Recipe) -> Path:
         hash=hash_of(stage),
         parent=f"{number + 9:x}" * 64 if number else None,
         parent_stage=list(Stage)[number - 1] if number else None,
-        recipe=recipe,
+        recipe=recipe.model_dump(mode="json"),
         recipe_hash=recipe.hash(),
         data_fingerprint="d" * 64,
         code_version="0123456789abcdef",

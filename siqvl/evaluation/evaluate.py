@@ -98,7 +98,7 @@ def merge_answers(
         tables.append(table)
     report = Scores(
         stage=card.stage,
-        random_tower=card.recipe.model.random_tower,
+        random_tower=card.random_tower,
         checkpoint_hash=card.hash,
         scores=scores,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -196,9 +197,12 @@ class _Part(NamedTuple):
             options["revision"] = self.revision
         if self.local_files_only:
             options["local_files_only"] = True
-        return reader.from_pretrained(
-            self.source, trust_remote_code=self.trust_remote_code, **options
-        )
+        try:
+            return reader.from_pretrained(
+                self.source, trust_remote_code=self.trust_remote_code, **options
+            )
+        except (json.JSONDecodeError, UnicodeDecodeError, TypeError, AttributeError) as error:
+            raise ValueError(f"{self.source}: a JSON file of it is damaged ({error}).") from error
 
     def lacks(self, *names: str) -> bool:
         """Whether it is a folder without any of these files."""
@@ -280,9 +284,12 @@ def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
     Raises:
         ValueError: weights are missing; transformers would fill them at random and only log it.
     """
-    model, report = cls.from_pretrained(
-        source, use_safetensors=True, output_loading_info=True, **options
-    )
+    try:
+        model, report = cls.from_pretrained(
+            source, use_safetensors=True, output_loading_info=True, **options
+        )
+    except SafetensorError as error:
+        raise ValueError(f"{source}: its weights are damaged ({error}); copy them again.") from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise ValueError(

@@ -2,8 +2,9 @@
 
 `schema.py` has the whole, `Recipe`; its sections are in `source.py` (`data`, and the sources of
 rows everywhere), `training_stages.py` (`stages`), `evaluation.py` (`evaluation`: benchmarks and
-gates) and `compute.py` (`compute`). `load.py` reads a file over its base and explains what is wrong
-with it, `keys.py` hashes what each result depends on, `grid.py` makes the recipes of a sweep.
+gates) and `compute.py` (`compute`). `document.py` reads a file's text, `load.py` lays it over its
+base and explains what is wrong with it, `keys.py` hashes what each result depends on, `grid.py`
+makes the recipes of a sweep.
 """
 
 # ruff: noqa: F401  # others import these names from here

@@ -42,11 +42,15 @@ class Request(Section):
     shared_memory: Quantity | None = Field(
         None, description="of /dev/shm; null: all memory where there are GPUs, else 64 MiB"
     )
-    retries: int = Field(1, ge=0, description="further attempts of a task whose pod was lost")
+    retries: int = Field(
+        1, ge=0, lt=2**31, description="further attempts of a task whose pod was lost"
+    )
     interruptible: bool = Field(
         False, description="may run on spot nodes; a stage goes on from its last state"
     )
-    timeout_minutes: int | None = Field(None, gt=0, description="of one attempt; null: none")
+    timeout_minutes: int | None = Field(
+        None, gt=0, le=10**9, description="of one attempt; null: none"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Request:

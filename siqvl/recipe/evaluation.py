@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from siqvl.recipe.section import Section
+from siqvl.recipe.section import FOLDER_NAME, Section
 from siqvl.recipe.source import Source
 from siqvl.recipe.training_stages import ScorerName, Stage
 
@@ -21,7 +21,7 @@ Blind = Literal["no_picture", "other_picture"]
 class Benchmark(Section):
     """One evaluation set and how its questions are asked and scored."""
 
-    name: str = Field(pattern=r"^[a-z0-9_.-]+$")
+    name: str = Field(pattern=FOLDER_NAME.replace("A-Z", ""), max_length=100)
     source: Source
     training: Source | None = Field(
         None, description="the training questions, from which `majority` and `question_only` learn"
@@ -44,7 +44,7 @@ class Benchmark(Section):
     )
     prompt_suffix: str = Field("", description="appended to every question")
     answer_marker: str | None = Field(
-        None, description="score the text after the last marker (chain of thought)"
+        None, min_length=1, description="score the text after the last marker (chain of thought)"
     )
     max_new_tokens: PositiveInt = 16
 
@@ -55,6 +55,14 @@ class Benchmark(Section):
         if self.sampled and self.method != "preference":
             raise ValueError("`sampled` is for method preference")
         return self
+
+    def lacks(self, player: Player) -> str:
+        """Return what a player needs to answer this benchmark that it does not have, or nothing."""
+        if player in ("no_picture", "other_picture"):
+            return "" if player in self.blind else f"`{player}` in its `blind`"
+        if player != "picture" and self.method == "preference":
+            return "questions: nobody can guess pairs"
+        return "`training`" if player == "question_only" and self.training is None else ""
 
 
 class Rival(Section):
@@ -83,6 +91,9 @@ class Gate(Section):
     def _consistent(self) -> Gate:
         if self.above is None and self.below is None:
             raise ValueError(f"gate `{self.claim}` tests nothing: set `above`, `below` or both")
+        self._check_bounds(
+            -1.0 if self.above is None else self.above, 1.0 if self.below is None else self.below
+        )
         own = (self.random_tower, "picture", self.stage, self.benchmark)
         over = self.over
         stage, benchmark = over.stage or self.stage, over.benchmark or self.benchmark
@@ -96,6 +107,19 @@ class Gate(Section):
                 f"`{Stage.PROJECTOR_ALIGNMENT}` alone"
             )
         return self
+
+    def _check_bounds(self, above: float, below: float) -> None:
+        """Scores are shares, so that their difference lies from -1 to 1."""
+        if above >= 1 or below <= -1:
+            raise ValueError(
+                f"gate `{self.claim}` can never pass: a difference of two shares is at most 1 and "
+                "at least -1 (one point is 0.01)"
+            )
+        if above >= below:
+            raise ValueError(
+                f"gate `{self.claim}` can never pass: nothing lies above {above:g} and below "
+                f"{below:g}"
+            )
 
 
 class Evaluation(Section):
@@ -117,8 +141,8 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluation:
-        scored = {benchmark.name: benchmark.stages for benchmark in self.benchmarks}
-        if len(scored) < len(self.benchmarks):
+        by_name = {benchmark.name: benchmark for benchmark in self.benchmarks}
+        if len(by_name) < len(self.benchmarks):
             names = [benchmark.name for benchmark in self.benchmarks]
             raise ValueError(f"two benchmarks share a name: {names}")
         for gate in self.gates:
@@ -126,10 +150,15 @@ class Evaluation(Section):
                 (gate.benchmark, gate.stage),
                 (gate.over.benchmark or gate.benchmark, gate.over.stage or gate.stage),
             ):
-                if stage not in scored.get(name, []):
+                if name not in by_name or stage not in by_name[name].stages:
                     raise ValueError(f"gate `{gate.claim}`: no benchmark `{name}` after {stage}")
             if (gate.random_tower or gate.over.random_tower) and not self.random_tower:
                 raise ValueError(f"gate `{gate.claim}` needs `random_tower: true`")
+            rival = by_name[gate.over.benchmark or gate.benchmark]
+            if lacking := rival.lacks(gate.over.player):
+                raise ValueError(
+                    f"gate `{gate.claim}` can never pass: benchmark `{rival.name}` has no {lacking}"
+                )
         if self.champion_benchmark is not None:
             self._check_champion_benchmark(self.champion_benchmark)
         return self

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from siqvl.files import folder_hash
+from siqvl.files import expanded, folder_hash
 from siqvl.recipe import Recipe, Stage
 
 #: Keys of a stage that say how it is run, and do not change the checkpoint.
@@ -100,7 +100,7 @@ def evaluation_key(recipe: Recipe) -> str:
 
 def _model(recipe: Recipe) -> dict[str, Any]:
     """Weights count by their names, and those in folders of this machine by content as well."""
-    folders = {part: Path(getattr(recipe.model, part)).expanduser() for part in PARTS}
+    folders = {part: expanded(getattr(recipe.model, part)) for part in PARTS}
     content = {
         part: _content(folder, max(path.lstat().st_mtime_ns for path in folder.rglob("*")))
         for part, folder in folders.items()

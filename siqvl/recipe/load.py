@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from siqvl.errors import UserError, one_line
+from siqvl.errors import UserError
+from siqvl.files import expanded
+from siqvl.recipe.document import read_document
 from siqvl.recipe.section import Section
 
+LONGEST = 200  # characters of a value in a sentence
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping that a recipe file holds.
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return a recipe file's whole content, that of its base included.
 
     Raises:
-        UserError: it is missing, or no YAML mapping.
+        UserError: see `read_document` and `with_base`.
     """
-    if not path.is_file():
-        raise UserError(f"recipe file {path} does not exist; the shipped ones are in recipes/")
+    content = read_document(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {one_line(error)}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no recipe: expected `key: value` lines at its top level")
-    return content
+        return with_base(content, (path,))
+    except UserError as error:
+        raise UserError(f"{path}: {error.message}") from None
 
 
-def with_base(content: dict[str, Any], seen: tuple[str, ...] = ()) -> dict[str, Any]:
+def with_base(content: dict[str, Any], files: tuple[Path, ...] = ()) -> dict[str, Any]:
     """Return a recipe's whole content: one with `base: <file>` holds only what differs from it.
 
-    Sections are merged key by key; lists, sources among them, are replaced whole.
+    Sections are merged key by key; lists, sources among them, are replaced whole. The base is
+    looked for from the folder where one is, as all paths of a recipe are.
+
+    Args:
+        files: what led here; the last one holds the content.
 
     Raises:
-        UserError: the base is missing, or bases go round in a circle.
+        UserError: the base is missing or no recipe file, or bases go round in a circle.
     """
     if "base" not in content:
         return content
     changes = {key: value for key, value in content.items() if key != "base"}
-    base = str(content["base"])
-    if base in seen:
-        raise UserError(f"base {base} is based on itself: {' -> '.join((*seen, base))}")
-    return _merged(with_base(read_yaml(Path(base)), (*seen, base)), changes)
+    named = content["base"]
+    if not isinstance(named, str) or not named:
+        raise UserError(f"`base` should be the path of a recipe file (got {shown(named)})")
+    base = expanded(named)
+    if not os.path.exists(base):
+        beside = files[-1].parent / base if files else base
+        hint = f", where {beside} is: write `base: {beside}`" if os.path.exists(beside) else ""
+        raise UserError(
+            f"`base`: {named} does not exist; it is looked for from the folder where you are{hint}"
+        )
+    below = read_document(base)
+    if os.path.realpath(base) in map(os.path.realpath, files):
+        raise UserError(f"`base` goes round in a circle: {' -> '.join(map(str, (*files, base)))}")
+    return _merged(with_base(below, (*files, base)), changes)
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -69,9 +83,18 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         else:
             said = item["msg"].removeprefix("Value error, ")
             # a whole section in the sentence would hide what it says
-            got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+            got = "" if isinstance(item["input"], dict) else f" (got {shown(item['input'])})"
             complaints.append(f"`{key}`: {said}{got}")
     return "; ".join(complaints)
+
+
+def shown(value: Any) -> str:
+    """A value in a sentence, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _suggest(root: type[BaseModel], location: tuple[str | int, ...]) -> str:

@@ -26,8 +26,8 @@ from pydantic import (
 from siqvl.errors import UserError
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.evaluation import Evaluation
-from siqvl.recipe.load import explain, read_yaml, with_base
-from siqvl.recipe.section import Section
+from siqvl.recipe.load import explain, read_recipe, with_base
+from siqvl.recipe.section import FOLDER_NAME, Section, Steps
 from siqvl.recipe.source import DataPrep
 from siqvl.recipe.training_stages import SFTStage, Stage, Stages
 
@@ -79,10 +79,10 @@ class Tracking(Section):
         "output_dir when that is unset",
     )
     patience_seconds: NonNegativeFloat = Field(
-        30.0, description="how long the end of a task waits for a store that is away"
+        30.0, le=10**7, description="how long the end of a task waits for a store that is away"
     )
     system_metrics_seconds: PositiveFloat | None = Field(
-        10.0, description="between samples of the machine's load and memory; null: none"
+        10.0, le=10**7, description="between samples of the machine's load; null: none"
     )
     model_name: str = Field(
         "siqvl",
@@ -92,7 +92,7 @@ class Tracking(Section):
     samples: int = Field(
         8, ge=0, description="rows that a model in training answers, to look at in MLflow; 0: none"
     )
-    samples_every: PositiveInt | None = Field(
+    samples_every: Steps | None = Field(
         None, description="optimizer steps between their answers; null: when a stage ends alone"
     )
     sample_tokens: PositiveInt = Field(64, description="of such an answer at most")
@@ -166,7 +166,7 @@ class Hardware(Section):
 class Recipe(Section):
     """Every setting of a pipeline."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(pattern=FOLDER_NAME, max_length=100)
     output_dir: str = "outputs"
     features_dir: str | None = Field(
         None, description="cached tower features of all runs; null: <output_dir>/features"
@@ -174,7 +174,7 @@ class Recipe(Section):
     features_batch_size: PositiveInt = Field(
         32, description="pictures in one pass of the tower while its features are cached"
     )
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**32, description="NumPy takes no other")
     changed_code: ChangedCode = Field(
         "refuse", description="what a stage does about a state that other code has written"
     )
@@ -223,10 +223,10 @@ class Recipe(Section):
         """Read a YAML recipe.
 
         Raises:
-            UserError: the file is missing, is no YAML mapping, or a key is wrong.
+            UserError: the file or its base is missing or no YAML mapping, or a key is wrong.
         """
         path = Path(path)
-        content = read_yaml(path)
+        content = read_recipe(path)
         try:
             return cls.model_validate(content)
         except UserError as error:

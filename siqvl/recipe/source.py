@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
-from siqvl.recipe.section import Section
+from siqvl.recipe.section import Section, storable
 
 Rating = Annotated[int, Field(ge=1, le=5)]
 LeaveOut = Literal["none", "exact", "near"]
@@ -58,7 +64,7 @@ class Source(Section):
         {},
         description="for kind `table`: column -> the question that it answers; a row for each",
     )
-    where: dict[str, Scalar | list[Scalar] | Present] = Field(
+    where: dict[str, Annotated[Scalar | list[Scalar] | Present, BeforeValidator(storable)]] = Field(
         {},
         description="for tables: column -> the value, or one of the values, that a row has there",
     )

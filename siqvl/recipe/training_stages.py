@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from siqvl.recipe.section import Section
+from siqvl.recipe.section import Section, Steps
 from siqvl.recipe.source import Source
 
 Part = Literal["vision_tower", "projector", "language_model"]
@@ -34,8 +34,10 @@ class SFTStage(Section):
     learning_rates: dict[Part, PositiveFloat] = Field(
         {}, description="of parts that learn at another rate than `learning_rate`"
     )
-    max_steps: PositiveInt | None = Field(None, description="optimizer steps; or give `epochs`")
-    epochs: float | None = Field(None, gt=0, description="passes over the mixture of sources")
+    max_steps: Steps | None = Field(None, description="optimizer steps; or give `epochs`")
+    epochs: float | None = Field(
+        None, gt=0, le=10**6, description="passes over the mixture of sources"
+    )
     temperature: float = Field(
         1.0, gt=0, description="1 mixes sources by their rows; larger evens their shares out"
     )
@@ -116,7 +118,7 @@ class SampledPairs(Section):
     source: Source = Field(description="the questions, with their answers")
     prompt_suffix: str = Field("", description="appended to every question")
     answer_marker: str | None = Field(
-        None, description="judge the text after the last marker (chain of thought)"
+        None, min_length=1, description="judge the text after the last marker (chain of thought)"
     )
     scorer: ScorerName = "exact_match"
     samples: PositiveInt = Field(4, ge=2, description="completions sampled for every question")

@@ -174,7 +174,7 @@ def _tags(card: CheckpointCard, log: RunLog) -> dict[str, str]:
         "siqvl.stage": card.stage.value,
         "siqvl.parent_checkpoint": card.parent or "none",
         "siqvl.data_fingerprint": card.data_fingerprint,
-        "siqvl.recipe": card.recipe.name,
+        "siqvl.recipe": card.recipe_name,
         "siqvl.recipe_hash": card.recipe_hash,
         "siqvl.code_version": card.code_version,
     }

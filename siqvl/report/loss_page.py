@@ -27,7 +27,7 @@ def loss_page(checkpoint: Path) -> str:
     card = read_card(checkpoint)
     return render(
         "report/loss_page.html.jinja",
-        recipe=card.recipe.name,
+        recipe=card.recipe_name,
         title=STAGES[card.stage].title,
         curve=loss_curve(card, read_history(checkpoint)),
     )

@@ -6,10 +6,20 @@ Who loads the model may set each of them anew:
 
 from __future__ import annotations
 
-from pydantic import PositiveInt
+from typing import Any
 
-from siqvl.recipe import DataPrep, Recipe
+from pydantic import PositiveInt, ValidationError
+
+from siqvl.errors import UserError
+from siqvl.recipe import DataPrep, Model, Serving, explain
 from siqvl.recipe.section import Section
+
+#: Sections of a recipe, and their keys that serving goes by.
+SAID_IN: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
+    ("serving", Serving, ("max_new_tokens", "batch_size", "max_rows")),
+    ("data", DataPrep, ("max_image_pixels", "max_characters")),
+    ("model", Model, ("attention",)),
+)
 
 
 class ServingSettings(Section):
@@ -25,14 +35,27 @@ class ServingSettings(Section):
     allow_paths: bool = False
 
     @classmethod
-    def of(cls, recipe: Recipe) -> ServingSettings:
-        """Reads those that a recipe asks for."""
-        return cls(
-            **recipe.serving.model_dump(),
-            max_image_pixels=recipe.data.max_image_pixels,
-            max_characters=recipe.data.max_characters,
-            attention=recipe.model.attention,
-        )
+    def of(cls, recipe: dict[str, Any]) -> ServingSettings:
+        """Reads those that a recipe asks for, whatever else is in it.
+
+        What it does not say is as where a recipe of today leaves it out.
+
+        Args:
+            recipe: as JSON, such as that of a card, which may be older than today's keys.
+
+        Raises:
+            UserError: a value that is none.
+        """
+        values: dict[str, Any] = {}
+        for name, section, keys in SAID_IN:
+            said = recipe.get(name)
+            defaults = {key: section.model_fields[key].default for key in keys}
+            known = said if isinstance(said, dict) else {}
+            values |= {key: known.get(key, default) for key, default in defaults.items()}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise UserError(f"recipe: serving: {explain(error, cls)}") from None
 
     @property
     def limits(self) -> DataPrep:

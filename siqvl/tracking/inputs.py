@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from siqvl.data.manifest import FILE_NAME, Manifest
 from siqvl.data.schema import MESSAGE_COLUMNS, RowKind
+from siqvl.files import expanded
 from siqvl.recipe import Source
 from siqvl.tracking.runs import RunLog
 
@@ -59,7 +60,7 @@ def _source_type(source: Source) -> str:
     if source.path is None:
         return "code"
     path = PurePath(source.path)
-    on_disk = Path(source.path).expanduser().exists() or path.suffix or "$" in source.path
+    on_disk = expanded(source.path).exists() or path.suffix or "$" in source.path
     return "hugging_face" if _HUB_ID.fullmatch(source.path) and not on_disk else "local"
 
 

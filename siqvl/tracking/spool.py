@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from siqvl.errors import UserError, one_line
+from siqvl.files import expanded
 from siqvl.recipe import Recipe
 from siqvl.tracking.courier import Spool
 from siqvl.tracking.delivery import NotYet, deliver
@@ -23,7 +24,7 @@ FOLDER = "SIQVL_SPOOL"
 def spool_of(recipe: Recipe) -> Spool:
     """The recipe's spool: what it names, else SIQVL_SPOOL, else `spool` beside its results."""
     named = recipe.tracking.spool or os.environ.get(FOLDER)
-    folder = Path(named) if named else Path(recipe.output_dir) / "spool"
+    folder = expanded(named) if named else expanded(recipe.output_dir) / "spool"
     return Spool(folder.absolute(), recipe.tracking.patience_seconds)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
+from siqvl.tracking.store_address import check_address, with_home
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,7 +33,8 @@ REFUSALS = frozenset(
 
 def tracking_uri(recipe: Recipe) -> str:
     """Return the recipe's store, MLFLOW_TRACKING_URI, or a sqlite file in the working directory."""
-    return recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
+    named = recipe.tracking.uri, os.environ.get("MLFLOW_TRACKING_URI")
+    return with_home(named[0] or named[1] or DEFAULT_STORE)
 
 
 def client(uri: str) -> MlflowClient:
@@ -55,10 +57,12 @@ def opened(uri: str, purpose: str) -> Iterator[MlflowClient]:
         UserError: the store does not answer, or refuses.
     """
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
+    check_address(uri)
     try:
         yield client(uri)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"MLflow store {without_password(uri)} cannot be {purpose}: {reason}"

@@ -16,6 +16,7 @@ from siqvl.data.encode import encode_dataset
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.features.build_features import cached_features
 from siqvl.device import best_device, precision_of
+from siqvl.files import expanded
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe, Stage
@@ -98,7 +99,9 @@ def on_device(model: SiQVLForConditionalGeneration) -> PartialState:
 
 def features_folder(recipe: Recipe) -> Path:
     """Where what a frozen model makes of rows is kept for later runs."""
-    return Path(recipe.features_dir or Path(recipe.output_dir) / "features")
+    if recipe.features_dir:
+        return expanded(recipe.features_dir)
+    return expanded(recipe.output_dir) / "features"
 
 
 def plan_metrics(plan: BatchPlan, left_out: Mapping[str, int]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 
 from transformers import TrainerCallback, set_seed
@@ -125,7 +126,8 @@ def _load_model(
     try:
         if checkpoint is not None:
             return load_checkpoint(checkpoint, attn_implementation=attention)
-        return assemble(spec.vision, spec.language, attn_implementation=attention, **rest)
+        vision, language = map(expanduser, (spec.vision, spec.language))
+        return assemble(vision, language, attn_implementation=attention, **rest)
     except (ValueError, OSError) as error:  # what transformers raises for a wrong or missing part
         raise UserError(" ".join(str(error).split())) from error
 

@@ -274,6 +274,23 @@ def test_lacking_weights_are_refused(parts, vision, language, which):
         assemble(vision, language)
 
 
+@pytest.mark.parametrize("kept", [0, 4, 100, -1])
+@pytest.mark.parametrize("which", ["vision", "language"])
+def test_damaged_weights_are_refused(vision, language, which, kept):
+    folder = {"vision": vision, "language": language}[which]
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=rf"{which}: its weights are damaged .*; copy them again"):
+        assemble(vision, language)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]"])
+def test_damaged_files_of_a_tokenizer_are_refused(vision, language, content):
+    (language / "tokenizer_config.json").write_bytes(content)
+    with pytest.raises(ValueError, match="language: a JSON file of it is damaged"):
+        assemble(vision, language)
+
+
 def test_wrong_words_are_refused(parts):
     with pytest.raises(ValueError, match="init must be 'pretrained' or 'config', got 'random'"):
         assemble(*parts, init="random")

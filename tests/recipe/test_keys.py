@@ -174,7 +174,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     (f"{FIRST}.training.max_samples", 7, ASKING),
     (f"{FIRST}.scorer", "anls", ASKING),
     (f"{FIRST}.prompt_suffix", "!", ASKING),
-    (f"{FIRST}.blind", [], ASKING),
+    ("evaluation.benchmarks.1.blind", [], ASKING),  # no gate is about it
     (f"{FIRST}.max_new_tokens", 7, ASKING),
     ("evaluation.batch_size", 7, {"evaluation"}),
     ("evaluation.report_pictures", 7, {"evaluation"}),

@@ -1,6 +1,8 @@
 """Recipes: every shipped one loads, and a wrong key is one clear line."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -24,6 +26,7 @@ from siqvl.recipe.section import Section
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SHIPPED = sorted(RECIPES.glob("*.yaml"))
+NAN, INFINITE = float("nan"), float("inf")
 ALL_PARTS = ["vision_tower", "projector", "language_model"]
 
 
@@ -148,12 +151,200 @@ def test_a_base_that_is_missing_or_its_own_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("lost.yaml").write_text("base: nowhere.yaml\n")
-    with pytest.raises(UserError, match=r"recipe file nowhere.yaml does not exist"):
+    with pytest.raises(UserError, match=r"^lost.yaml: `base`: nowhere.yaml does not exist"):
         Recipe.load("lost.yaml")
-    Path("one.yaml").write_text("base: two.yaml\n")
+    Path("one.yaml").write_text("base: ./two.yaml\n")
     Path("two.yaml").write_text("base: one.yaml\n")
-    with pytest.raises(UserError, match=r"two.yaml -> one.yaml -> two.yaml"):
+    with pytest.raises(UserError, match=r"circle: one.yaml -> two.yaml -> one.yaml$"):
         Recipe.load("one.yaml")
+    with pytest.raises(UserError, match=r"circle: two.yaml -> one.yaml -> two.yaml$"):
+        Recipe.model_validate({"base": "two.yaml"})
+    Path("self.yaml").write_text("base: ./self.yaml\n")
+    with pytest.raises(UserError, match=r"^self.yaml: `base` goes round in a circle"):
+        Recipe.load("self.yaml")
+
+
+@pytest.mark.parametrize("base", ["null", "3", "[recipes/tiny.yaml]", "''", "true"])
+def test_a_base_that_is_no_path_is_named(tmp_path: Path, base: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"base: {base}\n")
+    with pytest.raises(UserError, match=r"mine.yaml: `base` should be the path of a recipe file"):
+        Recipe.load(path)
+
+
+def test_a_base_is_looked_for_from_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all paths of a recipe; one that lies beside the recipe is pointed at, not taken."""
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "base.yaml").write_text((RECIPES / "tiny.yaml").read_text())
+    (tmp_path / "recipes" / "mine.yaml").write_text("base: base.yaml\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"where recipes/base.yaml is: write `base: recipes/base"):
+        Recipe.load("recipes/mine.yaml")
+    Path("base.yaml").write_text((RECIPES / "tiny.yaml").read_text() + "\nname: here\n")
+    with pytest.raises(UserError, match=r"base.yaml: key `name` stands twice"):
+        Recipe.load("recipes/mine.yaml")
+    Path("base.yaml").write_text((RECIPES / "easyvqa.yaml").read_text())
+    assert Recipe.load("recipes/mine.yaml") == Recipe.load(RECIPES / "easyvqa.yaml")
+
+
+HUGE = 2**63
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": -1}, "`seed`: Input should be greater than or equal to 0 (got -1)"),
+        ({"seed": 2**32}, "`seed`: Input should be less than"),
+        ({"name": ".."}, "`name`: "),
+        ({"name": "a/b"}, "`name`: "),
+        ({"name": "a" * 101}, "`name`: "),
+        ({"name": ""}, "`name`: "),
+        ({"stages__dpo__max_steps": 10**9 + 1}, "`stages.dpo.max_steps`: "),
+        ({"stages__dpo__max_steps": None, "stages__dpo__epochs": 1e7}, "`stages.dpo.epochs`: "),
+        ({"stages__dpo__batch_size": HUGE}, "`stages.dpo.batch_size`: Input should be an integer"),
+        ({"stages__dpo__batch_size": str(HUGE)}, "`stages.dpo.batch_size`: Input should be an int"),
+        ({"stages__dpo__batch_size": 16**5000}, "(got a number of thousands of digits)"),
+        ({"compute__training__retries": 2**31}, "`compute.training.retries`: "),
+        ({"compute__training": {"timeout_minutes": 10**12}}, "`compute.training.timeout_minutes`"),
+        ({"tracking__patience_seconds": 1e12}, "`tracking.patience_seconds`: "),
+        ({"stages__dpo__sampled__answer_marker": ""}, "`stages.dpo.sampled.answer_marker`: "),
+        ({"name": "x" * 10_000}, "…"),
+        ({1: 2}, "`1`: Keys should be strings"),
+    ],
+)
+def test_what_no_task_can_take_is_named(change: dict, message: str) -> None:
+    content = tiny() | change if 1 in change else tiny(**change)
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 400
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "A", "a/b", "a" * 101])
+def test_a_benchmark_is_named_as_a_folder_can_be(name: str) -> None:
+    content = tiny()
+    content["evaluation"]["benchmarks"][0]["name"] = name
+    with pytest.raises(UserError, match=r"`evaluation.benchmarks.0.name`: "):
+        Recipe.model_validate(content)
+
+
+@pytest.mark.parametrize("marker", ["source", "training"])
+@pytest.mark.parametrize("value", [NAN, INFINITE, [1, -INFINITE], HUGE, [0, -HUGE - 1]])
+def test_a_condition_is_a_number_that_json_and_flyte_have(marker: str, value: object) -> None:
+    content = tiny()
+    content["evaluation"]["benchmarks"][0][marker]["where"] = {"column": value}
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    said = caught.value.message
+    assert said.startswith(f"recipe: `evaluation.benchmarks.0.{marker}.where.column`: Input should")
+    assert ";" not in said
+
+
+def _floats(section: type[Section], at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Dotted keys of everything in a recipe that may be a float, found by the types themselves."""
+    for key, field in section.model_fields.items():
+        for part in _types(field.annotation):
+            if part is float:
+                yield (*at, key)
+            elif isinstance(part, type) and issubclass(part, Section):
+                yield from _floats(part, (*at, key))
+
+
+def _types(annotation: object) -> Iterator[object]:
+    yield annotation
+    for part in get_args(annotation):
+        yield from _types(part)
+
+
+#: `where` may hold texts too; what it refuses is above.
+FLOATS = sorted({".".join(path) for path in _floats(Recipe) if path[-1] != "where"})
+
+
+def test_the_floats_of_a_recipe_are_found() -> None:
+    known = {"stages.dpo.learning_rate", "stages.dpo.loss", "data.near", "evaluation.gates.above"}
+    assert known <= set(FLOATS)
+    assert len(FLOATS) > 50
+
+
+@pytest.mark.parametrize("value", [NAN, -INFINITE, "1e999"])
+@pytest.mark.parametrize("key", FLOATS)
+def test_no_float_is_infinite(key: str, value: object) -> None:
+    """JSON makes null of it, and a checkpoint that has been trained could not be read again."""
+    content = Recipe.load(RECIPES / "tiny.yaml").model_dump(mode="json")
+    *sections, last = key.split(".")
+    target = content
+    for section in sections:
+        target = target[section] if not isinstance(target, list) else target[0][section]
+        target = {} if target is None else target
+    target = target[0] if isinstance(target, list) else target
+    mappings = {"loss": "sft", "learning_rates": "projector"}
+    target[last] = {mappings[last]: value} if last in mappings else value
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    assert f".{last}".removeprefix(".") in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"above": 1}, "can never pass"),
+        ({"above": 5}, "can never pass: a difference of two shares is at most 1"),
+        ({"above": None, "below": -1}, "can never pass"),
+        ({"above": 0.02, "below": 0.02}, "nothing lies above 0.02 and below 0.02"),
+        ({"above": 0.2, "below": -0.2}, "nothing lies above 0.2 and below -0.2"),
+        ({"below": -0.1}, "nothing lies above 0 and below -0.1"),
+    ],
+)
+def test_a_gate_that_can_never_pass_is_refused(bounds: dict, message: str) -> None:
+    content = tiny()
+    content["evaluation"]["gates"][0] |= bounds
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    assert caught.value.message.startswith("recipe: `evaluation.gates.0`: gate `Stage 1 makes")
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "over", "lacking"),
+    [
+        ("multistep-direct", {"player": "no_picture"}, "no `no_picture` in its `blind`"),
+        ("multistep-reasoned", {"player": "no_picture"}, "no `no_picture` in its `blind`"),
+        ("preferences", {"player": "majority"}, "no questions: nobody can guess pairs"),
+        ("untaught", {"player": "question_only"}, "no `training`"),
+        ("multistep-reasoned", {"player": "other_picture"}, ""),
+        ("multistep-reasoned", {"player": "random_choice"}, ""),
+        ("multistep-reasoned", {"player": "no_picture", "benchmark": "vqa"}, ""),
+        ("untaught", {"player": "majority"}, ""),
+    ],
+)
+def test_a_gate_is_over_somebody_who_plays(benchmark: str, over: dict, lacking: str) -> None:
+    content = tiny()
+    content["evaluation"]["benchmarks"].append(
+        {"name": "untaught", "source": {"kind": "shapes", "subsets": ["vqa"], "split": "test"}}
+    )
+    gate = {"claim": "x", "stage": "dpo", "benchmark": benchmark, "over": over}
+    content["evaluation"]["gates"] = [gate]
+    if not lacking:
+        assert Recipe.model_validate(content)
+        return
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    assert caught.value.message == (
+        f"recipe: `evaluation`: gate `x` can never pass: benchmark `{benchmark}` has {lacking}"
+    )
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"above": 0.99}, {"above": -1.01}, {"above": -0.01, "below": 0.01}, {"below": 5}]
+)
+def test_a_gate_that_may_pass_is_taken(bounds: dict) -> None:
+    content = tiny()
+    content["evaluation"]["gates"][0] |= bounds
+    assert Recipe.model_validate(content)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from flytekit.interaction.click_types import JsonParamType
 from flytekit.models.types import LiteralType, SimpleType
 from flytekit.tools.translator import get_serializable
 
+from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks.default_recipe import ROOT, TINY
@@ -36,6 +37,29 @@ def test_the_default_is_shown_as_its_file_and_read_from_anywhere(
     monkeypatch.chdir(tmp_path)
     read = JsonParamType(Recipe).convert(TINY.model_dump_json(), None, None)
     assert read == Recipe.load(ROOT / "recipes" / "tiny.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nowhere.yaml", "recipe file nowhere.yaml does not exist"),
+        ("", "is a folder"),
+        ('{"seed": 1, "seed": 2}', "--recipe: key `seed` stands twice"),
+        ('{"seed": 1', "--recipe is not valid JSON"),
+        ('{"base": "nowhere.yaml"}', "`base`: nowhere.yaml does not exist"),
+    ],
+)
+def test_what_names_no_recipe_on_the_command_line_is_one_sentence(text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        JsonParamType(Recipe).convert(text, None, None)
+    assert said in caught.value.message
+
+
+def test_a_recipe_is_named_by_its_file_or_written_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    read = JsonParamType(Recipe).convert(' {"base": "recipes/tiny.yaml", "seed": 3}', None, None)
+    assert read == Recipe.load("recipes/tiny.yaml").model_copy(update={"seed": 3})
+    assert JsonParamType(dict).convert('{"a": 1}', None, None) == {"a": 1}  # as flytekit does
 
 
 def test_a_task_of_many_recipes_stays_small() -> None:

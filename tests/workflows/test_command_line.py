@@ -51,7 +51,7 @@ def test_the_full_pipeline(installed_pyflyte, checkout: Path, small_yaml: Path) 
     assert re.search(r"passed  stage 1 is not wholly worse than its control\s+12", printed)
     assert re.search(r"promoted .*: the gate passed", printed)
     control = read_card(run / "checkpoints" / "projector_alignment-random_tower")
-    assert control.recipe.model.random_tower
+    assert control.random_tower
     assert control.hash != read_card(run / "checkpoints" / "projector_alignment").hash
 
 
@@ -99,16 +99,24 @@ def test_a_misspelt_key_is_one_line(pyflyte, checkout: Path) -> None:
     arguments = ["workflows/full_pipeline.py", "full_pipeline", "--recipe", "recipes/misspelt.yaml"]
     printed = pyflyte("run", *arguments, folder=checkout, code=1)
     assert error_lines(printed) == (
-        "recipe: unknown key `stages.vqa_sft.learning_rat`, did you mean `learning_rate`?"
+        "recipes/misspelt.yaml: recipe: unknown key `stages.vqa_sft.learning_rat`, did you mean "
+        "`learning_rate`?"
     )
     assert "Traceback" not in printed
 
 
-def test_a_missing_recipe_is_a_usage_error(pyflyte, checkout: Path) -> None:
-    arguments = ["workflows/full_pipeline.py", "full_pipeline", "--recipe", "recipes/none.yaml"]
-    printed = pyflyte("run", *arguments, folder=checkout, code=2)
-    assert "recipes/none.yaml" in printed
-    assert "Traceback" not in printed
+def test_a_recipe_that_is_none_is_one_line(pyflyte, checkout: Path) -> None:
+    (checkout / "recipes" / "twice.yaml").write_text("seed: 1\nseed: 2\n")
+    for recipe, said in (
+        ("recipes/none.yaml", "recipe file recipes/none.yaml does not exist"),
+        ("recipes", "recipes is a folder"),
+        ("recipes/twice.yaml", "recipes/twice.yaml: key `seed` stands twice, in lines 1 and 2"),
+        ('{"base": "recipes/tiny.yaml", "seed": -1}', "recipe: `seed`: Input should be"),
+    ):
+        arguments = ["workflows/full_pipeline.py", "full_pipeline", "--recipe", recipe]
+        printed = pyflyte("run", *arguments, folder=checkout, code=1)
+        assert error_lines(printed).startswith(said)
+        assert "Traceback" not in printed
 
 
 def test_missing_data_is_one_line_before_any_work(pyflyte, checkout: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_sweep_of_two_rates(
     assert place.name.startswith("sweep-")
     scores = {}
     for folder in place.iterdir():
-        figures = read_card(folder / STAGE.value).recipe.stage(STAGE)
+        figures = read_card(folder / STAGE.value).todays_recipe().stage(STAGE)
         assert figures.batch_size == 8
         name = f"learning_rate={figures.learning_rate}, batch_size=8"
         scores[name] = Scores.read(folder / "evaluation").scores[0].players["picture"].mean
