@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flytekit import task
 
-from siqvl.checkpoint import read_card
+from siqvl.checkpoint import verify_checkpoint
 from siqvl.errors import UserError
 from siqvl.evaluation.gates.verdict import read_verdicts, summary
 from siqvl.evaluation.scoring.scores import Scores
@@ -94,13 +94,11 @@ def _version(log: RunLog, registry: Registry, checkpoint: Checkpoint, scored: Pa
     """The checkpoint's version, which an earlier pipeline made when it came from the cache.
 
     Raises:
-        UserError: the scores are another checkpoint's.
+        UserError: the scores are another checkpoint's, or its files are not what its card says.
     """
     scored_hash = Scores.read(scored).checkpoint_hash
-    known = registry.find({CHECKPOINT: scored_hash})
-    if known is not None:
-        return known.number
     model = local(checkpoint)
-    if read_card(model).hash != scored_hash:
+    if verify_checkpoint(model).hash != scored_hash:
         raise UserError(f"{scored} holds the scores of another checkpoint than {model}")
-    return registry.register(log, model)
+    known = registry.find({CHECKPOINT: scored_hash})
+    return known.number if known is not None else registry.register(log, model)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.checkpoint import CheckpointCard, read_card
+from siqvl.checkpoint import CheckpointCard, verify_checkpoint
 from siqvl.errors import UserError, one_line
 from siqvl.serving.package import WEIGHTS, write_package
 from siqvl.serving.settings import ServingSettings
@@ -85,7 +85,7 @@ class Registry:
 
         It is done once for a run and checkpoint; a second call gives the same version.
         """
-        card = read_card(checkpoint)
+        card = verify_checkpoint(checkpoint)
         known = self.find({CHECKPOINT: card.hash, RUN: log.run_id})
         if known is not None:
             return known.number
@@ -127,7 +127,11 @@ def keep_model(log: RunLog, checkpoint: Path, registry: Registry) -> int | None:
 
     A stage that is trained must not be lost because a server is away. The pipeline's last
     checkpoint is registered at its end then.
+
+    Raises:
+        UserError: it is not what its card says.
     """
+    verify_checkpoint(checkpoint)
     try:
         return registry.register(log, checkpoint)
     except UserError as error:

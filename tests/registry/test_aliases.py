@@ -17,7 +17,7 @@ from siqvl.registry.promotion import (
 )
 from siqvl.registry.versions import CHECKPOINT, Registry
 from siqvl.tracking.runs import client, start_run
-from tests.made_checkpoint import made_checkpoint
+from tests.made_checkpoint import hash_of, made_checkpoint
 from tests.written_reports import write_report
 
 BENCHMARK = "vqa"
@@ -36,16 +36,16 @@ def pipeline(recipe: Recipe, registry: Registry, tmp_path: Path) -> Pipeline:
     """What a pipeline does with its last checkpoint, which is right so often, of 1,000."""
 
     def run(
-        hash: str,
+        name: str,
         right: int,
         *,
         floor: int = 250,
         first: int = 0,
         benchmark: str | None = BENCHMARK,
     ) -> Outcome:
-        log = start_run(recipe, f"pipeline {hash}")
+        log = start_run(recipe, f"pipeline {name}")
         folder = tmp_path / log.run_id
-        checkpoint = made_checkpoint(folder / "checkpoint", recipe, hash * 64)
+        checkpoint = made_checkpoint(folder / "checkpoint", recipe, name)
         report = write_report(
             folder / "scores",
             Stage.DPO,
@@ -53,9 +53,9 @@ def pipeline(recipe: Recipe, registry: Registry, tmp_path: Path) -> Pipeline:
                 (BENCHMARK, player): {f"q{first + n}": float(n < share) for n in range(1000)}
                 for player, share in (("picture", right), ("question_only", floor))
             },
-            checkpoint_hash=hash * 64,
+            checkpoint_hash=hash_of(name),
         )
-        known = registry.find({CHECKPOINT: hash * 64})
+        known = registry.find({CHECKPOINT: hash_of(name)})
         number = known.number if known else registry.register(log, checkpoint)
         make_candidate(log, registry, number, report)
         return promote(registry, number, report, benchmark)
@@ -156,7 +156,7 @@ def test_scores_of_another_checkpoint_leave_the_champion(
 ) -> None:
     pipeline("a", 600)
     pipeline("b", 550)
-    other = registry.find({CHECKPOINT: "b" * 64})
+    other = registry.find({CHECKPOINT: hash_of("b")})
     assert other is not None
     registry.tag(1, {EVALUATION: other.tags[EVALUATION]})
     outcome = pipeline("c", 900)
