@@ -82,10 +82,11 @@ def _registered(
     registry = Registry(log.uri, recipe.tracking.model_name)
     try:
         version = _version(log, registry, checkpoint, scored)
-        make_candidate(log, registry, version, scored)
+        benchmark = recipe.evaluation.champion_benchmark
+        make_candidate(log, registry, version, scored, benchmark)
         if failed:
             return f"version {version} stays a candidate: {failed}"
-        return promote(registry, version, scored, recipe.evaluation.champion_benchmark).sentence
+        return promote(registry, version, scored, benchmark).sentence
     except RegistryAway as error:
         return f"there is no new candidate: {error.message}"
 

@@ -69,6 +69,17 @@ class Registry:
             number = model.aliases.get(alias) if model else None
             return _version(store.get_model_version(self.name, str(number))) if number else None
 
+    def version(self, number: int) -> Version:
+        """A version by its number."""
+        with self._client() as store:
+            return _version(store.get_model_version(self.name, str(number)))
+
+    def tagged(self, tag: str) -> list[Version]:
+        """All versions that have a tag, in order of their numbers."""
+        with self._client() as store:
+            found = store.search_model_versions(f"name = '{self.name}' and tags.`{tag}` LIKE '%'")
+        return sorted(map(_version, found), key=lambda version: version.number)
+
     def give(self, alias: str, number: int) -> None:
         """Have an alias point to a version, and to no other one."""
         with self._client() as store:
