@@ -1,5 +1,7 @@
 """A checkpoint: a Hugging Face model directory plus `siqvl.json`, which says where it is from.
 
+The card names the content, and whoever uses a checkpoint goes by the content: `verify_checkpoint`.
+
 Beside it lies `history.json`: what its trainer logged, step by step, for curves to be drawn.
 """
 
@@ -7,14 +9,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
 from siqvl.errors import UserError
-from siqvl.files import atomic_folder, folder_hash
+from siqvl.files import (
+    atomic_folder,
+    digests_hash,
+    file_digests,
+    file_sha256,
+    known_sha256,
+)
 from siqvl.recipe import Recipe, Stage
 from siqvl.stored import Stored, read_stored
 
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
 CARD = "siqvl.json"
 SCHEMA_VERSION = 1  # of the card; keys of the recipe in it are none of the card's
 HISTORY = "history.json"
+SHOWN = 3  # files that a sentence names
 #: One logging step: `step` (optimizer steps), `loss`, `learning_rate`, `grad_norm`, …; None for a
 #: figure that was not finite.
 Logged = dict[str, float | None]
@@ -49,6 +58,7 @@ class CheckpointCard(Stored):
     code_version: str
     mlflow_run: str | None
     metrics: dict[str, float]
+    files: dict[str, str] | None = None  # sha256 of each file that `hash` is of; 0.1.0 kept none
 
     @model_validator(mode="before")
     @classmethod
@@ -92,11 +102,15 @@ def content_hash(directory: Path) -> str:
 
     Neither the card nor the history counts; both tell of the training, not of what came out.
     """
-    return folder_hash(directory, lambda path: path.name not in (CARD, HISTORY))
+    return digests_hash(_content(directory))
+
+
+def _content(directory: Path, digest: Callable[[Path], str] = file_sha256) -> dict[str, str]:
+    return file_digests(directory, lambda path: path.name not in (CARD, HISTORY), digest)
 
 
 def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
-    """Read and judge a checkpoint without loading its weights.
+    """Read a checkpoint's card, and believe it: `verify_checkpoint` compares it with the content.
 
     Raises:
         UserError: no checkpoint there, a broken card, or one of another stage than `expected`.
@@ -121,6 +135,65 @@ def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
     return card
 
 
+def verify_checkpoint(directory: Path, expected: Stage | None = None) -> CheckpointCard:
+    """Read a checkpoint's card and compare the files with it, without loading them.
+
+    A file is read once in a process, and again when it has changed.
+
+    Raises:
+        UserError: as `read_card`; a file is missing, was changed or added, or cannot be read; or
+            an index of weights names a file that is not in the folder.
+    """
+    directory = Path(directory)
+    card = read_card(directory, expected)
+    try:
+        found = _content(directory, known_sha256)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
+    if digests_hash(found) != card.hash:
+        raise UserError(
+            f"checkpoint {directory} is not the one that its {CARD} names: "
+            f"{_difference(card.files, found)}; copy it again from where it was written, or train "
+            f"stage `{card.stage}` again"
+        )
+    for name in found:
+        if name.endswith(".index.json"):
+            _check_index(directory / name, found)
+    return card
+
+
+def _difference(named: Mapping[str, str] | None, found: Mapping[str, str]) -> str:
+    """What became of the files that a card names."""
+    if named is None:
+        return "its files are others (0.1.0 wrote it, whose cards do not say of which file)"
+    wrong = [f"{name} is missing" for name in named if name not in found]
+    wrong += [
+        f"{name} was {'changed' if name in named else 'added'} after it was written"
+        for name, digest in found.items()
+        if named.get(name) != digest
+    ]
+    if not wrong:
+        return f"`hash` in {CARD} is not that of its files"
+    return ", ".join(wrong[:SHOWN]) + (f" and {len(wrong) - SHOWN} more" * (len(wrong) > SHOWN))
+
+
+def _check_index(index: Path, found: Mapping[str, str]) -> None:
+    """Refuse an index, as transformers writes for weights in several files, that leads elsewhere.
+
+    Raises:
+        UserError: it names a file that is not in the folder, or is no index.
+    """
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise UserError(f"{index} is damaged: it has no `weight_map`") from None
+    if strangers := sorted(map(str, named - found.keys())):
+        raise UserError(
+            f"{index} names {strangers[0]}, which is no file of the checkpoint; copy the "
+            "checkpoint again from where it was written"
+        )
+
+
 def write_checkpoint(
     directory: Path,
     model: SiQVLForConditionalGeneration,
@@ -140,13 +213,24 @@ def write_checkpoint(
 
     Args:
         weights: all of the model's, where it holds only a share of them (FSDP).
+
+    Raises:
+        UserError: a weight is NaN or infinite; nothing is written.
     """
+    from siqvl.model.finite_weights import non_finite
+
+    if name := non_finite(model.state_dict() if weights is None else weights):
+        raise UserError(
+            f"weight {name} holds NaN or infinite values, so no checkpoint is written to "
+            f"{directory}; lower `learning_rate`, or set `precision: fp32`"
+        )
     with atomic_folder(Path(directory)) as partial:
         model.save_pretrained(partial, state_dict=weights)
         processor.save_pretrained(partial)
+        files = _content(partial)
         card = CheckpointCard(
             stage=stage,
-            hash=content_hash(partial),
+            hash=digests_hash(files),
             parent=parent.hash if parent else None,
             parent_stage=parent.stage if parent else None,
             schema_version=SCHEMA_VERSION,
@@ -156,6 +240,7 @@ def write_checkpoint(
             code_version=code_version,
             mlflow_run=mlflow_run,
             metrics=metrics,
+            files=files,
         )
         write_history(history, partial)
         (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")

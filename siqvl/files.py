@@ -1,20 +1,27 @@
-"""Files and folders that appear whole or not at all, and one hash for all that is in a folder."""
+"""Files and folders that appear whole or not at all, and the hashes of what is in them."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 from siqvl.errors import UserError, one_line
 
 PARTIAL = ".partial"
+HASHING_THREADS = 4
+#: A file this young, in nanoseconds, may change again without another time of change: clocks of
+#: filesystems tick every 4 to 10 milliseconds.
+YOUNG = 50_000_000
 FLUSHED_BYTES = 8 * 2**20  # of a file that is being written: as much is brought to disk at a time,
 
 
@@ -61,24 +68,65 @@ def atomic_file(path: Path, owner: object = "") -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(out: Path) -> Iterator[Path]:
-    """Yields a temporary folder that takes the place of `out` when the block succeeds."""
+    """Yields a temporary folder that takes the place of `out` when the block succeeds.
+
+    What was there before stays until then, in one step where the system can exchange folders. Where
+    it cannot, a process that is killed between two renames leaves it aside, and the next use for
+    `out` puts it back first.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{out.name}.tmp-", dir=out.parent))
+    old = out.with_name(f".{out.name}.old")
+    if old.exists() and not out.exists():
+        old.rename(out)
+    folder = out.with_name(f"{out.name}.tmp-{uuid.uuid4().hex[:8]}")
+    folder.mkdir()
     try:
         yield folder
+        follow_umask(folder)
         for file in sorted(folder.rglob("*")):
             sync(file)
         sync(folder)
-        folder.chmod(0o755)  # mkdtemp makes it private
-        old = out.parent / f".{out.name}.old-{folder.name.rpartition('-')[2]}"
-        if out.exists():
-            out.rename(old)
-        folder.rename(out)
+        if not out.exists():
+            folder.rename(out)
+        elif not _exchange(folder, out):
+            _replace(folder, out, old)
         sync(out.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
+    finally:  # of what failed, or of what was there before
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Gives two folders each other's name in one step; False where Linux or the disk cannot."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fcntl.h and linux/fs.h
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _replace(folder: Path, out: Path, old: Path) -> None:
+    """Gives `out` the content of `folder`, which gets what was there, in several steps."""
+    shutil.rmtree(old, ignore_errors=True)  # of a process killed after it had replaced `out`
+    out.rename(old)
+    try:
+        folder.rename(out)
+    except BaseException:
+        old.rename(out)
         raise
+    old.rename(folder)  # whatever is called `old` is whole: it is not removed under that name
+
+
+def follow_umask(folder: Path) -> None:
+    """Gives a folder's files the permissions that a plainly made file has: others may read them.
+
+    safetensors 0.8 makes them readable for their owner alone, whatever the umask says. The folder
+    was made plainly, and knows it. A hard link is a file of somebody else, and stays as it is.
+    """
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1:
+            path.chmod(mode)
 
 
 def sync(path: Path) -> None:
@@ -174,15 +222,57 @@ class DigestedFile:
             self._flushing.result()
 
 
+def known_sha256(path: Path) -> str:
+    """Returns the sha256 of a file's content, which is read once in a process.
+
+    It is read again when its size, inode or time of change is another one.
+    """
+    stat = path.stat()
+    identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < YOUNG:
+        return file_sha256(path)
+    return _remembered_sha256(os.path.abspath(path), identity)
+
+
+@lru_cache(maxsize=4096)
+def _remembered_sha256(path: str, identity: tuple[int, ...]) -> str:
+    return file_sha256(Path(path))
+
+
+def file_digests(
+    folder: Path,
+    counts: Callable[[Path], bool] = lambda path: True,
+    digest: Callable[[Path], str] = file_sha256,
+) -> dict[str, str]:
+    """Returns the sha256 of a folder's files by relative names, in order; several are read at once.
+
+    Args:
+        counts: whether a file does.
+        digest: of a file.
+    """
+    paths = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts and counts(path)
+    ]
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:  # computing a digest releases the GIL
+        found = list(pool.map(digest, paths))
+    names = (str(path.relative_to(folder)) for path in paths)
+    return dict(zip(names, found, strict=True))
+
+
+def digests_hash(digests: Mapping[str, str]) -> str:
+    """Returns the sha256 over names and the sha256 of each, in the order that is given."""
+    whole = hashlib.sha256()
+    for name, digest in digests.items():
+        whole.update(name.encode() + b"\0" + bytes.fromhex(digest))
+    return whole.hexdigest()
+
+
 def folder_hash(folder: Path, counts: Callable[[Path], bool] = lambda path: True) -> str:
     """Returns the sha256 over relative names and bytes of a folder's files, in order of names.
 
     Args:
         counts: whether a file does.
     """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts and counts(path):
-            digest.update(str(path.relative_to(folder)).encode() + b"\0")
-            digest.update(bytes.fromhex(file_sha256(path)))
-    return digest.hexdigest()
+    return digests_hash(file_digests(folder, counts))

@@ -21,7 +21,7 @@ from flytekit import HashMethod
 from flytekit.types.directory import FlyteDirectory
 from pydantic import BaseModel, ConfigDict
 
-from siqvl.checkpoint import read_card
+from siqvl.checkpoint import verify_checkpoint
 from siqvl.data.content import content_of
 from siqvl.errors import UserError
 from siqvl.files import expanded, folder_hash
@@ -59,7 +59,7 @@ def _hash_by(content: Callable[[Path], str]) -> HashMethod:
 
 
 def _model(folder: Path) -> str:
-    card = read_card(folder)
+    card = verify_checkpoint(folder)
     return f"{card.stage}-{card.hash}"
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flytekit import task
 
-from siqvl.checkpoint import read_card
+from siqvl.checkpoint import verify_checkpoint
 from siqvl.errors import UserError
 from siqvl.evaluation.gates.verdict import read_verdicts, summary
 from siqvl.evaluation.scoring.scores import Scores
@@ -82,10 +82,11 @@ def _registered(
     registry = Registry(log.uri, recipe.tracking.model_name)
     try:
         version = _version(log, registry, checkpoint, scored)
-        make_candidate(log, registry, version, scored)
+        benchmark = recipe.evaluation.champion_benchmark
+        make_candidate(log, registry, version, scored, benchmark)
         if failed:
             return f"version {version} stays a candidate: {failed}"
-        return promote(registry, version, scored, recipe.evaluation.champion_benchmark).sentence
+        return promote(registry, version, scored, benchmark).sentence
     except RegistryAway as error:
         return f"there is no new candidate: {error.message}"
 
@@ -94,13 +95,11 @@ def _version(log: RunLog, registry: Registry, checkpoint: Checkpoint, scored: Pa
     """The checkpoint's version, which an earlier pipeline made when it came from the cache.
 
     Raises:
-        UserError: the scores are another checkpoint's.
+        UserError: the scores are another checkpoint's, or its files are not what its card says.
     """
     scored_hash = Scores.read(scored).checkpoint_hash
-    known = registry.find({CHECKPOINT: scored_hash})
-    if known is not None:
-        return known.number
     model = local(checkpoint)
-    if read_card(model).hash != scored_hash:
+    if verify_checkpoint(model).hash != scored_hash:
         raise UserError(f"{scored} holds the scores of another checkpoint than {model}")
-    return registry.register(log, model)
+    known = registry.find({CHECKPOINT: scored_hash})
+    return known.number if known is not None else registry.register(log, model)

@@ -24,6 +24,7 @@ from siqvl.evaluation.scoring.intervals import bootstrap_interval
 from siqvl.evaluation.scoring.predictions import PREDICTIONS, schema
 from siqvl.evaluation.scoring.scores import Result, Score, Scores, TypeScore
 from siqvl.recipe import Recipe, Source, Stage
+from tests.made_checkpoint import WEIGHTS, hash_of, weights_of
 
 ROOT = Path(__file__).parent.parent
 COLORS = {"red": "#d61e26", "blue": "#2654de", "green": "#18963e", "yellow": "#f6ca0e"}
@@ -311,18 +312,13 @@ def _results(rows: list[dict[str, Any]]) -> dict[Any, Result]:
     }
 
 
-def hash_of(stage: Stage) -> str:
-    """What its checkpoint has for a hash."""
-    return f"{list(Stage).index(stage) + 10:x}" * 64
-
-
 def _checkpoint(out: Path, stage: Stage, recipe: Recipe) -> Path:
     out.mkdir(parents=True)
     number = list(Stage).index(stage)
     card = CheckpointCard(
         stage=stage,
         hash=hash_of(stage),
-        parent=f"{number + 9:x}" * 64 if number else None,
+        parent=hash_of(list(Stage)[number - 1]) if number else None,
         parent_stage=list(Stage)[number - 1] if number else None,
         recipe=recipe.model_dump(mode="json"),
         recipe_hash=recipe.hash(),
@@ -332,7 +328,7 @@ def _checkpoint(out: Path, stage: Stage, recipe: Recipe) -> Path:
         metrics={"train_runtime": 71.0 + 10 * number},
     )
     (out / CARD).write_text(card.model_dump_json())
-    (out / "model.safetensors").touch()
+    (out / WEIGHTS).write_bytes(weights_of(stage))
     rng = random.Random(number)
     start, end, length = LOSSES[number]
     losses = [end + (start - end) * math.exp(-5 * step / length) for step in range(length)]

@@ -23,6 +23,7 @@ def write_report(
     random_tower: bool = False,
     checkpoint_hash: str = "",
     scorer: str = "exact_match/1",
+    data_fingerprint: str = "",
 ) -> Path:
     """A report whose predictions have these scores and whose other columns are filled in."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def write_report(
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=schema()), folder / PREDICTIONS)
     names = dict.fromkeys(benchmark for benchmark, _ in answers)
-    scored = [_score(name, answers, scorer) for name in names]
+    scored = [_score(name, answers, scorer, data_fingerprint) for name in names]
     hash = checkpoint_hash or stage.value
     Scores(stage=stage, random_tower=random_tower, checkpoint_hash=hash, scores=scored).write(
         folder
@@ -53,7 +54,7 @@ def write_report(
     return folder
 
 
-def _score(name: str, answers: Answers, scorer: str) -> Score:
+def _score(name: str, answers: Answers, scorer: str, data_fingerprint: str) -> Score:
     players: dict[Any, Result] = {}
     for (benchmark, player), scores in answers.items():
         if benchmark == name:
@@ -69,5 +70,5 @@ def _score(name: str, answers: Answers, scorer: str) -> Score:
         scorer=scorer,
         prompt="",
         decoding={},
-        data_fingerprint="",
+        data_fingerprint=data_fingerprint,
     )

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from siqvl.checkpoint import CheckpointCard, read_card
+from siqvl.checkpoint import CheckpointCard, verify_checkpoint
 from siqvl.errors import UserError
 from siqvl.evaluation.asking.outputs import VERSION, describe, first_prompt, read_outputs
 from siqvl.evaluation.asking.question_plan import plan
@@ -37,7 +37,8 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
     """Writes an EvalReport to `out`: `scores.json`, `predictions.parquet`, `report.html`.
 
     Raises:
-        UserError: no checkpoint, no benchmark of this stage in the recipe, or an unprepared one.
+        UserError: no checkpoint or a damaged one, no benchmark of this stage in the recipe, or one
+            that is not prepared.
     """
     work = out.with_name(f".{out.name}.answering")
     answer_shard(recipe, checkpoint=checkpoint, data=data, out=work)
@@ -118,7 +119,7 @@ def _asked(
 
     All is judged before the model is loaded.
     """
-    card = read_card(checkpoint)
+    card = verify_checkpoint(checkpoint)
     benchmarks = [b for b in recipe.evaluation.benchmarks if card.stage in b.stages]
     if not benchmarks:
         raise UserError(f"recipe `{recipe.name}` scores no benchmark after stage `{card.stage}`")

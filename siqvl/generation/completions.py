@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from siqvl.checkpoint import verify_checkpoint
 from siqvl.data.collate import GenerationCollator
 from siqvl.data.encode import encode_prompt
 from siqvl.data.encoded import Item
 from siqvl.data.schema import Row
 from siqvl.device import answering_attention, best_device
+from siqvl.errors import UserError, one_line
 from siqvl.generation.loop import Choose, end_ids, likeliest, write
 from siqvl.model.assemble import load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -31,9 +33,16 @@ def load_to_answer(
 
     Args:
         attention: `model.attention` of a recipe.
+
+    Raises:
+        UserError: the files are not what the checkpoint's card says, or are no model that works.
     """
     kernel = answering_attention(attention)
-    model, processor = load_checkpoint(checkpoint, attn_implementation=kernel)
+    verify_checkpoint(checkpoint)
+    try:
+        model, processor = load_checkpoint(checkpoint, attn_implementation=kernel)
+    except (ValueError, OSError) as error:
+        raise UserError(one_line(error)) from error
     model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
     return model.eval(), processor
 

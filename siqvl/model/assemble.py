@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from .configuration import SiQVLConfig
+from .finite_weights import non_finite
 from .modeling import SiQVLForConditionalGeneration
 from .processing import IMAGE_TOKEN, SiQVLProcessor
 from .projector import SiQVLProjector
@@ -120,8 +121,8 @@ def load_checkpoint(
     """Loads a SiQ-VL checkpoint folder: local safetensors, this package's classes.
 
     Raises:
-        ValueError: no folder, no safetensors, another model's folder, weights missing from it, or a
-            processor whose image takes another number of tokens than the model's.
+        ValueError: no folder, no safetensors, another model's folder, weights that are missing or
+            not finite, or a processor whose image takes another number of tokens than the model's.
     """
     path = Path(path)
     if not (path / "config.json").is_file():
@@ -282,7 +283,8 @@ def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
     """`from_pretrained` from safetensors only.
 
     Raises:
-        ValueError: weights are missing; transformers would fill them at random and only log it.
+        ValueError: weights are missing; transformers would fill them at random and only log it. Or
+            they hold NaN or infinite values.
     """
     try:
         model, report = cls.from_pretrained(
@@ -295,6 +297,8 @@ def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
         raise ValueError(
             f"{source} lacks {len(missing)} of the model's weights, first: {missing[0]}."
         )
+    if name := non_finite(model.state_dict()):
+        raise ValueError(f"{source}: weight {name} holds NaN or infinite values.")
     return model
 
 

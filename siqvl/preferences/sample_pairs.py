@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from siqvl.check import check_sampled
-from siqvl.checkpoint import read_card
+from siqvl.checkpoint import verify_checkpoint
 from siqvl.data.manifest import FILE_NAME, Manifest
 from siqvl.data.preparation.checks import Checked
 from siqvl.data.preparation.data_page import example
@@ -70,7 +70,7 @@ def add_sampled_pairs(
     settings = recipe.stages.dpo.sampled
     if settings is None:
         return SampledFolders(data, benchmarks, [])
-    card = read_card(checkpoint, expected=STAGES[Stage.DPO].parent)
+    card = verify_checkpoint(checkpoint, expected=STAGES[Stage.DPO].parent)
     given = PreparedRows(data)
     _check_sources(given.manifest, recipe, data)
     wanted = [benchmark for benchmark in recipe.evaluation.benchmarks if benchmark.sampled]

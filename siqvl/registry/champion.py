@@ -7,6 +7,7 @@ at the picture.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from siqvl.evaluation.paired import Comparison, compare
 from siqvl.evaluation.scoring.scores import Score, Scores
 from siqvl.number_formats import percent, points, span
 from siqvl.recipe import Player
+
+#: What two scores of a benchmark have to share.
+COMPARABLE = ("method", "scorer", "data_fingerprint")
 
 
 class Outcome(NamedTuple):
@@ -36,7 +40,7 @@ def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> 
             in the same way; nothing can be said then.
     """
     new, old = _score(report, benchmark), _score(champion, benchmark)
-    for what in ("method", "scorer", "data_fingerprint"):
+    for what in COMPARABLE:
         if getattr(new, what) != getattr(old, what):
             raise UserError(
                 f"the two cannot be compared on benchmark `{benchmark}`: its {what} is "
@@ -66,6 +70,19 @@ def over_floors(report: Path, benchmark: str) -> Outcome:
     strongest = max(others, key=lambda player: others[player])
     comparison = compare(report, report, benchmark, other_player=strongest)
     return _decided(comparison, benchmark, f"the highest floor ({PLAYERS[strongest]})")
+
+
+def questions_key(report: Path, benchmark: str) -> str | None:
+    """A name of what a report was asked in a benchmark: equal where scores can be compared.
+
+    None if it was not asked the benchmark.
+    """
+    try:
+        score = _score(report, benchmark)
+    except UserError:
+        return None
+    about = "\n".join([benchmark, *(str(getattr(score, what)) for what in COMPARABLE)])
+    return hashlib.sha256(about.encode()).hexdigest()[:12]
 
 
 def _score(report: Path, benchmark: str) -> Score:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from siqvl.checkpoint import CheckpointCard, read_card
+from siqvl.checkpoint import CheckpointCard, verify_checkpoint
 from siqvl.errors import UserError, one_line
 from siqvl.serving.package import WEIGHTS, write_package
 from siqvl.serving.settings import ServingSettings
@@ -69,6 +69,17 @@ class Registry:
             number = model.aliases.get(alias) if model else None
             return _version(store.get_model_version(self.name, str(number))) if number else None
 
+    def version(self, number: int) -> Version:
+        """A version by its number."""
+        with self._client() as store:
+            return _version(store.get_model_version(self.name, str(number)))
+
+    def tagged(self, tag: str) -> list[Version]:
+        """All versions that have a tag, in order of their numbers."""
+        with self._client() as store:
+            found = store.search_model_versions(f"name = '{self.name}' and tags.`{tag}` LIKE '%'")
+        return sorted(map(_version, found), key=lambda version: version.number)
+
     def give(self, alias: str, number: int) -> None:
         """Have an alias point to a version, and to no other one."""
         with self._client() as store:
@@ -85,7 +96,7 @@ class Registry:
 
         It is done once for a run and checkpoint; a second call gives the same version.
         """
-        card = read_card(checkpoint)
+        card = verify_checkpoint(checkpoint)
         known = self.find({CHECKPOINT: card.hash, RUN: log.run_id})
         if known is not None:
             return known.number
@@ -127,7 +138,11 @@ def keep_model(log: RunLog, checkpoint: Path, registry: Registry) -> int | None:
 
     A stage that is trained must not be lost because a server is away. The pipeline's last
     checkpoint is registered at its end then.
+
+    Raises:
+        UserError: it is not what its card says.
     """
+    verify_checkpoint(checkpoint)
     try:
         return registry.register(log, checkpoint)
     except UserError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from siqvl.check import check_model
-from siqvl.checkpoint import CheckpointCard, read_card
+from siqvl.checkpoint import CheckpointCard, read_card, verify_checkpoint
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, Stage
@@ -82,4 +82,4 @@ def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | Non
         return None
     if checkpoint is None:
         raise UserError(f"stage `{stage}` continues from a `{expected}` checkpoint; none was given")
-    return read_card(checkpoint, expected=expected)
+    return verify_checkpoint(checkpoint, expected=expected)

@@ -14,7 +14,7 @@ import re
 import shutil
 from pathlib import Path
 
-from siqvl.files import file_sha256, sync
+from siqvl.files import file_sha256, follow_umask, sync
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ def seal(state: Path) -> None:
         for name, path in _files(state).items()
     }
     (state / CHECKSUMS).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    follow_umask(state)
     for path in sorted(state.rglob("*")):
         sync(path)
     sync(state)

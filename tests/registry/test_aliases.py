@@ -1,64 +1,34 @@
 """The gate drill on a real registry: a better model takes `champion`, a worse one or a tie not."""
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Recipe
 from siqvl.registry import promotion as module
 from siqvl.registry.promotion import (
     CANDIDATE,
     CHAMPION,
     EVALUATION,
     Outcome,
-    make_candidate,
     promote,
 )
 from siqvl.registry.versions import CHECKPOINT, Registry
 from siqvl.tracking.runs import client, start_run
-from tests.made_checkpoint import made_checkpoint
-from tests.written_reports import write_report
-
-BENCHMARK = "vqa"
-
-
-@pytest.fixture
-def registry(recipe: Recipe, request: pytest.FixtureRequest) -> Registry:
-    return Registry(recipe.tracking.uri or "", request.node.name)
-
+from tests.made_checkpoint import hash_of
+from tests.registry.conftest import BENCHMARK, Scored
 
 Pipeline = Callable[..., Outcome]
 
 
 @pytest.fixture
-def pipeline(recipe: Recipe, registry: Registry, tmp_path: Path) -> Pipeline:
-    """What a pipeline does with its last checkpoint, which is right so often, of 1,000."""
+def pipeline(registry: Registry, candidate: Callable[..., Scored]) -> Pipeline:
+    """And then, where its gates passed."""
 
-    def run(
-        hash: str,
-        right: int,
-        *,
-        floor: int = 250,
-        first: int = 0,
-        benchmark: str | None = BENCHMARK,
-    ) -> Outcome:
-        log = start_run(recipe, f"pipeline {hash}")
-        folder = tmp_path / log.run_id
-        checkpoint = made_checkpoint(folder / "checkpoint", recipe, hash * 64)
-        report = write_report(
-            folder / "scores",
-            Stage.DPO,
-            {
-                (BENCHMARK, player): {f"q{first + n}": float(n < share) for n in range(1000)}
-                for player, share in (("picture", right), ("question_only", floor))
-            },
-            checkpoint_hash=hash * 64,
-        )
-        known = registry.find({CHECKPOINT: hash * 64})
-        number = known.number if known else registry.register(log, checkpoint)
-        make_candidate(log, registry, number, report)
-        return promote(registry, number, report, benchmark)
+    def run(name: str, right: int, benchmark: str | None = BENCHMARK, **scored: Any) -> Outcome:
+        scored_candidate = candidate(name, right, benchmark=benchmark, **scored)
+        return promote(registry, *scored_candidate, benchmark)
 
     return run
 
@@ -124,14 +94,38 @@ def test_other_questions_leave_the_champion(registry: Registry, pipeline: Pipeli
     assert holders(registry) == (2, 1)
 
 
-def test_the_champion_again_stays_and_is_judged_by_its_new_scores(
+NEW = {"first": 500, "data": "another version of the benchmark"}
+
+
+def test_the_champion_again_stays_and_is_judged_by_its_new_scores_too(
     registry: Registry, pipeline: Pipeline
 ) -> None:
     pipeline("a", 600)
-    again = pipeline("a", 600, first=500)  # from the cache, scored on another benchmark version
+    again = pipeline("a", 600, **NEW)  # from the cache
     assert not again.moved
     assert again.sentence == f"version 1 of `{registry.name}` is the champion already"
-    assert pipeline("b", 900, first=500).moved
+    assert pipeline("b", 900, **NEW).moved
+    assert holders(registry) == (2, 2)
+
+
+def test_a_later_pipeline_takes_nothing_from_the_champions_scores(
+    registry: Registry, pipeline: Pipeline
+) -> None:
+    """Else nobody could be compared with it any more, and so nobody take its place."""
+    pipeline("a", 600)
+    before = registry.version(1).tags
+    for _ in range(2):
+        pipeline("a", 700)  # scored anew
+        pipeline("a", 600, **NEW)
+        pipeline("a", 600, benchmark=None)
+        after = registry.version(1).tags
+        assert before.items() <= after.items()
+        before = after
+    places = [value for name, value in after.items() if name.startswith(EVALUATION)]
+    assert len(places) == len(set(places)) == 3  # the first; again; about other questions
+    better = pipeline("b", 650)
+    assert better.moved
+    assert "version 1 60.0 %: +5.0 points" in better.sentence
     assert holders(registry) == (2, 2)
 
 
@@ -156,7 +150,7 @@ def test_scores_of_another_checkpoint_leave_the_champion(
 ) -> None:
     pipeline("a", 600)
     pipeline("b", 550)
-    other = registry.find({CHECKPOINT: "b" * 64})
+    other = registry.find({CHECKPOINT: hash_of("b")})
     assert other is not None
     registry.tag(1, {EVALUATION: other.tags[EVALUATION]})
     outcome = pipeline("c", 900)

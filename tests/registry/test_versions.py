@@ -9,7 +9,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.registry.versions import CHECKPOINT, RUN, Registry, keep_model
 from siqvl.tracking.runs import RunLog, client, start_run
-from tests.made_checkpoint import made_checkpoint
+from tests.made_checkpoint import hash_of, made_checkpoint, weights_of
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def registry(log: RunLog, request: pytest.FixtureRequest) -> Registry:
 def test_a_version_knows_what_it_is_made_of(
     log: RunLog, registry: Registry, recipe: Recipe, tmp_path: Path
 ) -> None:
-    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a" * 64)
+    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a")
     assert registry.register(log, checkpoint) == 1
     found = client(log.uri).get_model_version(registry.name, "1")
     assert found.run_id == log.run_id
     assert found.tags == {
         "siqvl.run_id": log.run_id,
-        "siqvl.checkpoint": "a" * 64,
+        "siqvl.checkpoint": hash_of("a"),
         "siqvl.stage": "dpo",
         "siqvl.parent_checkpoint": "c" * 64,
         "siqvl.data_fingerprint": "d" * 64,
@@ -45,7 +45,7 @@ def test_a_version_knows_what_it_is_made_of(
 def test_its_weights_are_stored_once_as_the_output_of_its_run(
     log: RunLog, registry: Registry, recipe: Recipe, tmp_path: Path
 ) -> None:
-    registry.register(log, made_checkpoint(tmp_path / "checkpoint", recipe, "a" * 64))
+    registry.register(log, made_checkpoint(tmp_path / "checkpoint", recipe, "a"))
     store = client(log.uri)
     assert store.list_artifacts(log.run_id) == []
     (output,) = store.get_run(log.run_id).outputs.model_outputs
@@ -55,7 +55,7 @@ def test_its_weights_are_stored_once_as_the_output_of_its_run(
     folder = Path(model.artifact_location.removeprefix("file://"))
     (weights,) = folder.rglob("*.safetensors")
     assert weights == folder / "artifacts" / "checkpoint" / "model.safetensors"
-    assert weights.read_bytes() == b"weights of " + b"a" * 64
+    assert weights.read_bytes() == weights_of("a")
     assert not list(folder.rglob("*.pkl"))
     assert not list(folder.rglob("__pycache__"))
 
@@ -65,7 +65,7 @@ def test_it_is_a_model_that_mlflow_describes(
 ) -> None:
     from mlflow.models import Model
 
-    registry.register(log, made_checkpoint(tmp_path / "checkpoint", recipe, "a" * 64))
+    registry.register(log, made_checkpoint(tmp_path / "checkpoint", recipe, "a"))
     (output,) = client(log.uri).get_run(log.run_id).outputs.model_outputs
     location = client(log.uri).get_logged_model(output.model_id).artifact_location
     folder = Path(location.removeprefix("file://"))
@@ -91,27 +91,27 @@ def test_it_is_a_model_that_mlflow_describes(
 def test_a_run_registers_a_checkpoint_once(
     log: RunLog, registry: Registry, recipe: Recipe, tmp_path: Path
 ) -> None:
-    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a" * 64)
+    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a")
     assert [registry.register(log, checkpoint) for _ in range(2)] == [1, 1]
     assert len(client(log.uri).get_run(log.run_id).outputs.model_outputs) == 1
     another = start_run(recipe, "another attempt")
     assert registry.register(another, checkpoint) == 2
-    newest = registry.find({CHECKPOINT: "a" * 64})
+    newest = registry.find({CHECKPOINT: hash_of("a")})
     assert newest is not None
     assert (newest.number, newest.tags[RUN]) == (2, another.run_id)
-    assert registry.find({CHECKPOINT: "b" * 64}) is None
+    assert registry.find({CHECKPOINT: hash_of("b")}) is None
 
 
 def test_an_alias_has_one_holder(
     log: RunLog, registry: Registry, recipe: Recipe, tmp_path: Path
 ) -> None:
     assert registry.holder("champion") is None
-    for number, hash in enumerate("ab", start=1):
-        registry.register(log, made_checkpoint(tmp_path / hash, recipe, hash * 64))
+    for number, name in enumerate("ab", start=1):
+        registry.register(log, made_checkpoint(tmp_path / name, recipe, name))
         registry.give("champion", number)
         holder = registry.holder("champion")
         assert holder is not None
-        assert (holder.number, holder.tags[CHECKPOINT]) == (number, hash * 64)
+        assert (holder.number, holder.tags[CHECKPOINT]) == (number, hash_of(name))
 
 
 def test_nothing_global_is_touched(
@@ -120,7 +120,7 @@ def test_nothing_global_is_touched(
     import mlflow
 
     before = mlflow.get_tracking_uri(), dict(os.environ)
-    registry.register(log, made_checkpoint(tmp_path / "checkpoint", recipe, "a" * 64))
+    registry.register(log, made_checkpoint(tmp_path / "checkpoint", recipe, "a"))
     assert (mlflow.get_tracking_uri(), dict(os.environ)) == before
     assert mlflow.active_run() is None
     assert not (tmp_path / "mlflow.db").exists()
@@ -136,7 +136,7 @@ def test_a_registry_that_is_away_costs_no_checkpoint(
         raise MlflowException("connection refused\nby the server")
 
     monkeypatch.setattr(MlflowClient, "search_model_versions", away)
-    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a" * 64)
+    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a")
     registry = Registry(log.uri, "away")
     with pytest.raises(UserError) as caught:
         registry.register(log, checkpoint)
@@ -157,12 +157,12 @@ def test_an_upload_that_fails_leaves_no_version(
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a" * 64)
+    checkpoint = made_checkpoint(tmp_path / "checkpoint", recipe, "a")
     with monkeypatch.context() as patched:
         patched.setattr(MlflowClient, "log_model_artifacts", full)
         with pytest.raises(UserError, match="no space left"):
             registry.register(log, checkpoint)
-    assert registry.find({CHECKPOINT: "a" * 64}) is None
+    assert registry.find({CHECKPOINT: hash_of("a")}) is None
     (output,) = client(log.uri).get_run(log.run_id).outputs.model_outputs
     assert client(log.uri).get_logged_model(output.model_id).status.name == "FAILED"
     assert registry.register(log, checkpoint) == 1  # a second try

@@ -1,6 +1,7 @@
 """The last two steps of a pipeline on made-up reports: everything is kept, then promoted or not."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -130,9 +131,9 @@ def aliases(recipe: Recipe) -> dict[str, int]:
 def test_only_a_promoted_candidate_becomes_the_champion(made: Made, recipe: Recipe, capsys) -> None:
     name = recipe.tracking.model_name
     failing = with_gates(recipe, FAILS)
-    run = opened(failing)
+    first = opened(failing)
     with pytest.raises(UserError, match="not promoted"):
-        promoted(made, failing, run)
+        promoted(made, failing, first)
     store = client(recipe.tracking.uri or "")
     assert aliases(recipe) == {"candidate": 1}
 
@@ -144,7 +145,7 @@ def test_only_a_promoted_candidate_becomes_the_champion(made: Made, recipe: Reci
     assert "of `multistep-reasoned` right, the highest floor" in sentence
     assert sentence in capsys.readouterr().out
     version = store.get_model_version(name, "1")
-    assert version.tags["siqvl.evaluation"] == f"runs:/{run.run_id}/evaluation"
+    assert version.tags["siqvl.evaluation"] == f"runs:/{first.run_id}/evaluation"
 
     again = opened(recipe)
     promoted(made, recipe, again)
@@ -162,6 +163,26 @@ def test_scores_of_another_checkpoint_are_refused(made: Made, recipe: Recipe) ->
             run=run,
             checkpoint=Checkpoint(str(made.checkpoints[-1])),
             scores=EvalReport(str(made.reports[-2])),
+            report=reported(made, recipe, run),
+        )
+    assert client(recipe.tracking.uri or "").get_run(run.run_id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "registered before"])
+def test_a_checkpoint_that_was_changed_is_refused(
+    made: Made, recipe: Recipe, tmp_path: Path, known: bool
+) -> None:
+    if known:
+        promoted(made, recipe, opened(recipe))
+    changed = Path(shutil.copytree(made.checkpoints[-1], tmp_path / "changed"))
+    (changed / "model.safetensors").write_bytes(b"other weights")
+    run = opened(recipe)
+    with pytest.raises(UserError, match=f"checkpoint {changed} is not the one that its siqvl.json"):
+        promotion(
+            recipe=recipe,
+            run=run,
+            checkpoint=Checkpoint(str(changed)),
+            scores=EvalReport(str(made.reports[-1])),
             report=reported(made, recipe, run),
         )
     assert client(recipe.tracking.uri or "").get_run(run.run_id).info.status == "FAILED"

@@ -181,6 +181,22 @@ def test_a_trainer_keeps_as_many_states_as_the_recipe_says(trained, tmp_path: Pa
     assert trainer.state_bytes() == pytest.approx(size, rel=0.02)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_files_of_a_state_follow_the_umask(
+    trained, tmp_path: Path, umask: int, mode: int
+) -> None:
+    """transformers writes the weights with safetensors, and so do we the mean of them."""
+    recipe = small(trained, max_steps=2, ema=0.5)
+    before = os.umask(umask)
+    try:
+        made_trainer(trained, recipe, tmp_path).train()
+    finally:
+        os.umask(before)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"model.safetensors", "ema.safetensors"} <= {path.name for path in files}
+    assert {path.name for path in files if path.stat().st_mode & 0o777 != mode} == set()
+
+
 def test_a_torn_state_is_not_resumed_from(trained, tmp_path: Path) -> None:
     recipe = small(trained)
     made_trainer(trained, recipe, tmp_path / "a").train()

@@ -3,8 +3,7 @@
 Rows are checked in pieces (`siqvl.data.preparation.pieces`), which are kept beside the prepared
 folder until it is there: a killed run goes on where it was. It appears whole or not at all: it is
 written beside its place, synced to disk, and renamed at the end. A prepared folder that is already
-there is replaced in the same way (two renames: a crash in between leaves the old one as
-`.<name>.old-*`); a folder that holds anything else is refused.
+there is replaced in the same way; a folder that holds anything else is refused.
 """
 
 from __future__ import annotations
