@@ -8,6 +8,7 @@ with it, `keys.py` hashes what each result depends on, `grid.py` makes the recip
 
 # ruff: noqa: F401  # others import these names from here
 
+from siqvl.recipe.address import has_password, without_password
 from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival
 from siqvl.recipe.load import explain
 from siqvl.recipe.schema import (
@@ -17,7 +18,6 @@ from siqvl.recipe.schema import (
     Recipe,
     Serving,
     Tracking,
-    has_password,
 )
 from siqvl.recipe.source import (
     LATER,

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import enum
+import math
 import os
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe
+from siqvl.recipe import Recipe, without_password
 
 if TYPE_CHECKING:
+    import requests
     from mlflow import MlflowClient
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
-#: MLflow's own tries block for minutes (7 with growing pauses); what waits here is on disk.
-HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+#: What MLflow waits for by itself, minutes or what `Retry-After` says, would hold up a task. It
+#: also sends again what may have been taken; here every entry waits in the outbox.
+HTTP_LIMITS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+LEAST = 1.0  # seconds that any request gets
 #: Trying again would not help: the server was reached, and what it got is wrong.
 REFUSALS = frozenset(
     {
@@ -28,6 +40,27 @@ REFUSALS = frozenset(
         "RESOURCE_DOES_NOT_EXIST",
     }
 )
+DENIALS = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
+OVERLOADS = frozenset(
+    {"DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "TEMPORARILY_UNAVAILABLE"}
+)
+
+T = TypeVar("T")
+_set: dict[str, str] = {}  # what this process has set, and its user has not
+#: Seconds that tasks of this process have waited for a store in its outage, by its address.
+waited: defaultdict[str, float] = defaultdict(float)
+
+
+class Failure(enum.Enum):
+    """What an exception says of the store, and of what was sent to it."""
+
+    AWAY = enum.auto()  # nobody answers, or the store asks to wait
+    DENIED = enum.auto()  # whoever asks may not
+    FAULT = enum.auto()  # the store, or this program, failed on it
+    REFUSED = enum.auto()  # the store does not take it, now or later
+
+
+_CODES = {REFUSALS: Failure.REFUSED, DENIALS: Failure.DENIED, OVERLOADS: Failure.AWAY}
 
 
 def tracking_uri(recipe: Recipe) -> str:
@@ -35,21 +68,69 @@ def tracking_uri(recipe: Recipe) -> str:
     return recipe.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
-def client(uri: str) -> MlflowClient:
-    """A client of one store, whose requests fail soon where nobody answers."""
-    for name, value in HTTP_LIMITS.items():
-        os.environ.setdefault(name, value)
+def client(uri: str, patience: float | None = None) -> MlflowClient:
+    """A client of one store, whose requests fail soon where nobody answers.
+
+    Args:
+        patience: seconds that a request to a server may take; it holds for all clients of this
+            process, and MLFLOW_HTTP_REQUEST_TIMEOUT wins.
+    """
+    limits = dict(HTTP_LIMITS)
+    if patience is not None or TIMEOUT not in os.environ:
+        limits[TIMEOUT] = str(math.ceil(max(30.0 if patience is None else patience, LEAST)))
+    for name, value in limits.items():
+        if os.environ.get(name) == _set.get(name):
+            os.environ[name] = _set[name] = value
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
+def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:
+    """Return what a question to a server gives, or fail if that takes too long.
+
+    A database is waited for: the first question makes its tables.
+
+    Args:
+        seconds: in all that tasks wait in one outage; each of them waits for 1 at least.
+
+    Raises:
+        UserError: there was no answer by then.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return ask()
+    got: list[T] = []
+    failed: list[BaseException] = []
+
+    def answer() -> None:
+        try:
+            got.append(ask())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=answer, name="mlflow-question", daemon=True)
+    begin = time.monotonic()
+    thread.start()
+    thread.join(max(seconds - waited[uri], LEAST))
+    if not got:
+        waited[uri] += time.monotonic() - begin
+    if failed:
+        raise failed[0]
+    if not got:
+        raise UserError(
+            f"MLflow store {without_password(uri)} gave no answer within {seconds:g} seconds "
+            "(`tracking.patience_seconds`)"
+        )
+    return got[0]
+
+
 @contextmanager
-def opened(uri: str, purpose: str) -> Iterator[MlflowClient]:
+def opened(uri: str, purpose: str, patience: float | None = None) -> Iterator[MlflowClient]:
     """A client of one store, whose failure is one line.
 
     Args:
         purpose: what cannot be done with the store then, such as "read".
+        patience: see `client`.
 
     Raises:
         UserError: the store does not answer, or refuses.
@@ -57,11 +138,11 @@ def opened(uri: str, purpose: str) -> Iterator[MlflowClient]:
     from mlflow.exceptions import MlflowException
 
     try:
-        yield client(uri)
+        yield client(uri) if patience is None else client(uri, patience)
     except (MlflowException, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"MLflow store {without_password(uri)} cannot be {purpose}: {reason}"
+            f"MLflow store {without_password(uri)} cannot be {purpose}: {masked(reason, uri)}"
         ) from None
 
 
@@ -83,7 +164,54 @@ def is_gone(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
-def without_password(uri: str) -> str:
-    """`scheme://user:secret@host` -> `scheme://user:***@host`; `https://token@host` likewise."""
-    uri = re.sub(r"^(https?://)[^/:@]+@", r"\1***@", uri)
-    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)
+def failure(error: BaseException) -> Failure:
+    """What went wrong, by the exception and by those that led to it."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    code = error.error_code if isinstance(error, MlflowException) else ""
+    for codes, kind in _CODES.items():
+        if code in codes:
+            return kind
+    for one in _causes(error):
+        if isinstance(one, requests.RequestException):
+            return _of_request(one)
+        if isinstance(one, ConnectionError | TimeoutError):
+            return Failure.AWAY
+    if code:
+        return Failure.FAULT
+    if isinstance(
+        error, ValueError | TypeError | LookupError | ArithmeticError | FileNotFoundError
+    ):
+        return Failure.REFUSED
+    # of libraries that upload, which have classes of their own
+    away = re.search("Connect|Timeout|Endpoint", type(error).__name__)
+    return Failure.AWAY if away else Failure.FAULT
+
+
+def _of_request(error: requests.RequestException) -> Failure:
+    import requests
+
+    said = re.search(r"too many (\d+) error responses", str(error))
+    status = (
+        error.response.status_code if error.response is not None else int(said[1]) if said else 0
+    )
+    if status in (401, 403):
+        return Failure.DENIED
+    if status == 500:
+        return Failure.FAULT
+    if status in (408, 429) or status > 500 or isinstance(error, requests.ConnectionError):
+        return Failure.AWAY
+    away = isinstance(error, requests.Timeout | requests.exceptions.ChunkedEncodingError)
+    return Failure.AWAY if away else Failure.REFUSED
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def masked(text: str, uri: str) -> str:
+    """A text in which the address of a store stands without its password."""
+    return text.replace(uri.rstrip("/"), without_password(uri).rstrip("/"))

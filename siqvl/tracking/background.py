@@ -1,0 +1,256 @@
+"""Delivery in the background, so that training never waits for the store.
+
+What is logged goes to the outbox on disk. A thread for each store takes it there while the store
+answers, waits longer and longer while it does not, and takes along what processes before this one
+have left.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from siqvl.errors import one_line
+from siqvl.tracking.delivery import Delivery, Held
+from siqvl.tracking.outbox import Outbox, Stream
+from siqvl.tracking.place import OutboxPlace
+from siqvl.tracking.store import LEAST, client, masked, waited, without_password
+
+logger = logging.getLogger(__name__)
+
+GATHER = 0.5  # seconds in which points come together to one request
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between tries while something is left
+
+
+class Sender:
+    """The thread of one store, and what is known of that store."""
+
+    def __init__(self, outbox: Outbox, uri: str, patience: float) -> None:
+        self.outbox, self.uri, self.patience = outbox, uri, patience
+        self.masked = without_password(uri)
+        self.failures = 0  # rounds in a row that left something
+        self.begun = self.ended = 0  # rounds
+        self.answers, self.allowance = 0, 0.0  # requests; seconds more that one may take
+        self.away = False
+        self._next: float | None = None  # when to begin a round, by the monotonic clock
+        self._hurry = self._stopping = False
+        self._held: set[str] = set()  # runs that were told of
+        self.changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def notify(self, *, now: bool = False) -> None:
+        """There is something to deliver, or (`now`) somebody waits for that."""
+        with self.changed:
+            self._hurry |= now
+            if now or self._next is None:
+                self._next = time.monotonic()
+                self.changed.notify_all()
+
+    def stop(self, seconds: float) -> bool:
+        """End the thread after its request; return whether it has ended within so many seconds."""
+        with self.changed:
+            self._stopping = True
+            self.changed.notify_all()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            with self.changed:
+                while not self._stopping and self._pause() > 0:
+                    self.changed.wait(min(self._pause(), threading.TIMEOUT_MAX))
+                self.changed.wait_for(lambda: self._hurry or self._stopping, GATHER)
+                if self._stopping:
+                    return
+                self._next, self._hurry = None, False
+                self.begun += 1
+            try:
+                self._round()
+            except Exception as error:  # a thread that ends would deliver nothing any more
+                if not self._stopping:
+                    self._missed(error)
+            with self.changed:
+                self.ended = self.begun
+                self.changed.notify_all()
+
+    def _pause(self) -> float:
+        return math.inf if self._next is None else self._next - time.monotonic()
+
+    def _round(self) -> None:
+        """Deliver this process's own entries, and then what others have left."""
+        held = self._deliver(self.outbox.streams(self.outbox.writer))
+        for writer in self.outbox.others():
+            lock = self.outbox.take_over(writer)
+            if lock is not None:
+                try:
+                    held |= self._deliver(self.outbox.streams(writer))
+                finally:
+                    self.outbox.release(writer, lock)
+        self.outbox.tidy()
+        with self.changed:
+            waited.pop(self.uri, None)
+            if held:
+                self._again()
+            else:
+                self.failures = 0
+        if self.away:
+            logger.warning("MLflow store %s answers again", self.masked)
+            self.away = False
+
+    def _deliver(self, streams: list[Stream]) -> bool:
+        """Deliver streams of this store; whether something of a run is left for later."""
+        held = False
+        for stream in streams:
+            if stream.uri != self.masked or self._stopping:
+                continue
+            try:
+                Delivery(self.outbox, stream, client(self.uri, self.patience), self._heard).run()
+            except Held as error:
+                held = True
+                if stream.run not in self._held:
+                    self._held.add(stream.run)
+                    logger.warning("run %s waits in the outbox: %s", stream.run, error)
+        return held
+
+    def _heard(self, allowance: float) -> None:
+        if self._stopping:
+            raise Held("the process ends")
+        with self.changed:
+            self.answers += 1
+            self.allowance = allowance
+
+    def _missed(self, error: Exception) -> None:
+        with self.changed:
+            self._again()
+        if not self.away:
+            self.away = True
+            logger.warning(
+                "MLflow store %s does not answer (%s); work goes on, and what is logged waits in "
+                "%s",
+                *(self.masked, masked(one_line(error), self.uri)[:200], self.outbox.path.parent),
+            )
+
+    def _again(self) -> None:
+        self._next = time.monotonic() + min(FIRST_WAIT * 2**self.failures, LONGEST_WAIT)
+        self.failures = min(self.failures + 1, 16)
+
+
+@dataclass
+class _Wait:
+    """Somebody who waits for a store; see `Background.flush`."""
+
+    sender: Sender
+    patience: float
+
+    def __post_init__(self) -> None:
+        self.is_spent = self.sender.failures > 0 and waited[self.sender.uri] >= self.patience
+        self.begun, self.answers = self.sender.begun, self.sender.answers
+        self.silent = 0.0  # seconds since the store was heard
+        if not self.is_spent:
+            self.sender.notify(now=True)
+
+    def tick(self, seconds: float) -> None:
+        sender = self.sender
+        self.silent += seconds
+        if sender.answers != self.answers:
+            self.silent, self.answers = 0.0, sender.answers
+        if sender.failures:
+            waited[sender.uri] += seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Whether patience is at its end, and a try that began after the call did not help."""
+        if self.silent >= max(self.patience, LEAST) + self.sender.allowance:
+            waited[self.sender.uri] = max(waited[self.sender.uri], self.patience)
+            return True
+        failed = self.sender.failures > 0 and self.sender.ended > self.begun
+        return self.is_spent or (failed and waited[self.sender.uri] >= self.patience)
+
+
+class Background:
+    """The outbox of this process in one folder, and the threads that deliver it."""
+
+    def __init__(self, place: OutboxPlace) -> None:
+        self.outbox = Outbox.of_process(place.folder)
+        self._patience = place.patience
+        self._senders: dict[str, Sender] = {}  # by address, without its password
+        self._starting = threading.Lock()
+
+    def add(self, uri: str, run: str, entries: list[tuple[str, Any]]) -> None:
+        """Log entries: they are on disk when this returns, and on their way."""
+        sender = self.sender(uri)
+        self.outbox.add(sender.masked, run, entries)
+        sender.notify()
+
+    def sender(self, uri: str) -> Sender:
+        """The thread of a store."""
+        name = without_password(uri)
+        with self._starting:
+            if name not in self._senders:
+                self._senders[name] = Sender(self.outbox, uri, self._patience)
+            return self._senders[name]
+
+    def flush(self, patience: float, run: str | None = None) -> bool:
+        """Wait until all that this process logged (or what it logged of a run) is delivered.
+
+        It gives up when a store has been away for `patience` seconds of waiting, those of earlier
+        calls in the same outage counted in, or was not heard for so long; never while one answers,
+        however long that takes. Whether it answers is told by a try that begins after the call.
+
+        Returns:
+            Whether nothing is left.
+        """
+        waits = {one.masked: _Wait(one, patience) for one in list(self._senders.values())}
+        while waiting := self._waiting(run):
+            begin = time.monotonic()
+            over = [waits[uri].is_over if uri in waits else True for uri in waiting]
+            if all(over):
+                return False
+            some = waits[next(iter(waiting & waits.keys()))].sender.changed
+            with some:
+                some.wait(0.05)
+            for uri in waiting & waits.keys():
+                waits[uri].tick(time.monotonic() - begin)
+        return True
+
+    def close(self) -> bool:
+        """End the threads and let go of the outbox; whether the threads ended at once."""
+        _BACKGROUNDS.pop((os.getpid(), self.outbox.path.parent), None)
+        ended = [one.stop(LEAST) for one in list(self._senders.values())]
+        if all(ended):  # else the lock stays with this process, and nobody delivers twice
+            self.outbox.close()
+        return all(ended)
+
+    def _waiting(self, run: str | None) -> set[str]:
+        """The stores that entries of this process wait for."""
+        own = self.outbox.streams(self.outbox.writer)
+        return {stream.uri for stream in own if run in (None, stream.run)}
+
+
+_BACKGROUNDS: dict[tuple[int, Path], Background] = {}
+_STARTING = threading.Lock()
+
+
+def background(place: OutboxPlace) -> Background:
+    """What delivers the outbox of a folder; at the exit of this process it delivers what it can."""
+    key = (os.getpid(), place.folder.absolute())  # a forked process has no threads of its parent
+    with _STARTING:
+        if key not in _BACKGROUNDS:
+            _BACKGROUNDS[key] = Background(place)
+            atexit.register(_at_exit, key, place.patience)
+        return _BACKGROUNDS[key]
+
+
+def _at_exit(key: tuple[int, Path], patience: float) -> None:
+    own = _BACKGROUNDS.get(key)
+    if own is not None and key[0] == os.getpid():
+        own.flush(patience)
+        own.close()
