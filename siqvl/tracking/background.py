@@ -26,7 +26,7 @@ from siqvl.tracking.store import LEAST, client, masked, waited, without_password
 logger = logging.getLogger(__name__)
 
 GATHER = 0.5  # seconds in which points come together to one request
-FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between tries while something is left
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds between tries
 
 
 class Sender:
@@ -35,13 +35,13 @@ class Sender:
     def __init__(self, outbox: Outbox, uri: str, patience: float) -> None:
         self.outbox, self.uri, self.patience = outbox, uri, patience
         self.masked = without_password(uri)
-        self.failures = 0  # rounds in a row that left something
+        self.failures = 0  # tries in a row at which it was away
         self.begun = self.ended = 0  # rounds
         self.answers, self.allowance = 0, 0.0  # requests; seconds more that one may take
-        self.away = False
+        #: Runs of which something is left: how often it was tried, and when to do it again.
+        self.held: dict[str, tuple[int, float]] = {}
         self._next: float | None = None  # when to begin a round, by the monotonic clock
         self._hurry = self._stopping = False
-        self._held: set[str] = set()  # runs that were told of
         self.changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -50,7 +50,7 @@ class Sender:
         """There is something to deliver, or (`now`) somebody waits for that."""
         with self.changed:
             self._hurry |= now
-            if now or self._next is None:
+            if now or self._next is None or not self.failures:
                 self._next = time.monotonic()
                 self.changed.notify_all()
 
@@ -70,10 +70,10 @@ class Sender:
                 self.changed.wait_for(lambda: self._hurry or self._stopping, GATHER)
                 if self._stopping:
                     return
-                self._next, self._hurry = None, False
+                self._next, hurry, self._hurry = None, self._hurry, False
                 self.begun += 1
             try:
-                self._round()
+                self._round(hurry)
             except Exception as error:  # a thread that ends would deliver nothing any more
                 if not self._stopping:
                     self._missed(error)
@@ -84,41 +84,45 @@ class Sender:
     def _pause(self) -> float:
         return math.inf if self._next is None else self._next - time.monotonic()
 
-    def _round(self) -> None:
+    def _round(self, hurry: bool) -> None:
         """Deliver this process's own entries, and then what others have left."""
-        held = self._deliver(self.outbox.streams(self.outbox.writer))
+        held, self.held = self.held, {}
+        now = -math.inf if hurry else time.monotonic()
+        self._deliver(self.outbox.streams(self.outbox.writer), held, now)
         for writer in self.outbox.others():
             lock = self.outbox.take_over(writer)
             if lock is not None:
                 try:
-                    held |= self._deliver(self.outbox.streams(writer))
+                    self._deliver(self.outbox.streams(writer), held, now)
                 finally:
                     self.outbox.release(writer, lock)
         self.outbox.tidy()
         with self.changed:
             waited.pop(self.uri, None)
-            if held:
-                self._again()
-            else:
-                self.failures = 0
-        if self.away:
+            was_away, self.failures = self.failures, 0
+            if self.held and self._next is None:
+                self._next = min(until for _, until in self.held.values())
+        if was_away:
             logger.warning("MLflow store %s answers again", self.masked)
-            self.away = False
 
-    def _deliver(self, streams: list[Stream]) -> bool:
-        """Deliver streams of this store; whether something of a run is left for later."""
-        held = False
+    def _deliver(
+        self, streams: list[Stream], held: dict[str, tuple[int, float]], now: float
+    ) -> None:
+        """Deliver streams of this store, but for those of runs that are held for longer."""
         for stream in streams:
             if stream.uri != self.masked or self._stopping:
+                continue
+            tries, until = held.get(stream.run, (0, now))
+            if until > now > -math.inf:
+                self.held[stream.run] = (tries, until)
                 continue
             try:
                 Delivery(self.outbox, stream, client(self.uri, self.patience), self._heard).run()
             except Held as error:
-                held = True
-                if stream.run not in self._held:
-                    self._held.add(stream.run)
-                    logger.warning("run %s waits in the outbox: %s", stream.run, error)
-        return held
+                self.held[stream.run] = (tries + 1, time.monotonic() + _wait(tries))
+                if not tries and not self._stopping:
+                    reason = masked(str(error), self.uri)
+                    logger.warning("run %s waits in the outbox: %s", stream.run, reason[:300])
 
     def _heard(self, allowance: float) -> None:
         if self._stopping:
@@ -129,18 +133,19 @@ class Sender:
 
     def _missed(self, error: Exception) -> None:
         with self.changed:
-            self._again()
-        if not self.away:
-            self.away = True
+            self._next = time.monotonic() + _wait(self.failures)
+            self.failures += 1
+        if self.failures == 1:
             logger.warning(
                 "MLflow store %s does not answer (%s); work goes on, and what is logged waits in "
                 "%s",
                 *(self.masked, masked(one_line(error), self.uri)[:200], self.outbox.path.parent),
             )
 
-    def _again(self) -> None:
-        self._next = time.monotonic() + min(FIRST_WAIT * 2**self.failures, LONGEST_WAIT)
-        self.failures = min(self.failures + 1, 16)
+
+def _wait(tries: int) -> float:
+    """Seconds between tries."""
+    return min(FIRST_WAIT * 2.0 ** min(tries, 10), LONGEST_WAIT)
 
 
 @dataclass
@@ -153,26 +158,29 @@ class _Wait:
     def __post_init__(self) -> None:
         self.is_spent = self.sender.failures > 0 and waited[self.sender.uri] >= self.patience
         self.begun, self.answers = self.sender.begun, self.sender.answers
-        self.silent = 0.0  # seconds since the store was heard
+        self.all = self.silent = 0.0  # seconds; since the store was heard
+        self.most = max(self.patience - waited[self.sender.uri], LEAST)  # of silence
         if not self.is_spent:
             self.sender.notify(now=True)
 
     def tick(self, seconds: float) -> None:
         sender = self.sender
-        self.silent += seconds
-        if sender.answers != self.answers:
-            self.silent, self.answers = 0.0, sender.answers
+        self.all += seconds
+        self.silent = self.silent + seconds if sender.answers == self.answers else 0.0
+        self.answers = sender.answers
         if sender.failures:
             waited[sender.uri] += seconds
 
-    @property
-    def is_over(self) -> bool:
+    def is_over(self, run: str) -> bool:
         """Whether patience is at its end, and a try that began after the call did not help."""
-        if self.silent >= max(self.patience, LEAST) + self.sender.allowance:
-            waited[self.sender.uri] = max(waited[self.sender.uri], self.patience)
+        sender = self.sender
+        if self.silent >= self.most + sender.allowance:
+            waited[sender.uri] = max(waited[sender.uri], self.patience)
             return True
-        failed = self.sender.failures > 0 and self.sender.ended > self.begun
-        return self.is_spent or (failed and waited[self.sender.uri] >= self.patience)
+        if self.is_spent or sender.ended <= self.begun:
+            return self.is_spent
+        is_away = sender.failures > 0 and waited[sender.uri] >= self.patience
+        return is_away or (run in sender.held and self.all >= self.patience)
 
 
 class Background:
@@ -208,17 +216,22 @@ class Background:
         Returns:
             Whether nothing is left.
         """
-        waits = {one.masked: _Wait(one, patience) for one in list(self._senders.values())}
-        while waiting := self._waiting(run):
-            begin = time.monotonic()
-            over = [waits[uri].is_over if uri in waits else True for uri in waiting]
-            if all(over):
+        waits = {name: _Wait(one, patience) for name, one in list(self._senders.items())}
+        while waiting := [
+            one for one in self.outbox.streams(self.outbox.writer) if run in (None, one.run)
+        ]:
+            open_waits = [
+                waits[one.uri]
+                for one in waiting
+                if one.uri in waits and not waits[one.uri].is_over(one.run)
+            ]
+            if not open_waits:
                 return False
-            some = waits[next(iter(waiting & waits.keys()))].sender.changed
-            with some:
-                some.wait(0.05)
-            for uri in waiting & waits.keys():
-                waits[uri].tick(time.monotonic() - begin)
+            begin, changed = time.monotonic(), open_waits[0].sender.changed
+            with changed:
+                changed.wait(0.05)
+            for wait in {id(one): one for one in open_waits}.values():
+                wait.tick(time.monotonic() - begin)
         return True
 
     def close(self) -> bool:
@@ -228,11 +241,6 @@ class Background:
         if all(ended):  # else the lock stays with this process, and nobody delivers twice
             self.outbox.close()
         return all(ended)
-
-    def _waiting(self, run: str | None) -> set[str]:
-        """The stores that entries of this process wait for."""
-        own = self.outbox.streams(self.outbox.writer)
-        return {stream.uri for stream in own if run in (None, stream.run)}
 
 
 _BACKGROUNDS: dict[tuple[int, Path], Background] = {}

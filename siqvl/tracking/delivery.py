@@ -79,9 +79,9 @@ class Delivery:
             if found is None and first.kind == "run":
                 found = create(self.store, run, first.content)
         except Exception as error:
-            if failure(error) in (Failure.DENIED, Failure.REFUSED):
-                raise Held(one_line(error)) from error
-            raise
+            if failure(error) is Failure.AWAY:
+                raise
+            raise Held(one_line(error)) from error
         if found is None:
             raise Held(f"run {run} is not in the store yet")
         self.outbox.online(run, found)
@@ -97,12 +97,10 @@ class Delivery:
             return
         kind, reason = failure(error), one_line(error)
         uploads = entries[0].kind == "artifact"  # to a place that may be away by itself
-        if kind is Failure.DENIED:
-            raise Held(reason) from error
-        if not is_gone(error) and (
-            (kind is Failure.AWAY and not uploads) or not self._answers(run_id)
-        ):
+        if kind is Failure.AWAY and not uploads:
             raise error
+        if not is_gone(error) and not self._answers(run_id):
+            raise Held(reason) from error
         self.progress(0.0)
         if len(entries) > 1 and not is_gone(error):  # which of them is it?
             half = len(entries) // 2
@@ -128,7 +126,9 @@ class Delivery:
         """Whether the store takes anything for the run, so that it is the entry's own fault."""
         try:
             self.store.set_tag(run_id, PROBE, "asked")
-        except Exception:
+        except Exception as error:
+            if failure(error) is Failure.AWAY:
+                raise
             return False
         return True
 

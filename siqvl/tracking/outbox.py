@@ -109,10 +109,10 @@ class Outbox:
             stream = self._streams[key]
             one = "INSERT INTO entry (stream, at, kind, content) VALUES (?, ?, ?, ?)"
             database.executemany(one, [(stream, *row) for row in rows])
-            for kind in {kind for _, kind, _ in rows} & {"run", "end"}:
-                database.execute(
-                    "UPDATE stream SET begun = ? WHERE id = ?", (kind == "run", stream)
-                )
+            bounds = [kind for _, kind, _ in rows if kind in ("run", "end")]
+            if bounds:
+                begun = "UPDATE stream SET begun = ? WHERE id = ?"
+                database.execute(begun, (bounds[-1] == "run", stream))
 
         self._do(insert)
 

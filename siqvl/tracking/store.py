@@ -40,7 +40,6 @@ REFUSALS = frozenset(
         "RESOURCE_DOES_NOT_EXIST",
     }
 )
-DENIALS = frozenset({"CUSTOMER_UNAUTHORIZED", "PERMISSION_DENIED", "UNAUTHENTICATED"})
 OVERLOADS = frozenset(
     {"DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "TEMPORARILY_UNAVAILABLE"}
 )
@@ -55,12 +54,11 @@ class Failure(enum.Enum):
     """What an exception says of the store, and of what was sent to it."""
 
     AWAY = enum.auto()  # nobody answers, or the store asks to wait
-    DENIED = enum.auto()  # whoever asks may not
-    FAULT = enum.auto()  # the store, or this program, failed on it
+    FAULT = enum.auto()  # the store failed on it, or forbids it
     REFUSED = enum.auto()  # the store does not take it, now or later
 
 
-_CODES = {REFUSALS: Failure.REFUSED, DENIALS: Failure.DENIED, OVERLOADS: Failure.AWAY}
+_CODES = {REFUSALS: Failure.REFUSED, OVERLOADS: Failure.AWAY}
 
 
 def tracking_uri(recipe: Recipe) -> str:
@@ -79,7 +77,7 @@ def client(uri: str, patience: float | None = None) -> MlflowClient:
     if patience is not None or TIMEOUT not in os.environ:
         limits[TIMEOUT] = str(math.ceil(max(30.0 if patience is None else patience, LEAST)))
     for name, value in limits.items():
-        if os.environ.get(name) == _set.get(name):
+        if os.environ.get(name) in (None, _set.get(name)):
             os.environ[name] = _set[name] = value
     from mlflow import MlflowClient
 
@@ -196,9 +194,7 @@ def _of_request(error: requests.RequestException) -> Failure:
     status = (
         error.response.status_code if error.response is not None else int(said[1]) if said else 0
     )
-    if status in (401, 403):
-        return Failure.DENIED
-    if status == 500:
+    if status in (401, 403, 500):
         return Failure.FAULT
     if status in (408, 429) or status > 500 or isinstance(error, requests.ConnectionError):
         return Failure.AWAY

@@ -212,7 +212,7 @@ def test_a_store_that_is_back_and_slow_is_waited_for(store: Store, recipe: Recip
     store.away = True
     log.metrics({"loss": 1.0})
     deadline = time.monotonic() + 20
-    while not background(log.outbox).sender(log.uri).away:  # it has yet to find out
+    while not background(log.outbox).sender(log.uri).failures:  # it has yet to find out
         assert time.monotonic() < deadline
         time.sleep(0.01)
     store.away, store.slow = False, 2 * log.outbox.patience

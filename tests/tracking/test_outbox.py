@@ -82,9 +82,7 @@ def test_a_run_that_a_killed_process_began_is_ended_once(tmp_path: Path) -> None
         lock = outbox.take_over(writer)
         assert lock is not None
         outbox.release(writer, lock)
-    assert kinds(outbox, writer) == ["run", "metric", "end", "run", "end"] or kinds(
-        outbox, writer
-    ) == ["run", "metric", "end"] + ["run", "end"]
+    assert kinds(outbox, writer) == ["run", "metric", "end", "run", "end"]
     (killed, whole) = outbox.streams(writer)
     assert outbox.waiting(killed)[-1].content["status"] == "KILLED"
     assert outbox.waiting(whole)[-1].content["status"] == "FINISHED"
@@ -99,9 +97,7 @@ def test_files_are_kept_as_they_were(tmp_path: Path) -> None:
         file.truncate(LINKED)
     outbox = Outbox.of_process(tmp_path / "spool")
     files = tmp_path / "spool" / FILES
-    place, single = (
-        files / outbox.keep(path) for path in (folder, folder / "deep" / "small.json")
-    )
+    place, single = (files / outbox.keep(path) for path in (folder, folder / "deep" / "small.json"))
     (folder / "deep" / "small.json").write_text("after")
     assert (place / "deep" / "small.json").read_text() == "before"
     assert (single / "small.json").read_text() == "before"
@@ -164,8 +160,7 @@ def test_a_file_that_is_damaged_while_it_is_used_holds_nothing_up(tmp_path: Path
             file.write(os.urandom(path.stat().st_size))
     for step in range(1, 50):
         outbox.add(URI, "run", [point(step)])
-    other = Outbox(tmp_path / NAME)
-    assert set(range(10, 50)) <= set(steps(other))
+    assert set(range(10, 50)) <= set(steps(outbox))  # those before may be among the damaged
 
 
 def test_a_copy_is_whole_while_others_write(tmp_path: Path) -> None:
