@@ -14,9 +14,8 @@ from click.testing import CliRunner
 
 from siqvl.cli.main import main
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.journal import journals
+from siqvl.tracking.background import background
 from siqvl.tracking.runs import client, end_run, stage_run, start_run
-from siqvl.tracking.spool import spool_of
 from tests.integration.outage_drill import Drill, logged, points, run
 from tests.loopback.tracking import MlflowServer
 
@@ -86,7 +85,7 @@ def test_nothing_is_lost_and_nothing_twice(
     assert run.data.tags["mlflow.parentRunId"] == parent.run_id
     assert run.data.params["stages.dpo.beta"] == "0.1"
     assert [file.path for file in store.list_artifacts(log.run_id)] == ["note.txt"]
-    assert not journals(spool_of(recipe).folder)
+    assert background(log.outbox).outbox.streams() == []
 
 
 def test_two_pipelines_are_kept_registered_and_compared(
