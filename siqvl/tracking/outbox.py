@@ -34,10 +34,10 @@ BUSY = 30.0  # seconds that one write waits for those of other processes
 PASSING = ("SQLITE_BUSY", "SQLITE_FULL", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS stream (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, writer TEXT NOT NULL, uri TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, writer TEXT NOT NULL, uri TEXT NOT NULL,
     run TEXT NOT NULL, begun INTEGER NOT NULL DEFAULT 0, UNIQUE (writer, uri, run));
 CREATE TABLE IF NOT EXISTS entry (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL, at INTEGER NOT NULL,
+    id INTEGER PRIMARY KEY, stream INTEGER NOT NULL, at INTEGER NOT NULL,
     kind TEXT NOT NULL, content TEXT NOT NULL, tries INTEGER NOT NULL DEFAULT 0, refused TEXT);
 CREATE INDEX IF NOT EXISTS waiting ON entry (stream, id) WHERE refused IS NULL;
 CREATE TABLE IF NOT EXISTS online (run TEXT PRIMARY KEY, id TEXT NOT NULL);
@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS online (run TEXT PRIMARY KEY, id TEXT NOT NULL);
 WAITS = "EXISTS (SELECT 1 FROM entry WHERE stream = stream.id AND refused IS NULL)"
 
 T = TypeVar("T")
+_encoded = json.JSONEncoder(ensure_ascii=False).encode
 _FIRST: dict[Path, int] = {}  # outboxes that were opened, and by which process
 
 
@@ -97,7 +98,7 @@ class Outbox:
     ) -> None:
         """Log entries, each a kind and what JSON can hold; they outlive this process on return."""
         now = time.time_ns() // 1_000_000
-        rows = [(now, kind, json.dumps(content, ensure_ascii=False)) for kind, content in entries]
+        rows = [(now, kind, _encoded(content)) for kind, content in entries]
         key = (self.writer if writer is None else writer, uri, run)
 
         def insert(database: sqlite3.Connection) -> None:
