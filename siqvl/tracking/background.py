@@ -11,17 +11,18 @@ import atexit
 import logging
 import math
 import os
+import sqlite3
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from siqvl.errors import one_line
+from siqvl.errors import UserError, one_line
 from siqvl.tracking.delivery import Delivery, Held
 from siqvl.tracking.outbox import Outbox, Stream
 from siqvl.tracking.place import OutboxPlace
-from siqvl.tracking.store import LEAST, client, masked, waited, without_password
+from siqvl.tracking.store import LEAST, client, least, masked, waited, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Sender:
         """There is something to deliver, or (`now`) somebody waits for that."""
         with self.changed:
             self._hurry |= now
-            if now or self._next is None or not self.failures:
+            if now or self._next is None or (not self.failures and self._pause() > 0):
                 self._next = time.monotonic()
                 self.changed.notify_all()
 
@@ -136,10 +137,12 @@ class Sender:
             self._next = time.monotonic() + _wait(self.failures)
             self.failures += 1
         if self.failures == 1:
+            own = isinstance(error, sqlite3.Error)
             logger.warning(
-                "MLflow store %s does not answer (%s); work goes on, and what is logged waits in "
-                "%s",
-                *(self.masked, masked(one_line(error), self.uri)[:200], self.outbox.path.parent),
+                "%s does not answer (%s); work goes on, and what is logged waits in %s",
+                f"outbox {self.outbox.path}" if own else f"MLflow store {self.masked}",
+                masked(one_line(error), self.uri)[:200],
+                self.outbox.path.parent,
             )
 
 
@@ -159,7 +162,9 @@ class _Wait:
         self.is_spent = self.sender.failures > 0 and waited[self.sender.uri] >= self.patience
         self.begun, self.answers = self.sender.begun, self.sender.answers
         self.all = self.silent = 0.0  # seconds; since the store was heard
-        self.most = max(self.patience - waited[self.sender.uri], LEAST)  # of silence
+        self.most = max(
+            self.patience - waited[self.sender.uri], least(self.sender.uri)
+        )  # of silence
         if not self.is_spent:
             self.sender.notify(now=True)
 
@@ -248,11 +253,21 @@ _STARTING = threading.Lock()
 
 
 def background(place: OutboxPlace) -> Background:
-    """What delivers the outbox of a folder; at the exit of this process it delivers what it can."""
+    """What delivers the outbox of a folder; at the exit of this process it delivers what it can.
+
+    Raises:
+        UserError: nothing can be written there.
+    """
     key = (os.getpid(), place.folder.absolute())  # a forked process has no threads of its parent
     with _STARTING:
         if key not in _BACKGROUNDS:
-            _BACKGROUNDS[key] = Background(place)
+            try:
+                _BACKGROUNDS[key] = Background(place)
+            except (OSError, sqlite3.Error) as error:
+                raise UserError(
+                    f"the outbox in {place.folder} cannot be written ({one_line(error)}): name "
+                    "another folder in tracking.spool or SIQVL_SPOOL"
+                ) from error
             atexit.register(_at_exit, key, place.patience)
         return _BACKGROUNDS[key]
 

@@ -89,6 +89,10 @@ class Delivery:
 
     def _send(self, run_id: str, entries: Sequence[Entry]) -> None:
         """Send entries in one request, or in ever smaller ones while that fails."""
+        uploads = entries[0].kind in ("artifact", "text")  # to a place that may be away by itself
+        if entries[0].kind == "artifact":
+            files = self.outbox.place(entries[0]).rglob("*")
+            self.progress(sum(file.stat().st_size for file in files) / UPLOAD)
         error = self._failed(run_id, entries)
         if error is None:
             self.outbox.delivered(entries)
@@ -96,7 +100,6 @@ class Delivery:
             self.progress(0.0)
             return
         kind, reason = failure(error), one_line(error)
-        uploads = entries[0].kind == "artifact"  # to a place that may be away by itself
         if kind is Failure.AWAY and not uploads:
             raise error
         if not is_gone(error) and not self._answers(run_id):
@@ -139,8 +142,6 @@ class Delivery:
             self.store.log_batch(run_id, found["metric"], found["param"], found["tag"])
         elif kind == "artifact":
             place = self.outbox.place(entries[0])
-            size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-            self.progress(size / UPLOAD)
             if place.exists():  # else it was sent, and the note of that was lost
                 self.store.log_artifacts(run_id, str(place), content["folder"])
         elif kind == "text":

@@ -9,6 +9,7 @@ Every process has entries of its own, and takes over those of a process whose lo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -116,6 +117,9 @@ class Outbox:
                 database.execute(begun, (bounds[-1] == "run", stream))
 
         self._do(insert)
+
+    def __len__(self) -> int:
+        return int(self._all("SELECT COUNT(*) FROM entry")[0][0])
 
     def keep(self, path: Path) -> str:
         """Put a file, or the content of a directory, beside the outbox; its place there."""
@@ -225,9 +229,11 @@ class Outbox:
 
     def tidy(self) -> None:
         """Move the write-ahead log into the file; whoever logs meanwhile does not wait for it."""
-        with sqlite3.connect(self.path) as database:
-            database.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        database.close()
+        if self._is_ahead:
+            other = sqlite3.connect(self.path)
+            with contextlib.suppress(sqlite3.Error):
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            other.close()
 
     def close(self) -> None:
         """Let go of it; what waits is for whoever comes next."""
@@ -271,7 +277,8 @@ class Outbox:
             (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if said != "ok":
                 raise sqlite3.DatabaseError(said)
-            mode = "WAL" if is_local(self.path.parent) else "TRUNCATE"
+            self._is_ahead = bool(has_locks) and is_local(self.path.parent)
+            mode = "WAL" if self._is_ahead else "TRUNCATE"
             database.execute(f"PRAGMA journal_mode = {mode}")
             database.execute("PRAGMA synchronous = NORMAL")
             database.execute("PRAGMA wal_autocheckpoint = 0")  # see `tidy`

@@ -29,7 +29,8 @@ HTTP_LIMITS = {
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
 }
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
-LEAST = 1.0  # seconds that any request gets
+LEAST = 1.0  # seconds that any request to a server gets
+LEAST_OF_DATABASE = 60.0  # the first makes its tables
 #: Trying again would not help: the server was reached, and what it got is wrong.
 REFUSALS = frozenset(
     {
@@ -84,6 +85,11 @@ def client(uri: str, patience: float | None = None) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
+def least(uri: str) -> float:
+    """Seconds of silence that are no outage, however short the patience."""
+    return LEAST if uri.startswith(("http://", "https://")) else LEAST_OF_DATABASE
+
+
 def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:
     """Return what a question to a server gives, or fail if that takes too long.
 
@@ -95,7 +101,7 @@ def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:
     Raises:
         UserError: there was no answer by then.
     """
-    if not uri.startswith(("http://", "https://")):
+    if least(uri) != LEAST:
         return ask()
     got: list[T] = []
     failed: list[BaseException] = []

@@ -49,7 +49,7 @@ def fetched(address: str) -> Iterator[Path]:
             store.get_file(f"{root}/{name}", str(folder / name))
         if store.isdir(f"{root}/{FILES}"):
             store.get(f"{root}/{FILES}/", f"{folder / FILES}/", recursive=True)
-        before = {name: _content(folder / name) for name in names}
+        before = {name: _entries(folder / name) for name in names}
         places = _places(folder)
         try:
             yield folder
@@ -57,10 +57,10 @@ def fetched(address: str) -> Iterator[Path]:
             for place in places - _places(folder):
                 store.rm(f"{root}/{FILES}/{place}", recursive=True)
             for name in names:
-                after = _content(folder / name)
-                if not after:
+                after = _entries(folder / name)
+                if not after and before[name]:  # of one that is damaged none was read
                     store.rm_file(f"{root}/{name}")
-                elif after != before[name]:
+                elif after < before[name]:
                     Outbox(folder / name).copy_to(folder / "after")
                     store.put_file(str(folder / "after" / name), f"{root}/{name}")
 
@@ -89,16 +89,11 @@ def sync(folder: Path, uri: str | None = None) -> Iterator[Synced]:
 
 
 def _sync(outbox: Outbox, uri: str | None) -> Iterator[Synced]:
-    locks = {}
+    taken = {writer: outbox.take_over(writer) for writer in outbox.others()}
+    locks = {writer: lock for writer, lock in taken.items() if lock}
     try:
-        for writer in outbox.others():
-            lock = outbox.take_over(writer)
-            if lock is not None:
-                locks[writer] = lock
-        streams = outbox.streams()
         # A run that one process began without its store may be logged to by others.
-        later = [one for one in streams if not _begins(outbox, one)]
-        for stream in [one for one in streams if one not in later] + later:
+        for stream in sorted(outbox.streams(), key=lambda one: not _begins(outbox, one)):
             if stream.writer in locks:
                 yield _deliver(outbox, stream, uri)
             else:
@@ -109,7 +104,7 @@ def _sync(outbox: Outbox, uri: str | None) -> Iterator[Synced]:
 
 
 def _begins(outbox: Outbox, stream: Stream) -> bool:
-    return any(entry.kind == "run" for entry in outbox.waiting(stream, most=1))
+    return outbox.waiting(stream, most=1)[0].kind == "run"
 
 
 def _deliver(outbox: Outbox, stream: Stream, uri: str | None) -> Synced:
@@ -134,14 +129,11 @@ def _address(stream: Stream) -> str:
     return given if given and without_password(given) == stream.uri else stream.uri
 
 
-def _content(path: Path) -> list[object]:
-    """What waits and what was refused in an outbox."""
+def _entries(path: Path) -> int:
+    """How many entries there are, those that were refused among them."""
     outbox = Outbox(path)
     try:
-        waiting = [
-            entry.id for one in outbox.streams() for entry in outbox.waiting(one, most=1 << 40)
-        ]
-        return [*waiting, *outbox.refusals()]
+        return len(outbox)
     finally:
         outbox.close()
 

@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 @pytest.fixture
 def recipe(tmp_path: Path, small_recipe, request: pytest.FixtureRequest) -> Recipe:
-    tracking = {"experiment": request.node.name, "patience_seconds": 1.0}
+    tracking = {"experiment": request.node.name, "patience_seconds": 3.0}
     content = small_recipe(tmp_path, tracking=tracking).model_dump(mode="json")
     for stage in content["stages"].values():
         stage |= {"max_steps": 12, "saving_steps": 3}

@@ -62,7 +62,7 @@ def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def test_nothing_is_lost_and_nothing_twice(
     server: MlflowServer, small_recipe, tmp_path: Path
 ) -> None:
-    tracking = {"experiment": "postgres", "uri": server.uri, "patience_seconds": 0.5}
+    tracking = {"experiment": "postgres", "uri": server.uri, "patience_seconds": 2.0}
     recipe: Recipe = small_recipe(tmp_path, tracking=tracking)
     parent = start_run(recipe, "parent")
     with stage_run(recipe, "vqa_sft", parent.run_id, {"siqvl.stage": "vqa_sft"}) as log:

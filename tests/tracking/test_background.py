@@ -255,4 +255,4 @@ def test_a_run_that_was_deleted_holds_nothing_up(store: Store, recipe: Recipe, c
     assert log.flush()
     assert curve(recipe, log.run_id) == wanted(range(3))
     assert len(background(log.outbox).outbox.refusals()) == 2 * 50
-    assert caplog.text.count("MLflow has no run") <= 5
+    assert 1 <= caplog.text.count("MLflow refuses") <= 5

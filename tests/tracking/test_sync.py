@@ -136,6 +136,16 @@ def test_a_folder_that_holds_no_outbox_is_left_alone(
         pass
 
 
+def test_a_damaged_outbox_in_a_blob_store_stays(
+    recipe: Recipe, bucket: fsspec.AbstractFileSystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.pipe(f"/bucket/spool/{NAME}", b"garbage" * 1000)
+    done = CliRunner().invoke(track, ["sync", "memory://bucket/spool"])
+    assert done.exit_code == 0, done.output
+    assert caplog.text.count("is damaged") == 1
+    assert bucket.cat(f"/bucket/spool/{NAME}") == b"garbage" * 1000
+
+
 def test_journals_of_the_version_before_are_told_of(recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "spool" / "run").mkdir(parents=True)
     (tmp_path / "spool" / "run" / "1-host-1-a.jsonl").write_text("{}\n")
