@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 
 def deliver(uri: str, points: int, bad: int) -> float:
@@ -39,9 +40,10 @@ def deliver(uri: str, points: int, bad: int) -> float:
     return time.perf_counter() - begin
 
 
-def _deliver_old(store, folder: Path, uri: str, run_id: str, content: list) -> float:
-    from siqvl.tracking.delivery import deliver as deliver_journal  # type: ignore[attr-defined]
-    from siqvl.tracking.journal import Journal  # type: ignore[import-not-found]
+def _deliver_old(store: Any, folder: Path, uri: str, run_id: str, content: list[Any]) -> float:
+    from siqvl.tracking.journal import Journal  # type: ignore[import-not-found,unused-ignore]
+
+    from siqvl.tracking.delivery import deliver as deliver_journal  # type: ignore[attr-defined,unused-ignore]
 
     journal = Journal.create(folder, uri=uri, run_id=run_id)
     for point in content:
@@ -55,7 +57,7 @@ def train(uri: str, steps: int, seconds: float, each: int, *, logs: bool) -> lis
     """A step is as much arithmetic as takes SECONDS when it is measured at first."""
     import torch
 
-    from siqvl.tracking.place import OutboxPlace
+    from siqvl.tracking.outbox import OutboxPlace
     from siqvl.tracking.runs import RunLog, client
 
     run_id = client(uri).create_run("0").info.run_id

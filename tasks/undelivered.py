@@ -16,8 +16,7 @@ from pathlib import Path
 from flytekit import FlyteContextManager
 
 from siqvl.recipe import Recipe
-from siqvl.tracking.outbox import Outbox, outboxes
-from siqvl.tracking.place import FOLDER, outbox_place
+from siqvl.tracking.outbox import FOLDER, Outbox, outbox_place, outboxes
 
 logger = logging.getLogger(__name__)
 

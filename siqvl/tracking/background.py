@@ -20,8 +20,7 @@ from typing import Any
 
 from siqvl.errors import UserError, one_line
 from siqvl.tracking.delivery import Delivery, Held
-from siqvl.tracking.outbox import Outbox, Stream
-from siqvl.tracking.place import OutboxPlace
+from siqvl.tracking.outbox import Outbox, OutboxPlace, Stream
 from siqvl.tracking.store import LEAST, client, least, masked, waited, without_password
 
 logger = logging.getLogger(__name__)

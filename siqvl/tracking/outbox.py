@@ -20,15 +20,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from siqvl.errors import one_line
+from siqvl.recipe import Recipe
 from siqvl.tracking.volume import alone_in, is_local, try_lock
 
 logger = logging.getLogger(__name__)
 
 NAME, FILES = "outbox.db", "files"
+#: Where a machine keeps outboxes, for recipes that do not say it; pods have it on their own disk.
+FOLDER = "SIQVL_SPOOL"
 LINKED = 1 << 24  # bytes
 BUSY = 30.0  # seconds that one write waits for those of other processes
 #: The file is sound, and what was tried may go well later.
@@ -48,6 +52,21 @@ WAITS = "EXISTS (SELECT 1 FROM entry WHERE stream = stream.id AND refused IS NUL
 T = TypeVar("T")
 _encoded = json.JSONEncoder(ensure_ascii=False).encode
 _FIRST: dict[Path, int] = {}  # outboxes that were opened, and by which process
+
+
+@dataclass(frozen=True)
+class OutboxPlace:
+    """The folder of an outbox, and how long a task waits for a store that is away."""
+
+    folder: Path
+    patience: float  # seconds
+
+
+def outbox_place(recipe: Recipe) -> OutboxPlace:
+    """The folder that the recipe names, else SIQVL_SPOOL, else `spool` beside its results."""
+    named = recipe.tracking.spool or os.environ.get(FOLDER)
+    folder = Path(named) if named else Path(recipe.output_dir) / "spool"
+    return OutboxPlace(folder.absolute(), recipe.tracking.patience_seconds)
 
 
 class Stream(NamedTuple):

@@ -22,7 +22,7 @@ from siqvl.errors import UserError, one_line
 from siqvl.recipe import Recipe
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, experiment_id, new_id
-from siqvl.tracking.place import OutboxPlace, outbox_place
+from siqvl.tracking.outbox import OutboxPlace, outbox_place
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
 from siqvl.tracking.store import client as client
 from siqvl.tracking.store import is_missing_file, opened, within, without_password

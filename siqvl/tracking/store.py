@@ -102,7 +102,9 @@ def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:
         UserError: there was no answer by then.
     """
     if least(uri) != LEAST:
-        return ask()
+        given = ask()
+        waited.pop(uri, None)
+        return given
     got: list[T] = []
     failed: list[BaseException] = []
 
@@ -125,6 +127,7 @@ def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:
             f"MLflow store {without_password(uri)} gave no answer within {seconds:g} seconds "
             "(`tracking.patience_seconds`)"
         )
+    waited.pop(uri, None)
     return got[0]
 
 

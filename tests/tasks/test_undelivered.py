@@ -9,8 +9,7 @@ from flytekit import FlyteContextManager
 from flytekit.core.data_persistence import FileAccessProvider
 
 from siqvl.recipe import Recipe
-from siqvl.tracking.outbox import NAME, Outbox
-from siqvl.tracking.place import FOLDER, outbox_place
+from siqvl.tracking.outbox import FOLDER, NAME, Outbox, outbox_place
 from siqvl.tracking.runs import client, start_run
 from siqvl.tracking.sync import sync
 from tasks.undelivered import kept, on_pods_disk

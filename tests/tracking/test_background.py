@@ -17,8 +17,7 @@ from siqvl.tracking import store as store_module
 from siqvl.tracking import sync as sync_module
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, is_offline
-from siqvl.tracking.outbox import NAME, Outbox, Stream
-from siqvl.tracking.place import outbox_place
+from siqvl.tracking.outbox import NAME, Outbox, Stream, outbox_place
 from siqvl.tracking.runs import RunLog, client, end_open, end_run, stage_run, start_run
 from siqvl.tracking.sync import sync
 

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 from siqvl.cli.track import track
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.tracking.outbox import FILES, NAME, Outbox
-from siqvl.tracking.place import FOLDER, outbox_place
+from siqvl.tracking.outbox import FILES, FOLDER, NAME, Outbox, outbox_place
 from siqvl.tracking.runs import client, end_run, run_log, start_run
 from siqvl.tracking.sync import fetched, sync
 from tests.quick import children

@@ -13,7 +13,7 @@ from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.place import OutboxPlace
+from siqvl.tracking.outbox import OutboxPlace
 from siqvl.tracking.runs import RunLog, client, start_run
 from siqvl.tracking.sample_table import TABLE
 from siqvl.training.samples.sample_answers import SampleAnswers
