@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from siqvl.tracking.spool import Synced, sync, within
+from siqvl.tracking.sync import Synced, fetched, sync
 
 
 @click.group()
@@ -13,23 +13,26 @@ def track() -> None:
 
 
 @track.command("sync")
-@click.argument("spool", default="outputs/spool")
+@click.argument("folder", default="outputs/spool")
 @click.option(
     "--tracking-uri",
     help="The store to deliver to, in place of the one that each run was logged to.",
 )
-def sync_command(spool: str, tracking_uri: str | None) -> None:
-    """Deliver what is left in SPOOL, a folder or an address such as s3://bucket/spool.
+def sync_command(folder: str, tracking_uri: str | None) -> None:
+    """Deliver what waits in the outbox of FOLDER, or of an address such as s3://bucket/spool.
 
-    The store gets every point once, however often this is run, and whatever was cut off. Exit code
-    1: something is left, and why is said beside it.
+    The store gets every point once, however often this is run, and whatever was cut off. What it
+    refuses stays in the outbox with the reason. Exit code 1: something is left, and why is said
+    beside it.
     """
     done: list[Synced] = []
-    with within(spool) as folder:
-        for one in sync(folder, tracking_uri):
+    with fetched(folder) as found:
+        for one in sync(found, tracking_uri):
             done.append(one)
-            click.echo(f"run {one.run_id}: {one.left or f'{one.delivered:,} entries delivered'}")
+            refused = f", {one.refused:,} refused" if one.refused else ""
+            said = one.left or f"{one.delivered:,} entries delivered{refused}"
+            click.echo(f"run {one.run_id}: {said}")
     left = sum(bool(one.left) for one in done)
-    click.echo(f"{len(done) - left} of {len(done)} journals of {spool} are delivered")
+    click.echo(f"{len(done) - left} of {len(done)} runs of {folder} are delivered")
     if left:
         raise SystemExit(1)

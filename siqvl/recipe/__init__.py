@@ -9,6 +9,7 @@ makes the recipes of a sweep.
 
 # ruff: noqa: F401  # others import these names from here
 
+from siqvl.recipe.address import has_password, without_password
 from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival
 from siqvl.recipe.load import explain
 from siqvl.recipe.schema import (
@@ -19,7 +20,6 @@ from siqvl.recipe.schema import (
     Recipe,
     Serving,
     Tracking,
-    has_password,
 )
 from siqvl.recipe.source import (
     LATER,

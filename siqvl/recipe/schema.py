@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +23,7 @@ from pydantic import (
 )
 
 from siqvl.errors import UserError
+from siqvl.recipe.address import has_password
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.evaluation import Evaluation
 from siqvl.recipe.load import explain, read_recipe, with_base
@@ -59,11 +59,6 @@ class Model(Section):
         None, description="null keeps Qwen's own; an empty string leaves the system turn out"
     )
     trust_remote_code: bool = Field(False, description="run code that ships with hub weights")
-
-
-def has_password(uri: str) -> bool:
-    """Return whether an address is `scheme://user:password@host`, or `https://token@host`."""
-    return re.search(r"://[^/@]*:[^/@]*@|^https?://[^/@]+@", uri) is not None
 
 
 class Tracking(Section):

@@ -1,4 +1,4 @@
-"""Delivery of a journal: its entries go to the store in order, each once.
+"""Delivery of what waits in an outbox: every entry is taken, refused with a reason, or kept.
 
 Nothing keeps a delivery from being cut between the store's answer and the note that it was given.
 What is then sent again changes nothing: a point has the time at which it was logged, and a store
@@ -9,141 +9,173 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from siqvl.errors import one_line
-from siqvl.tracking.journal import Entry, Journal
 from siqvl.tracking.offline import create, is_offline, online_id
-from siqvl.tracking.store import is_gone, is_refusal
+from siqvl.tracking.outbox import Entry, Outbox, Stream
+from siqvl.tracking.store import Failure, failure, is_gone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 logger = logging.getLogger(__name__)
 
-#: What MLflow takes in one request, and 1000 in all.
-MAX_METRICS, MAX_PARAMS, MAX_TAGS = 800, 100, 100
-BATCHED = {"metrics": MAX_METRICS, "params": MAX_PARAMS, "tags": MAX_TAGS}
+#: What MLflow takes in one request of each, and of all together.
+MOST = {"metric": 1000, "param": 100, "tag": 100}
+TOGETHER = 1000
+#: At so many rounds may a store fail on an entry, and take others, before that is refused.
+ROUNDS = 3
+PROBE = "siqvl.delivery"  # a tag that is written to see whether the store takes anything
+UPLOAD = 1e6  # bytes a second that an upload has at least, or it counts as silent
 
 
-def deliver(journal: Journal, store: MlflowClient) -> int:
-    """Send what a journal holds, and return how many entries that were.
+class Held(Exception):
+    """A run of which something is left for another time, while others go on."""
 
-    Raises:
-        Exception: the store cannot be reached; what is left stays where it is.
+
+@dataclass
+class Delivery:
+    """Delivery of one stream.
+
+    Args:
+        progress: called when the store has answered, and before an upload, with the seconds more
+            that it may take.
     """
-    sent = 0
-    while entries := journal.pending():
-        run_id = _run_id(journal, store, entries)
-        for batch in _batches(entries):
-            _send(journal, store, run_id, batch)
-            sent += len(batch)
-    return sent
 
+    outbox: Outbox
+    stream: Stream
+    store: MlflowClient
+    progress: Callable[[float], None] = lambda _: None
+    sent: int = 0  # entries that were delivered
+    left: str = ""  # why something is left
 
-class NotYet(Exception):
-    """The run of a journal is created by another one, which has not been delivered."""
+    def run(self) -> int:
+        """Deliver what can be, and return how many entries that were.
 
+        Raises:
+            Held: something of this run is left, and why.
+            Exception: the store is away, and everything that is left stays where it is.
+        """
+        after, run_id = 0, ""
+        while entries := self.outbox.waiting(self.stream, after):
+            run_id = run_id or self._run_id(entries[0])
+            for batch in _batches(entries):
+                self._send(run_id, batch)
+            after = entries[-1].id
+        if self.left:
+            raise Held(self.left)
+        return self.sent
 
-def _run_id(journal: Journal, store: MlflowClient, entries: list[Entry]) -> str:
-    """The run in the store, made first if it is not there."""
-    run_id: str = journal.header["run_id"]
-    if not is_offline(run_id):
-        return run_id
-    if journal.online_id is None:
-        journal.online_id = online_id(store, run_id)
-    if journal.online_id is None and entries[0].kind == "run":
-        journal.online_id = create(store, run_id, entries[0].content)
-    if journal.online_id is None:
-        raise NotYet(f"run {run_id} is not in the store yet")
-    return journal.online_id
-
-
-def _batches(entries: list[Entry]) -> Iterator[list[Entry]]:
-    """Neighbouring entries that go in one request."""
-    together: list[Entry] = []
-    sizes: Counter[str] = Counter()
-    for entry in entries:
-        kind, size = entry.kind, len(entry.content.get("values", ()))
-        if together and (kind not in BATCHED or sizes[kind] + size > BATCHED[kind]):
-            yield together
-            together, sizes = [], Counter()
-        if kind in BATCHED:
-            together.append(entry)
-            sizes[kind] += size
-        else:
-            yield [entry]
-    if together:
-        yield together
-
-
-def _send(journal: Journal, store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
-    try:
-        _request(journal, store, run_id, entries)
-    except Exception as error:
-        if not is_refusal(error):
-            raise
-        if is_gone(error):
-            logger.warning("MLflow has no run %s any more: %s", run_id, one_line(error))
-            for entry in entries:
-                journal.refused(entry, one_line(error))
-        elif len(entries) > 1:  # which of them is it?
-            for entry in entries:
-                _send(journal, store, run_id, [entry])
-        else:
-            _send_in_parts(journal, store, run_id, entries[0], one_line(error))
-        return
-    journal.delivered(entries[-1])
-
-
-def _send_in_parts(
-    journal: Journal, store: MlflowClient, run_id: str, entry: Entry, reason: str
-) -> None:
-    """Send each value of an entry that was refused by itself; keep those that still are."""
-    values = entry.content.get("values", [])
-    wrong = []
-    for value in values if len(values) > 1 else []:
+    def _run_id(self, first: Entry) -> str:
+        """The run in the store, made first if it is not there."""
+        run = self.stream.run
+        if not is_offline(run):
+            return run
         try:
-            alone = Entry(entry.end, {**entry.content, "values": [value]})
-            _request(journal, store, run_id, [alone])
+            found = self.outbox.online(run) or online_id(self.store, run)
+            if found is None and first.kind == "run":
+                found = create(self.store, run, first.content)
         except Exception as error:
-            if not is_refusal(error):
+            if failure(error) is Failure.AWAY:
                 raise
-            wrong.append(value)
-            reason = one_line(error)
-    logger.warning("MLflow refuses %s of run %s: %s", entry.kind, run_id, reason)
-    if wrong:
-        entry = Entry(entry.end, {**entry.content, "values": wrong})
-    journal.refused(entry, reason)
+            raise Held(one_line(error)) from error
+        if found is None:
+            raise Held(f"run {run} is not in the store yet")
+        self.outbox.online(run, found)
+        return found
+
+    def _send(self, run_id: str, entries: Sequence[Entry]) -> None:
+        """Send entries in one request, or in ever smaller ones while that fails."""
+        uploads = entries[0].kind in ("artifact", "text")  # to a place that may be away by itself
+        if entries[0].kind == "artifact":
+            files = self.outbox.place(entries[0]).rglob("*")
+            self.progress(sum(file.stat().st_size for file in files) / UPLOAD)
+        error = self._failed(run_id, entries)
+        if error is None:
+            self.outbox.delivered(entries)
+            self.sent += len(entries)
+            self.progress(0.0)
+            return
+        kind, reason = failure(error), one_line(error)
+        if kind is Failure.AWAY and not uploads:
+            raise error
+        if not is_gone(error) and not self._answers(run_id):
+            raise Held(reason) from error
+        self.progress(0.0)
+        if len(entries) > 1 and not is_gone(error):  # which of them is it?
+            half = len(entries) // 2
+            self._send(run_id, entries[:half])
+            self._send(run_id, entries[half:])
+        elif kind is Failure.REFUSED or (kind is Failure.FAULT and entries[0].tries + 1 >= ROUNDS):
+            logger.warning("MLflow refuses %s of run %s: %s", entries[0].kind, run_id, reason)
+            self.outbox.refused(entries, reason)
+        else:
+            self.left = reason
+            if kind is Failure.FAULT:
+                self.outbox.failed(entries[0])
+
+    def _failed(self, run_id: str, entries: Sequence[Entry]) -> Exception | None:
+        """What became of a request; None if the store has it."""
+        try:
+            self._request(run_id, entries)
+        except Exception as error:
+            return error
+        return None
+
+    def _answers(self, run_id: str) -> bool:
+        """Whether the store takes anything for the run, so that it is the entry's own fault."""
+        try:
+            self.store.set_tag(run_id, PROBE, "asked")
+        except Exception as error:
+            if failure(error) is Failure.AWAY:
+                raise
+            return False
+        return True
+
+    def _request(self, run_id: str, entries: Sequence[Entry]) -> None:
+        kind, content = entries[0].kind, entries[0].content
+        if kind in MOST:
+            found = _entities(entries)
+            self.store.log_batch(run_id, found["metric"], found["param"], found["tag"])
+        elif kind == "artifact":
+            place = self.outbox.place(entries[0])
+            if place.exists():  # else it was sent, and the note of that was lost
+                self.store.log_artifacts(run_id, str(place), content["folder"])
+        elif kind == "text":
+            self.store.log_text(run_id, content["text"], content["name"])
+        elif kind == "inputs":
+            self.store.log_inputs(run_id, datasets=[_dataset(one) for one in content["datasets"]])
+        elif kind == "end":
+            self.store.set_terminated(run_id, content["status"], content["time"])
+        elif kind != "run":  # that one is in the store already
+            raise ValueError(f"unknown entry {kind!r}")
 
 
-def _request(journal: Journal, store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
-    kind, content = entries[0].kind, entries[0].content
-    if kind in BATCHED:
-        found = _entities(entries)
-        store.log_batch(run_id, found["metrics"], found["params"], found["tags"])
-    elif kind == "artifact":
-        place = journal.files / content["place"]
-        if place.exists():  # else it was sent, and the note of that was lost
-            store.log_artifacts(run_id, str(place), content["folder"])
-    elif kind == "inputs":
-        store.log_inputs(run_id, datasets=[_dataset(one) for one in content["datasets"]])
-    elif kind == "end":
-        store.set_terminated(run_id, content["status"], content["time"])
-    elif kind != "run":  # that one is in the store already
-        raise ValueError(f"{journal.path}: unknown entry {kind!r}")
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Neighbouring entries that go in one request."""
+    begin, sizes = 0, Counter[str]()
+    for index, entry in enumerate(entries):
+        full = sizes[entry.kind] >= MOST.get(entry.kind, 0) or index - begin >= TOGETHER
+        if index > begin and (full or entries[begin].kind not in MOST):
+            yield entries[begin:index]
+            begin, sizes = index, Counter()
+        sizes[entry.kind] += 1
+    if entries:
+        yield entries[begin:]
 
 
 def _entities(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """The values of entries as arguments of `log_batch`, by kind."""
+    """Entries as arguments of `log_batch`, by kind."""
     from mlflow.entities import Metric, Param, RunTag
 
-    kinds: dict[str, Any] = {"metrics": Metric, "params": Param, "tags": RunTag}
-    return {
-        kind: [made(*v) for entry in entries if entry.kind == kind for v in entry.content["values"]]
-        for kind, made in kinds.items()
-    }
+    made: dict[str, Any] = {"metric": Metric, "param": Param, "tag": RunTag}
+    found: dict[str, list[Any]] = {kind: [] for kind in made}
+    for entry in entries:
+        found[entry.kind].append(made[entry.kind](*entry.content))
+    return found
 
 
 def _dataset(values: dict[str, Any]) -> Any:

@@ -1,7 +1,7 @@
 """MLflow runs by explicit id, so that a stage in another process or container finds its parent.
 
-What is logged goes to a journal on disk, and from there to the store (`siqvl/tracking/courier.py`):
-a store that is slow or away holds nothing up, and nothing is lost.
+What is logged goes to an outbox on disk, and from there to the store in the background
+(`siqvl/tracking/background.py`): one that is slow or away holds nothing up, and nothing is lost.
 
 Nothing here touches MLflow's global "active run": a task may be retried, and two tasks may share a
 process when a workflow runs locally.
@@ -9,6 +9,7 @@ process when a workflow runs locally.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -19,13 +20,12 @@ from typing import Any
 
 from siqvl.errors import UserError, one_line
 from siqvl.recipe import Recipe
-from siqvl.tracking.courier import Spool, courier
-from siqvl.tracking.delivery import MAX_METRICS, MAX_PARAMS, MAX_TAGS
-from siqvl.tracking.offline import experiment_id, new_id
-from siqvl.tracking.spool import spool_of
+from siqvl.tracking.background import background
+from siqvl.tracking.offline import TAG, experiment_id, new_id
+from siqvl.tracking.outbox import OutboxPlace, outbox_place
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
 from siqvl.tracking.store import client as client
-from siqvl.tracking.store import is_missing_file, opened, without_password
+from siqvl.tracking.store import is_missing_file, opened, within, without_password
 from siqvl.tracking.store import tracking_uri as tracking_uri
 from siqvl.tracking.system_metrics import sampled
 from siqvl.version import code_version
@@ -46,35 +46,30 @@ class RunLog:
 
     uri: str
     run_id: str
-    spool: Spool
+    outbox: OutboxPlace
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Log numbers on the step axis."""
         now = _now()
-        points = [[_key(name), float(value), now, step] for name, value in values.items()]
-        self._append("metrics", points, MAX_METRICS)
+        self._log("metric", [[_key(name), float(v), now, step] for name, v in values.items()])
 
     def params(self, values: dict[str, Any]) -> None:
         """Log parameters; nested mappings become dotted keys."""
         flat = flatten(values).items()
-        pairs = [[_key(name), str(value)[:MAX_PARAM_LENGTH]] for name, value in flat]
-        self._append("params", pairs, MAX_PARAMS)
+        self._log("param", [[_key(name), str(value)[:MAX_PARAM_LENGTH]] for name, value in flat])
 
     def tags(self, values: dict[str, str]) -> None:
         """Set tags; those that are there already take the new value."""
-        pairs = [[_key(name), value[:MAX_TAG_LENGTH]] for name, value in values.items()]
-        self._append("tags", pairs, MAX_TAGS)
+        self._log("tag", [[_key(name), value[:MAX_TAG_LENGTH]] for name, value in values.items()])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Add a file, or the content of a directory, to the run's artifacts."""
-        place = courier(self.spool).journal(self.uri, self.run_id).keep(Path(path))
-        self._entry("artifact", place=place, folder=folder)
+        place = background(self.outbox).outbox.keep(Path(path))
+        self._log("artifact", [{"place": place, "folder": folder}])
 
     def text(self, content: str, name: str) -> None:
         """Keep a text as an artifact file."""
-        folder, _, file = name.rpartition("/")
-        place = courier(self.spool).journal(self.uri, self.run_id).write(content, file)
-        self._entry("artifact", place=place, folder=folder or None)
+        self._log("text", [{"text": content, "name": name}])
 
     def inputs(self, datasets: list[dict[str, Any]]) -> None:
         """Say which data the run uses.
@@ -82,23 +77,19 @@ class RunLog:
         Args:
             datasets: each the fields of MLflow's `Dataset`, and `tags`, a mapping.
         """
-        self._entry("inputs", datasets=datasets)
+        self._log("inputs", [{"datasets": datasets}])
 
     def flush(self) -> bool:
         """Wait until the store has it all, at most as long as the recipe's patience."""
-        return courier(self.spool).flush(self.spool.patience, self.run_id)
+        return background(self.outbox).flush(self.outbox.patience, self.run_id)
 
-    def _append(self, kind: str, values: list[list[Any]], most: int) -> None:
-        for start in range(0, len(values), most):
-            self._entry(kind, values=values[start : start + most])
-
-    def _entry(self, kind: str, **content: Any) -> None:
-        courier(self.spool).append(self.uri, self.run_id, kind, **content)
+    def _log(self, kind: str, entries: list[Any]) -> None:
+        background(self.outbox).add(self.uri, self.run_id, [(kind, entry) for entry in entries])
 
 
 def run_log(recipe: Recipe, run_id: str) -> RunLog:
     """Return the log of a run that exists already."""
-    return RunLog(tracking_uri(recipe), run_id, spool_of(recipe))
+    return RunLog(tracking_uri(recipe), run_id, outbox_place(recipe))
 
 
 def start_run(
@@ -124,19 +115,27 @@ def start_run(
     }
     if parent:
         all_tags[MLFLOW_PARENT_RUN_ID] = parent
+    offline = new_id()
+    uri, experiment = tracking_uri(recipe), recipe.tracking.experiment
+    patience = recipe.tracking.patience_seconds
+
+    def made() -> str:
+        with opened(uri, "used", patience) as store:
+            # By its tag the run is found, and not made twice, if this answer is lost.
+            tags = all_tags | {TAG: offline}
+            number = experiment_id(store, experiment)
+            return store.create_run(number, start_time=begin, tags=tags).info.run_id
+
     try:
-        with opened(tracking_uri(recipe), "used") as store:
-            experiment = experiment_id(store, recipe.tracking.experiment)
-            run = store.create_run(experiment, start_time=begin, tags=all_tags)
-        log = run_log(recipe, run.info.run_id)
-        courier(log.spool).try_again(log.uri)  # what waits may go now
+        log = run_log(recipe, within(patience, uri, made))
+        background(log.outbox).sender(uri).notify(now=True)  # what waits may go now
         return log
     except UserError as error:
         if parent is None:
             raise
         logger.warning("run `%s` begins without its store: %s", name, error.message)
-    log = run_log(recipe, new_id())
-    log._entry("run", experiment=recipe.tracking.experiment, tags=all_tags, time=begin)
+    log = run_log(recipe, offline)
+    log._log("run", [{"experiment": experiment, "tags": all_tags, "time": begin}])
     return log
 
 
@@ -155,19 +154,13 @@ def end_run(log: RunLog, status: str) -> None:
 
     Where the store is away for longer than the recipe's patience, what is left stays on disk.
     """
-    log._entry("end", status=status, time=_now())
-    if log.flush():
-        courier(log.spool).close(log.uri, log.run_id)
-        return
-    courier(log.spool).close_later(log.uri, log.run_id)
-    logger.warning(
-        "MLflow store %s is away: what run %s logged waits in %s; `siqvl track sync %s` delivers "
-        "it, and so does whatever logs from here next",
-        without_password(log.uri),
-        log.run_id,
-        log.spool.folder,
-        log.spool.folder,
-    )
+    log._log("end", [{"status": status, "time": _now()}])
+    if not log.flush():
+        logger.warning(
+            "MLflow store %s is away: what run %s logged waits in %s; `siqvl track sync %s` "
+            "delivers it, and so does whatever logs from here next",
+            *(without_password(log.uri), log.run_id, log.outbox.folder, log.outbox.folder),
+        )
 
 
 def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None) -> list[RunLog]:
@@ -178,19 +171,22 @@ def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None
     Raises:
         UserError: the store cannot be reached.
     """
-    uri = tracking_uri(recipe)
+    uri, patience = tracking_uri(recipe), recipe.tracking.patience_seconds
     if is_missing_file(uri):
         return []
     # MLflow has no way to write a quote in a filter
     wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if "'" not in value]
     wanted += [f"attributes.status = '{status}'"] if status else []
-    with opened(uri, "used") as store:
-        experiment = store.get_experiment_by_name(recipe.tracking.experiment)
-        if experiment is None:
-            return []
-        found = store.search_runs([experiment.experiment_id], " and ".join(wanted))
+
+    def found() -> list[Any]:
+        with opened(uri, "used", patience) as store:
+            experiment = store.get_experiment_by_name(recipe.tracking.experiment)
+            number = [experiment.experiment_id] if experiment else []
+            return store.search_runs(number, " and ".join(wanted)) if number else []
+
+    runs = within(patience, uri, found)
     return [
-        run_log(recipe, run.info.run_id) for run in found if tags.items() <= run.data.tags.items()
+        run_log(recipe, run.info.run_id) for run in runs if tags.items() <= run.data.tags.items()
     ]
 
 
@@ -249,8 +245,14 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    """MLflow allows letters, digits and `_-./: ` in keys."""
-    return "".join(c if c.isalnum() or c in "_-./: " else "_" for c in name)
+    """The name in letters, digits and `_-./: `, which is all that MLflow allows.
+
+    Names that this changes end in a hash of what they were, so that no two become one.
+    """
+    allowed = "".join(c if c.isalnum() or c in "_-./: " else "_" for c in name)
+    if allowed == name:
+        return name
+    return f"{allowed}-{hashlib.blake2s(name.encode(), digest_size=4).hexdigest()}"
 
 
 def _now() -> int:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import enum
+import math
 import os
 import re
-from collections.abc import Iterator
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe
+from siqvl.recipe import Recipe, without_password
 from siqvl.tracking.store_address import check_address, with_home
 
 if TYPE_CHECKING:
+    import requests
     from mlflow import MlflowClient
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
-#: MLflow's own tries block for minutes (7 with growing pauses); what waits here is on disk.
-HTTP_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
+#: What MLflow waits for by itself, minutes or what `Retry-After` says, would hold up a task. It
+#: also sends again what may have been taken; here every entry waits in the outbox.
+HTTP_LIMITS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+LEAST = 1.0  # seconds that any request to a server gets
+LEAST_OF_DATABASE = 60.0  # the first makes its tables
 #: Trying again would not help: the server was reached, and what it got is wrong.
 REFUSALS = frozenset(
     {
@@ -29,6 +42,25 @@ REFUSALS = frozenset(
         "RESOURCE_DOES_NOT_EXIST",
     }
 )
+OVERLOADS = frozenset(
+    {"DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "TEMPORARILY_UNAVAILABLE"}
+)
+
+T = TypeVar("T")
+_set: dict[str, str] = {}  # what this process has set, and its user has not
+#: Seconds that tasks of this process have waited for a store in its outage, by its address.
+waited: defaultdict[str, float] = defaultdict(float)
+
+
+class Failure(enum.Enum):
+    """What an exception says of the store, and of what was sent to it."""
+
+    AWAY = enum.auto()  # nobody answers, or the store asks to wait
+    FAULT = enum.auto()  # the store failed on it, or forbids it
+    REFUSED = enum.auto()  # the store does not take it, now or later
+
+
+_CODES = {REFUSALS: Failure.REFUSED, OVERLOADS: Failure.AWAY}
 
 
 def tracking_uri(recipe: Recipe) -> str:
@@ -37,21 +69,77 @@ def tracking_uri(recipe: Recipe) -> str:
     return with_home(named[0] or named[1] or DEFAULT_STORE)
 
 
-def client(uri: str) -> MlflowClient:
-    """A client of one store, whose requests fail soon where nobody answers."""
-    for name, value in HTTP_LIMITS.items():
-        os.environ.setdefault(name, value)
+def client(uri: str, patience: float | None = None) -> MlflowClient:
+    """A client of one store, whose requests fail soon where nobody answers.
+
+    Args:
+        patience: seconds that a request to a server may take; it holds for all clients of this
+            process, and MLFLOW_HTTP_REQUEST_TIMEOUT wins.
+    """
+    limits = dict(HTTP_LIMITS)
+    if patience is not None or TIMEOUT not in os.environ:
+        limits[TIMEOUT] = str(math.ceil(max(30.0 if patience is None else patience, LEAST)))
+    for name, value in limits.items():
+        if os.environ.get(name) in (None, _set.get(name)):
+            os.environ[name] = _set[name] = value
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
+def least(uri: str) -> float:
+    """Seconds of silence that are no outage, however short the patience."""
+    return LEAST if uri.startswith(("http://", "https://")) else LEAST_OF_DATABASE
+
+
+def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:
+    """Return what a question to a server gives, or fail if that takes too long.
+
+    A database is waited for: the first question makes its tables.
+
+    Args:
+        seconds: in all that tasks wait in one outage; each of them waits for 1 at least.
+
+    Raises:
+        UserError: there was no answer by then.
+    """
+    if least(uri) != LEAST:
+        given = ask()
+        waited.pop(uri, None)
+        return given
+    got: list[T] = []
+    failed: list[BaseException] = []
+
+    def answer() -> None:
+        try:
+            got.append(ask())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=answer, name="mlflow-question", daemon=True)
+    begin = time.monotonic()
+    thread.start()
+    thread.join(max(seconds - waited[uri], LEAST))
+    if not got:
+        waited[uri] += time.monotonic() - begin
+    if failed:
+        raise failed[0]
+    if not got:
+        raise UserError(
+            f"MLflow store {without_password(uri)} gave no answer within {seconds:g} seconds "
+            "(`tracking.patience_seconds`)"
+        )
+    waited.pop(uri, None)
+    return got[0]
+
+
 @contextmanager
-def opened(uri: str, purpose: str) -> Iterator[MlflowClient]:
+def opened(uri: str, purpose: str, patience: float | None = None) -> Iterator[MlflowClient]:
     """A client of one store, whose failure is one line.
 
     Args:
         purpose: what cannot be done with the store then, such as "read".
+        patience: see `client`.
 
     Raises:
         UserError: the store does not answer, or refuses.
@@ -61,11 +149,11 @@ def opened(uri: str, purpose: str) -> Iterator[MlflowClient]:
 
     check_address(uri)
     try:
-        yield client(uri)
+        yield client(uri) if patience is None else client(uri, patience)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"MLflow store {without_password(uri)} cannot be {purpose}: {reason}"
+            f"MLflow store {without_password(uri)} cannot be {purpose}: {masked(reason, uri)}"
         ) from None
 
 
@@ -87,7 +175,52 @@ def is_gone(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
 
 
-def without_password(uri: str) -> str:
-    """`scheme://user:secret@host` -> `scheme://user:***@host`; `https://token@host` likewise."""
-    uri = re.sub(r"^(https?://)[^/:@]+@", r"\1***@", uri)
-    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", uri)
+def failure(error: BaseException) -> Failure:
+    """What went wrong, by the exception and by those that led to it."""
+    import requests
+    from mlflow.exceptions import MlflowException
+
+    code = error.error_code if isinstance(error, MlflowException) else ""
+    for codes, kind in _CODES.items():
+        if code in codes:
+            return kind
+    for one in _causes(error):
+        if isinstance(one, requests.RequestException):
+            return _of_request(one)
+        if isinstance(one, ConnectionError | TimeoutError):
+            return Failure.AWAY
+    if code:
+        return Failure.FAULT
+    if isinstance(
+        error, ValueError | TypeError | LookupError | ArithmeticError | FileNotFoundError
+    ):
+        return Failure.REFUSED
+    # of libraries that upload, which have classes of their own
+    away = re.search("Connect|Timeout|Endpoint", type(error).__name__)
+    return Failure.AWAY if away else Failure.FAULT
+
+
+def _of_request(error: requests.RequestException) -> Failure:
+    import requests
+
+    said = re.search(r"too many (\d+) error responses", str(error))
+    status = (
+        error.response.status_code if error.response is not None else int(said[1]) if said else 0
+    )
+    if status in (401, 403, 500):
+        return Failure.FAULT
+    if status in (408, 429) or status > 500 or isinstance(error, requests.ConnectionError):
+        return Failure.AWAY
+    away = isinstance(error, requests.Timeout | requests.exceptions.ChunkedEncodingError)
+    return Failure.AWAY if away else Failure.REFUSED
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def masked(text: str, uri: str) -> str:
+    """A text in which the address of a store stands without its password."""
+    return text.replace(uri.rstrip("/"), without_password(uri).rstrip("/"))

@@ -1,4 +1,4 @@
-"""What a run asks of its machine, beside its curves: MLflow's monitors, through the run's journal.
+"""What a run asks of its machine, beside its curves: MLflow's monitors, through the outbox.
 
 MLflow's own thread sends each sample itself, and would wait for a server that is away. Names are
 MLflow's, so its page shows them under "System metrics".

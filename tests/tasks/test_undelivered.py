@@ -9,9 +9,9 @@ from flytekit import FlyteContextManager
 from flytekit.core.data_persistence import FileAccessProvider
 
 from siqvl.recipe import Recipe
-from siqvl.tracking.journal import Journal, journals
+from siqvl.tracking.outbox import FOLDER, NAME, Outbox, outbox_place
 from siqvl.tracking.runs import client, start_run
-from siqvl.tracking.spool import FOLDER, spool_of, sync
+from siqvl.tracking.sync import sync
 from tasks.undelivered import kept, on_pods_disk
 
 
@@ -26,9 +26,9 @@ def outputs(tmp_path: Path):
 
 def left_behind(recipe: Recipe) -> str:
     log = start_run(recipe, "stage")
-    journal = Journal.create(spool_of(recipe).folder, uri=log.uri, run_id=log.run_id)
-    journal.append("metrics", values=[["loss", 1.0, 1, 7]])
-    journal.close()
+    outbox = Outbox.of_process(outbox_place(recipe).folder)
+    outbox.add(log.uri, log.run_id, [("metric", ["loss", 1.0, 1, 7])])
+    outbox.close()
     return log.run_id
 
 
@@ -54,8 +54,8 @@ def test_nothing_is_put_where_nothing_is_left_or_this_machine_stays(
     left_behind(recipe)
     with kept(recipe, on_cluster=False):
         pass
-    assert not outputs.exists() or not list(outputs.rglob("*.jsonl"))
-    assert len(journals(spool_of(recipe).folder)) == 1
+    assert not outputs.exists() or not list(outputs.rglob(NAME))
+    assert len(Outbox(outbox_place(recipe).folder / NAME).streams()) == 1
 
 
 def test_work_that_is_done_stays_done_when_nothing_can_be_put(
@@ -72,7 +72,7 @@ def test_work_that_is_done_stays_done_when_nothing_can_be_put(
     assert "no space" in caplog.text
 
 
-def test_a_pod_has_its_spool_on_its_own_disk(monkeypatch) -> None:
+def test_a_pod_has_its_outbox_on_its_own_disk(monkeypatch) -> None:
     monkeypatch.setenv(FOLDER, "/of/the/machine")
     on_pods_disk()
     assert Path("/of/the/machine") == Path(os.environ[FOLDER])

@@ -135,6 +135,18 @@ def test_an_unusable_store_is_one_line(recipe: Recipe) -> None:
         start_run(Recipe.model_validate(content), "never")
 
 
+def test_names_that_differ_only_in_punctuation_stay_two(recipe: Recipe) -> None:
+    names = ["acc@5", "acc#5", "acc_5", "acc 5", "acc/5", "acc(5)", "\u00e9/a", "a=b", "a+b"]
+    log = start_run(recipe, "names")
+    log.metrics({name: float(number) for number, name in enumerate(names)})
+    log.params({name: number for number, name in enumerate(names)})
+    end_run(log, "FINISHED")
+    data = client(log.uri).get_run(log.run_id).data
+    assert sorted(data.metrics.values()) == [float(number) for number in range(len(names))]
+    assert sorted(map(int, data.params.values())) == list(range(len(names)))
+    assert {"acc_5", "acc 5", "acc/5", "\u00e9/a"} <= data.metrics.keys()  # these are allowed
+
+
 def test_flatten_and_passwords() -> None:
     assert flatten({"a": {"b": 1}, "c": [2, {"d": 3}], "e": []}) == {
         "a.b": 1,

@@ -104,7 +104,7 @@ def test_sheets_have_the_names_that_log_image_gives(log: RunLog, tmp_path: Path)
 
 def test_rows_without_a_picture_have_cards_of_words(tmp_path: Path, log: RunLog) -> None:
     run = client(log.uri).create_run("1").info.run_id
-    own = RunLog(log.uri, run, log.spool)
+    own = RunLog(log.uri, run, log.outbox)
     SampleTable(own).add(3, [Answered("r", None, "why? " * 200, "", "", 0)])
     assert own.flush()
     table = client(log.uri).load_table("1", TABLE, run_ids=[run])

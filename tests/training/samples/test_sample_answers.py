@@ -13,7 +13,7 @@ from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
-from siqvl.tracking.courier import Spool
+from siqvl.tracking.outbox import OutboxPlace
 from siqvl.tracking.runs import RunLog, client, start_run
 from siqvl.tracking.sample_table import TABLE
 from siqvl.training.samples.sample_answers import SampleAnswers
@@ -192,7 +192,7 @@ def test_fsdp_is_one_line_in_the_log(trained, tmp_path: Path, caplog) -> None:
     trainer = made_trainer(trained, trained.recipe, tmp_path)
     content = with_samples(trained.recipe, samples=2).model_dump(mode="json")
     content["distributed"] |= {"enabled": True, "processes": 2, "strategy": "fsdp"}
-    log = RunLog("sqlite:///never.db", "0", Spool(tmp_path / "spool", 0.0))
+    log = RunLog("sqlite:///never.db", "0", OutboxPlace(tmp_path / "spool", 0.0))
     with caplog.at_level(logging.WARNING):
         recipe = Recipe.model_validate(content)
         assert SampleAnswers.of(trainer, recipe, None, None, None, "fp32", log) is None

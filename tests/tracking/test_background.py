@@ -1,8 +1,6 @@
-"""The courier against a real sqlite store that is away when a test says so."""
+"""Delivery in the background, to a real sqlite store that is away when a test says so."""
 
-import json
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,13 +12,14 @@ from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.tracking import courier as courier_module
+from siqvl.tracking import background as background_module
 from siqvl.tracking import store as store_module
-from siqvl.tracking.courier import courier
-from siqvl.tracking.journal import Entry, Journal, journals
+from siqvl.tracking import sync as sync_module
+from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, is_offline
+from siqvl.tracking.outbox import NAME, Outbox, Stream, outbox_place
 from siqvl.tracking.runs import RunLog, client, end_open, end_run, stage_run, start_run
-from siqvl.tracking.spool import spool_of, sync
+from siqvl.tracking.sync import sync
 
 STEPS = 300
 
@@ -35,7 +34,7 @@ class Store:
         self.deaf = 0  # requests whose answer is lost
         self.requests: Counter = Counter()
 
-    def __call__(self, uri: str) -> object:
+    def __call__(self, uri: str, patience: float | None = None) -> object:
         return _Client(self, self.real(uri))
 
 
@@ -62,10 +61,11 @@ class _Client:
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     made = Store(client)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(courier_module, "client", made)
+    monkeypatch.setattr(background_module, "client", made)
     monkeypatch.setattr(store_module, "client", made)
-    monkeypatch.setattr(courier_module, "FIRST_WAIT", 0.05)
-    monkeypatch.setattr(courier_module, "GATHER", 0.05)
+    monkeypatch.setattr(sync_module, "client", made)
+    monkeypatch.setattr(background_module, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(background_module, "GATHER", 0.05)
     return made
 
 
@@ -93,6 +93,14 @@ def found(recipe: Recipe, name: str) -> str:
     return run.info.run_id
 
 
+def waiting(recipe: Recipe) -> list[Stream]:
+    outbox = Outbox(outbox_place(recipe).folder / NAME)
+    try:
+        return outbox.streams()
+    finally:
+        outbox.close()
+
+
 def log_points(log: RunLog, steps: range) -> None:
     for step in steps:
         log.metrics({"loss": 1 / (step + 1), "rate": 0.5}, step=step)
@@ -108,7 +116,7 @@ def test_points_are_delivered_once_in_few_requests(store: Store, recipe: Recipe)
     end_run(log, "FINISHED")
     assert curve(recipe, log.run_id) == wanted(range(STEPS))
     assert store.requests["log_batch"] <= 20
-    assert not list(spool_of(recipe).folder.glob("*"))
+    assert waiting(recipe) == []
 
 
 def test_logging_does_not_wait_for_a_store_that_is_away(store: Store, recipe: Recipe) -> None:
@@ -136,30 +144,6 @@ def test_an_outage_in_a_run_loses_nothing(store: Store, recipe: Recipe, caplog) 
     assert sum("answers again" in line for line in said) == 1
 
 
-def test_a_run_that_ends_while_the_courier_looks_for_more_is_no_outage(
-    store: Store, recipe: Recipe, monkeypatch, caplog
-) -> None:
-    """`end_run` closes a journal as soon as its last entry is noted as delivered."""
-    noted, closed = Journal.delivered, threading.Event()
-
-    def noted_and_closed(journal: Journal, entry: Entry) -> None:
-        noted(journal, entry)
-        if entry.kind == "end":
-            assert closed.wait(20)
-
-    monkeypatch.setattr(Journal, "delivered", noted_and_closed)
-    log = start_run(recipe, "ended")
-    log_points(log, range(10))
-    end_run(log, "FINISHED")
-    closed.set()
-    after = start_run(recipe, "after")
-    log_points(after, range(3))
-    assert after.flush()  # by the same thread, which is through with the first run then
-    assert "does not answer" not in caplog.text
-    assert curve(recipe, log.run_id) == wanted(range(10))
-    assert store.requests["set_terminated"] == 1
-
-
 def test_an_answer_that_was_lost_doubles_nothing(store: Store, recipe: Recipe) -> None:
     with stage_run(recipe, "deaf", None, {}) as log:
         store.deaf = 3
@@ -181,11 +165,9 @@ def test_a_run_that_begins_and_ends_without_the_store_is_delivered_by_sync(
         log_points(log, range(10))
         log.params({"lr": 0.1})
         log.text("hello", "notes/note.txt")
-    folder = spool_of(recipe).folder
-    for journal in list(courier_module._COURIERS.values()):
-        if journal.folder == folder:
-            journal.close_all()  # as when the process ends
-    assert len(journals(folder)) == 1
+    folder = outbox_place(recipe).folder
+    assert background(log.outbox).close()  # as when the process ends
+    assert {one.run for one in waiting(recipe)} == {log.run_id}
 
     store.away = False
     (synced,) = sync(folder)
@@ -199,7 +181,7 @@ def test_a_run_that_begins_and_ends_without_the_store_is_delivered_by_sync(
     assert curve(recipe, run.info.run_id) == wanted(range(10))
     files = client(log.uri).list_artifacts(run.info.run_id, "notes")
     assert [file.path for file in files] == ["notes/note.txt"]
-    assert journals(folder) == []
+    assert waiting(recipe) == []
     assert list(sync(folder)) == []
 
 
@@ -229,10 +211,10 @@ def test_a_store_that_is_back_and_slow_is_waited_for(store: Store, recipe: Recip
     store.away = True
     log.metrics({"loss": 1.0})
     deadline = time.monotonic() + 20
-    while not courier(log.spool)._away:  # the courier has yet to find out
+    while not background(log.outbox).sender(log.uri).failures:  # it has yet to find out
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    store.away, store.slow = False, 2 * log.spool.patience
+    store.away, store.slow = False, 2 * log.outbox.patience
     assert log.flush()
     assert curve(recipe, log.run_id) == [(0, 1.0)]
 
@@ -248,8 +230,9 @@ def test_what_a_store_refuses_is_kept_and_holds_nothing_up(store: Store, recipe:
     run = client(log.uri).get_run(log.run_id)
     assert run.data.params == {"lr": "1", "depth": "3"}
     assert curve(recipe, log.run_id) == [(1, 1.0)]
-    (refused,) = spool_of(recipe).folder.glob("*/*.refused")
-    assert json.loads(refused.read_text())["values"] == [["lr", "2"]]
+    ((of, kind, content, reason),) = background(log.outbox).outbox.refusals()
+    assert (of, kind, content) == (log.run_id, "param", ["lr", "2"])
+    assert "lr" in reason
 
 
 def test_runs_left_open_are_let_be_while_the_store_is_away(store: Store, recipe: Recipe) -> None:
@@ -264,27 +247,11 @@ def test_runs_left_open_are_let_be_while_the_store_is_away(store: Store, recipe:
 
 def test_a_run_that_was_deleted_holds_nothing_up(store: Store, recipe: Recipe, caplog) -> None:
     log = start_run(recipe, "deleted")
-    gone = RunLog(log.uri, "0" * 32, log.spool)
+    gone = RunLog(log.uri, "0" * 32, log.outbox)
     log_points(gone, range(50))
     log_points(log, range(3))
     assert gone.flush()
     assert log.flush()
     assert curve(recipe, log.run_id) == wanted(range(3))
-    (refused,) = spool_of(recipe).folder.glob("*/*.refused")
-    assert len(refused.read_text().splitlines()) == 50
-    assert caplog.text.count("MLflow has no run") <= 5
-
-
-def test_a_damaged_journal_of_another_process_is_told_of_once(
-    store: Store, recipe: Recipe, caplog
-) -> None:
-    folder = spool_of(recipe).folder / "run"
-    folder.mkdir(parents=True)
-    (folder / "1-other.jsonl").write_text("{no json}\n")
-    log = start_run(recipe, "beside")
-    for step in range(3):
-        log_points(log, range(step, step + 1))
-        assert log.flush()
-    assert caplog.text.count("1-other.jsonl is damaged") == 1
-    (synced,) = [one for one in sync(spool_of(recipe).folder) if one.run_id == "run"]
-    assert "is damaged" in synced.left
+    assert len(background(log.outbox).outbox.refusals()) == 2 * 50
+    assert 1 <= caplog.text.count("MLflow refuses") <= 5
