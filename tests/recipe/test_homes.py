@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+from siqvl.tracking.spool import spool_of
 
 from siqvl.check import check_model
 from siqvl.data.sources.base import resolve
 from siqvl.files import expanded
 from siqvl.look.recipe_processor import local_processor
 from siqvl.recipe import Recipe, Source
-from siqvl.tracking.spool import spool_of
 from siqvl.tracking.store import tracking_uri
 from siqvl.training.rows import features_folder
 from siqvl.training.stage_process import _load_model

@@ -73,11 +73,12 @@ def prepare(
     kind, out = RowKind(kind), Path(out)
     _check(sources, kind, out)
     refuse_foreign(out)
-    key = preparation_key(sources, kind, data, seed)
+    pins = [source_registry.pinned(source) for source in sources]
+    key = preparation_key(pins, kind, data, seed, ask=False)
     work = out.with_name(f".{out.name}.preparing-{key[:16]}")
     with _alone(out):
         # rows are merged while others are still checked
-        checker = Checker(work, sources, kind, seed, data)
+        checker = Checker(work, pins, kind, seed, data)
         with closing(_made(checker, key)) as pieces:
             manifest = merge(
                 pieces,
@@ -115,8 +116,9 @@ def prepare_pieces(
     """
     kind, folder = RowKind(kind), Path(out_folder)
     _check(sources, kind, folder)
-    key = preparation_key(sources, kind, data, seed)
-    for _ in _made(Checker(folder, sources, kind, seed, data), key, shard, shards):
+    pins = [source_registry.pinned(source) for source in sources]
+    key = preparation_key(pins, kind, data, seed, ask=False)
+    for _ in _made(Checker(folder, pins, kind, seed, data), key, shard, shards):
         pass
 
 
@@ -149,7 +151,7 @@ def _made(
                 yield found
 
         yield from plan.in_order(counted())
-    if preparation_key(sources, kind, data, seed) != key:
+    if preparation_key(sources, kind, data, seed, ask=False) != key:
         raise UserError("a source changed while it was being prepared; prepare the data again")
 
 
@@ -176,9 +178,16 @@ def _options(kind: RowKind, data: DataPrep, seed: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def preparation_key(sources: list[Source], kind: RowKind, data: DataPrep, seed: int) -> str:
-    """Digest of all that decides what the pieces of some sources hold, but for the code."""
-    parts = [_options(kind, data, seed), *(source_registry.state(source) for source in sources)]
+def preparation_key(
+    sources: list[Source], kind: RowKind, data: DataPrep, seed: int, *, ask: bool = True
+) -> str:
+    """Digest of all that decides what the pieces of some sources hold, but for the code.
+
+    Args:
+        ask: the hub for commits; without it a hub that answers only later changes nothing.
+    """
+    states = [source_registry.state(source, ask=ask) for source in sources]
+    parts = [_options(kind, data, seed), *states]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -30,7 +30,7 @@ from siqvl.data.sources.official.vlmevalkit import VLMEvalKit
 from siqvl.data.sources.official.vqav2 import VQAv2
 from siqvl.data.sources.reading.picture_marks import read_placed
 from siqvl.data.sources.reading.published import TableAdapter
-from siqvl.data.sources.state import state
+from siqvl.data.sources.state import pinned, state
 from siqvl.data.sources.tables.table import Table
 from siqvl.errors import UserError
 from siqvl.recipe import ChoicesAre, MinRatings, Source
@@ -40,6 +40,7 @@ __all__ = [
     "check",
     "choices_are",
     "first_unread",
+    "pinned",
     "published_table",
     "questions",
     "read_as",

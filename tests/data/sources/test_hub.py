@@ -1,11 +1,13 @@
 """Hub data sets: `datasets` streams a local folder laid out like a repository of the hub.
 
-What cannot be tested without the hub: its network, gated sets, and the commit of a revision.
+What cannot be tested without the hub: its network, and gated sets.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -225,3 +227,54 @@ def test_an_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
         "(ConnectionError: no network); correct `path`, log in with `hf auth login`, "
         "or give a local folder"
     )
+
+
+@pytest.fixture
+def commits(repository: Source, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """What the hub says, request by request: a commit, or None where it is away."""
+    import huggingface_hub
+
+    answers: list[str | None] = []
+
+    def dataset_info(self: Any, path: str, revision: str | None, timeout: float) -> Any:
+        assert (path, revision) == (repository.path, None)
+        if (commit := answers.pop(0)) is None:
+            raise TimeoutError("the hub is away")
+        return SimpleNamespace(sha=commit)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+    monkeypatch.setattr(sys.modules["siqvl.data.sources.state"], "_is_local", lambda path: False)
+    return answers
+
+
+@pytest.fixture
+def revisions(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The revisions that rows are read at."""
+    read, asked = datasets.load_dataset, []
+
+    def load_dataset(*args: Any, revision: str | None, **options: Any) -> Any:
+        asked.append(revision)
+        return read(*args, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def test_a_hub_that_is_away_at_the_start_costs_nothing(
+    repository: Source, tmp_path: Path, commits, revisions, caplog: pytest.LogCaptureFixture
+) -> None:
+    commits += [None, "a" * 40, "b" * 40]
+    manifest = prepare([repository], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
+    assert manifest.rows == 11
+    assert set(revisions) == {None}
+    assert "the hub does not say at which commit" in caplog.text
+
+
+def test_rows_are_read_at_the_commit_of_the_start(
+    repository: Source, tmp_path: Path, commits, revisions
+) -> None:
+    commits += ["a" * 40, "b" * 40]
+    manifest = prepare([repository], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0)
+    assert set(revisions) == {"a" * 40}
+    assert manifest.sources == [repository]
+    assert commits == ["b" * 40]
