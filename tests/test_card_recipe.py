@@ -62,8 +62,13 @@ def test_it_is_continued_from_and_evaluated(trained, tmp_path: Path) -> None:
     prepare_benchmarks(trained.recipe, tmp_path / "benchmarks")
     checkpoints = (trained.checkpoint(Stage.DPO), changed(output, tmp_path / "changed"))
     plain, scored = (
-        evaluate(trained.recipe, checkpoint=one, data=tmp_path / "benchmarks", out=one / "report")
-        for one in (shutil.copytree(one, tmp_path / f"of {one.name}") for one in checkpoints)
+        evaluate(
+            trained.recipe,
+            checkpoint=one,
+            data=tmp_path / "benchmarks",
+            out=tmp_path / f"report of {one.name}",
+        )
+        for one in checkpoints
     )
     assert scored.scores == plain.scores
 
@@ -93,7 +98,7 @@ def test_what_a_recipe_does_not_say_is_as_today(recipe: dict[str, Any], trained)
     content = trained.recipe.model_dump(mode="json")
     content["model"] = {key: content["model"][key] for key in ("vision", "language")}
     defaults = Recipe.model_validate({**content, "serving": {}, "data": {}})
-    assert ServingSettings.of(recipe) == ServingSettings.of(defaults.model_dump(mode="json"))
+    assert ServingSettings.of(recipe) == ServingSettings.of(defaults)
 
 
 def test_a_limit_that_is_none_is_named() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import PositiveInt, ValidationError
 
 from siqvl.errors import UserError
-from siqvl.recipe import DataPrep, Model, Serving, explain
+from siqvl.recipe import DataPrep, Model, Recipe, Serving, explain
 from siqvl.recipe.section import Section
 
 #: Sections of a recipe, and their keys that serving goes by.
@@ -35,20 +35,21 @@ class ServingSettings(Section):
     allow_paths: bool = False
 
     @classmethod
-    def of(cls, recipe: dict[str, Any]) -> ServingSettings:
+    def of(cls, recipe: Recipe | dict[str, Any]) -> ServingSettings:
         """Reads those that a recipe asks for, whatever else is in it.
 
         What it does not say is as where a recipe of today leaves it out.
 
         Args:
-            recipe: as JSON, such as that of a card, which may be older than today's keys.
+            recipe: one of today, or the JSON of a card's, which may have other keys.
 
         Raises:
             UserError: a value that is none.
         """
+        content = recipe.model_dump() if isinstance(recipe, Recipe) else recipe
         values: dict[str, Any] = {}
         for name, section, keys in SAID_IN:
-            said = recipe.get(name)
+            said = content.get(name)
             defaults = {key: section.model_fields[key].default for key in keys}
             known = said if isinstance(said, dict) else {}
             values |= {key: known.get(key, default) for key, default in defaults.items()}

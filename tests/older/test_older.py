@@ -131,7 +131,7 @@ def test_a_checkpoint_is_what_its_card_says(older: Older, stage: Stage) -> None:
 def test_a_checkpoint_computes_what_it_did(older: Older, stage: Stage) -> None:
     model, processor = load_checkpoint(older.checkpoint(stage), attn_implementation="eager")
     asked = older.expected["request"][0]
-    (row,) = read_request([asked], ServingSettings.of(older.recipe.model_dump(mode="json")))
+    (row,) = read_request([asked], ServingSettings.of(older.recipe))
     content = [{"type": "image"}, {"type": "text", "text": asked["question"]}]
     turns = [{"role": "user", "content": content}]
     text = processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)

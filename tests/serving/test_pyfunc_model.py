@@ -43,7 +43,7 @@ GOOD = {"image": encoded(PICTURE), "question": QUESTION}
 
 @pytest.fixture(scope="module")
 def settings(trained) -> ServingSettings:
-    return ServingSettings.of(trained.recipe.model_dump(mode="json"))
+    return ServingSettings.of(trained.recipe)
 
 
 @pytest.fixture(scope="module")
