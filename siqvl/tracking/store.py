@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, without_password
-from siqvl.tracking.store_address import check_address, with_home
+from siqvl.recipe.address import check_address, with_home
 
 if TYPE_CHECKING:
     import requests

@@ -7,8 +7,8 @@ import pytest
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
+from siqvl.recipe.address import check_address
 from siqvl.tracking.runs import find_runs, start_run
-from siqvl.tracking.store_address import check_address
 
 
 def used(recipe: Recipe, uri: str) -> str:
