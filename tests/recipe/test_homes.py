@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from siqvl.tracking.spool import spool_of
 
 from siqvl.check import check_model
 from siqvl.data.sources.base import resolve
 from siqvl.files import expanded
 from siqvl.look.recipe_processor import local_processor
 from siqvl.recipe import Recipe, Source
+from siqvl.tracking.outbox import outbox_place
 from siqvl.tracking.store import tracking_uri
 from siqvl.training.rows import features_folder
 from siqvl.training.stage_process import _load_model
@@ -36,11 +36,11 @@ def changed(folder: Path, **sections: dict) -> Recipe:
 def test_what_a_run_writes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = changed(home, output_dir="~/outputs")
     assert contracts.workspace(recipe, contracts.ALONE) == home / "outputs" / "tiny" / "single"
-    assert spool_of(recipe).folder == home / "outputs" / "spool"
+    assert outbox_place(recipe).folder == home / "outputs" / "spool"
     assert features_folder(recipe) == home / "outputs" / "features"
     assert recipe.output_dir == "~/outputs"  # its hash is the same in every home
     named = changed(home, features_dir="~/features", tracking={"spool": "~/spool"})
-    assert spool_of(named).folder == home / "spool"
+    assert outbox_place(named).folder == home / "spool"
     assert features_folder(named) == home / "features"
     shared = {"enabled": True, "nodes": 2, "shared_dir": "~/shared"}
     monkeypatch.setattr(contracts, "on_cluster", lambda: True)
