@@ -101,7 +101,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "0.1.0": (damage_an_older_one, "its files are others (0.1.0"),
     "hash": (another_hash, f"`hash` in {CARD} is not that of its files"),
-    "several": (lose_four, "modeling.py is missing and 1 more; copy it again"),
+    "several": (lose_four, "projector.py is missing and 1 more; copy it again"),
 }
 
 

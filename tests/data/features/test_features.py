@@ -264,6 +264,17 @@ def test_a_shard_is_a_safetensors_file_with_its_own_index(tmp_path, parts):
             assert torch.equal(cache[image], row)
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_shard_follows_the_umask(tmp_path, parts, umask: int, mode: int):
+    """A file that safetensors 0.8 wrote could be read by its owner alone."""
+    before = os.umask(umask)
+    try:
+        (shard,) = shards_of(build(tmp_path, singles(1), parts))
+    finally:
+        os.umask(before)
+    assert shard.stat().st_mode & 0o777 == mode
+
+
 def _torn(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 100)
 
