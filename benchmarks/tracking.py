@@ -58,8 +58,9 @@ def main() -> None:
                 found = _in_turns(builds, arguments, options.repeats)
                 old, new = ([options.points / value for value in found[side]] for side in builds)
                 ratios = [after / before for before, after in zip(old, new, strict=True)]
-                both = (f"{statistics.median(side):,.0f}" for side in (old, new))
-                rows.append((name, *both, f"{statistics.median(ratios):.2f} ({min(ratios):.2f})"))
+                speeds = [f"{statistics.median(side):,.0f}" for side in (old, new)]
+                ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f})"
+                rows.append((name, speeds[0], speeds[1], ratio))
             print("\n".join(text_table(rows, left=(0,))))
             steps = str(options.points // PER_STEP)
             sides = {"without": ROOT, "with": ROOT}

@@ -8,6 +8,7 @@ has one point of a name, step, time and value; params, tags and files are what t
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 #: What MLflow takes in one request of each, and of all together.
 MOST = {"metric": 1000, "param": 100, "tag": 100}
 TOGETHER = 1000
+#: So many requests with points are under way at once: a store may be far away.
+IN_FLIGHT = 4
 #: At so many rounds may a store fail on an entry, and take others, before that is refused.
 ROUNDS = 3
 PROBE = "siqvl.delivery"  # a tag that is written to see whether the store takes anything
@@ -60,10 +63,13 @@ class Delivery:
             Exception: the store is away, and everything that is left stays where it is.
         """
         after, run_id = 0, ""
-        while entries := self.outbox.waiting(self.stream, after):
+        while entries := self.outbox.waiting(self.stream, after, IN_FLIGHT * TOGETHER):
             run_id = run_id or self._run_id(entries[0])
-            for batch in _batches(entries):
-                self._send(run_id, batch)
+            for batches in _groups(_batches(entries), self._in_flight):
+                errors = self._at_once(run_id, batches)
+                # What the store has is noted before the first that it has not ends this.
+                for batch, error in sorted(zip(batches, errors, strict=True), key=_is_failed):
+                    self._settle(run_id, batch, error)
             after = entries[-1].id
         if self.left:
             raise Held(self.left)
@@ -87,13 +93,9 @@ class Delivery:
         self.outbox.online(run, found)
         return found
 
-    def _send(self, run_id: str, entries: Sequence[Entry]) -> None:
-        """Send entries in one request, or in ever smaller ones while that fails."""
+    def _settle(self, run_id: str, entries: Sequence[Entry], error: Exception | None) -> None:
+        """Note what became of a request; one that failed is made again in smaller ones."""
         uploads = entries[0].kind in ("artifact", "text")  # to a place that may be away by itself
-        if entries[0].kind == "artifact":
-            files = self.outbox.place(entries[0]).rglob("*")
-            self.progress(sum(file.stat().st_size for file in files) / UPLOAD)
-        error = self._failed(run_id, entries)
         if error is None:
             self.outbox.delivered(entries)
             self.sent += len(entries)
@@ -107,8 +109,8 @@ class Delivery:
         self.progress(0.0)
         if len(entries) > 1 and not is_gone(error):  # which of them is it?
             half = len(entries) // 2
-            self._send(run_id, entries[:half])
-            self._send(run_id, entries[half:])
+            for part in (entries[:half], entries[half:]):
+                self._settle(run_id, part, self._failed(run_id, part))
         elif kind is Failure.REFUSED or (kind is Failure.FAULT and entries[0].tries + 1 >= ROUNDS):
             logger.warning("MLflow refuses %s of run %s: %s", entries[0].kind, run_id, reason)
             self.outbox.refused(entries, reason)
@@ -117,8 +119,34 @@ class Delivery:
             if kind is Failure.FAULT:
                 self.outbox.failed(entries[0])
 
+    @property
+    def _in_flight(self) -> int:
+        return IN_FLIGHT if self.stream.uri.startswith(("http://", "https://")) else 1
+
+    def _at_once(self, run_id: str, batches: Sequence[Sequence[Entry]]) -> list[Exception | None]:
+        """What became of each request; see `_failed`."""
+        found: list[Exception | None] = [Held("it was cut off")] * len(batches)
+
+        def ask(number: int) -> None:
+            found[number] = self._failed(run_id, batches[number])
+
+        # Those of a pool would hold up the end of the process.
+        more = [
+            threading.Thread(target=ask, args=(number,), daemon=True)
+            for number in range(1, len(batches))
+        ]
+        for thread in more:
+            thread.start()
+        ask(0)
+        for thread in more:
+            thread.join()
+        return found
+
     def _failed(self, run_id: str, entries: Sequence[Entry]) -> Exception | None:
         """What became of a request; None if the store has it."""
+        if entries[0].kind == "artifact":
+            files = self.outbox.place(entries[0]).rglob("*")
+            self.progress(sum(file.stat().st_size for file in files) / UPLOAD)
         try:
             self._request(run_id, entries)
         except Exception as error:
@@ -165,6 +193,26 @@ def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
         sizes[entry.kind] += 1
     if entries:
         yield entries[begin:]
+
+
+def _groups(batches: Iterator[Sequence[Entry]], most: int) -> Iterator[list[Sequence[Entry]]]:
+    """Neighbouring batches whose order means nothing: those of points alone."""
+    together: list[Sequence[Entry]] = []
+    for batch in batches:
+        free = all(entry.kind == "metric" for entry in batch)
+        if together and not (free and len(together) < most):
+            yield together
+            together = []
+        together.append(batch)
+        if not free:
+            yield together
+            together = []
+    if together:
+        yield together
+
+
+def _is_failed(settled: tuple[Sequence[Entry], Exception | None]) -> bool:
+    return settled[1] is not None
 
 
 def _entities(entries: Sequence[Entry]) -> dict[str, list[Any]]:

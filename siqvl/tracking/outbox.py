@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS entry (
 CREATE INDEX IF NOT EXISTS waiting ON entry (stream, id) WHERE refused IS NULL;
 CREATE TABLE IF NOT EXISTS online (run TEXT PRIMARY KEY, id TEXT NOT NULL);
 """
+THESE = "id IN (SELECT value FROM json_each(?))"
 WAITS = "EXISTS (SELECT 1 FROM entry WHERE stream = stream.id AND refused IS NULL)"
 
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class Outbox:
     ) -> None:
         """Log entries, each a kind and what JSON can hold; they outlive this process on return."""
         now = time.time_ns() // 1_000_000
-        rows = [(now, kind, _encoded(content)) for kind, content in entries]
+        rows = [(kind, _encoded(content)) for kind, content in entries]
         key = (self.writer if writer is None else writer, uri, run)
 
         def insert(database: sqlite3.Connection) -> None:
@@ -129,9 +130,14 @@ class Outbox:
                 find = "SELECT id FROM stream WHERE writer = ? AND uri = ? AND run = ?"
                 (self._streams[key],) = database.execute(find, key).fetchone()
             stream = self._streams[key]
-            one = "INSERT INTO entry (stream, at, kind, content) VALUES (?, ?, ?, ?)"
-            database.executemany(one, [(stream, *row) for row in rows])
-            bounds = [kind for _, kind, _ in rows if kind in ("run", "end")]
+            # One statement, which is a transaction: at each, Python lets other threads go first.
+            for start in range(0, len(rows), 1000):
+                part = rows[start : start + 1000]
+                many = ", ".join(["(?, ?, ?, ?)"] * len(part))
+                values = [value for row in part for value in (stream, now, *row)]
+                one = f"INSERT INTO entry (stream, at, kind, content) VALUES {many}"
+                database.execute(one, values)
+            bounds = [kind for kind, _ in rows if kind in ("run", "end")]
             if bounds:
                 begun = "UPDATE stream SET begun = ? WHERE id = ?"
                 database.execute(begun, (bounds[-1] == "run", stream))
@@ -180,19 +186,18 @@ class Outbox:
 
     def delivered(self, entries: Sequence[Entry]) -> None:
         """Let go of entries that the store has, and of their files."""
-        self._each("DELETE FROM entry WHERE id = ?", [(entry.id,) for entry in entries])
+        self._all(f"DELETE FROM entry WHERE {THESE}", (_ids(entries),))
         for entry in entries:
             if entry.kind == "artifact":
                 shutil.rmtree(self.place(entry), ignore_errors=True)
 
     def refused(self, entries: Sequence[Entry], reason: str) -> None:
         """Keep entries that the store will not have, with the reason; nothing sends them again."""
-        rows = [(reason, entry.id) for entry in entries]
-        self._each("UPDATE entry SET refused = ? WHERE id = ?", rows)
+        self._all(f"UPDATE entry SET refused = ? WHERE {THESE}", (reason, _ids(entries)))
 
     def failed(self, entry: Entry) -> None:
         """Count a try at which the store failed on an entry."""
-        self._each("UPDATE entry SET tries = tries + 1 WHERE id = ?", [(entry.id,)])
+        self._all("UPDATE entry SET tries = tries + 1 WHERE id = ?", (entry.id,))
 
     def refusals(self, stream: Stream | None = None) -> list[tuple[str, str, Any, str]]:
         """What was refused: the run, the kind of entry, its content and the reason."""
@@ -206,7 +211,7 @@ class Outbox:
     def online(self, run: str, made: str | None = None) -> str | None:
         """The store's id of a run that began without it, once that was given."""
         if made:
-            self._each("INSERT OR REPLACE INTO online VALUES (?, ?)", [(run, made)])
+            self._all("INSERT OR REPLACE INTO online VALUES (?, ?)", (run, made))
         found = self._all("SELECT id FROM online WHERE run = ?", (run,))
         return found[0][0] if found else None
 
@@ -292,7 +297,8 @@ class Outbox:
     def _connected(self) -> sqlite3.Connection:
         has_locks = self._lock or not self.writer
         name = f"{self.path.absolute().as_uri()}?nolock={int(not has_locks)}"
-        database = sqlite3.connect(name, uri=True, timeout=BUSY, check_same_thread=False)
+        options: dict[str, Any] = {"timeout": BUSY, "check_same_thread": False}
+        database = sqlite3.connect(name, uri=True, isolation_level=None, **options)
         try:
             (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if said != "ok":
@@ -309,24 +315,23 @@ class Outbox:
         return database
 
     def _do(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        """Do something in one transaction, with another file if this one turns out damaged."""
+        """Do something, with another file if this one turns out to be damaged."""
         with self._using:
             try:
-                with self._database:
-                    return act(self._database)
+                return act(self._database)
             except sqlite3.DatabaseError as error:
                 if _passes(error) or isinstance(error, sqlite3.ProgrammingError):
                     raise
                 self._database.close()
                 self._open()
-                with self._database:
-                    return act(self._database)
+                return act(self._database)
 
     def _all(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._do(lambda database: database.execute(query, values).fetchall())
 
-    def _each(self, change: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        self._do(lambda database: database.executemany(change, rows))
+
+def _ids(entries: Sequence[Entry]) -> str:
+    return json.dumps([entry.id for entry in entries])
 
 
 def outboxes(folder: Path) -> list[Path]:

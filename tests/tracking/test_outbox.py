@@ -67,7 +67,8 @@ def write_and_die(folder: Path) -> None:
     outbox.add(URI, "offline-1", [("run", {"experiment": "x", "tags": {}, "time": 1})])
     outbox.add(URI, "offline-1", [point(1)])
     outbox.add(URI, "offline-2", [("run", {}), ("end", {"status": "FINISHED", "time": 2})])
-    outbox._database.execute("INSERT INTO online VALUES ('cut', 'off')")  # in no whole transaction
+    outbox._database.execute("BEGIN")
+    outbox._database.execute("INSERT INTO online VALUES ('cut', 'off')")  # and no COMMIT
     os.kill(os.getpid(), signal.SIGKILL)
 
 
