@@ -260,3 +260,13 @@ def test_a_finding_has_the_form_that_its_readme_asks_for(path: Path) -> None:
     assert "siqvl" not in text.lower()
     head = text.split("\nset -e")[0]
     assert re.search(r"^# Seen on \d{4}-\d\d-\d\d", head, flags=re.MULTILINE)
+
+
+def test_faults_are_each_shown_by_a_test() -> None:
+    """Every row of the table of faults names a test that is there, and no two the same."""
+    page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.split("| what happens | what one sees |")[1].split("\n\n")[0]
+    named = re.findall(r"\]\(\.\./(tests/\S+)\): `(test_\w+)` \|$", table, re.MULTILINE)
+    assert len(named) == len(set(named)) == len(table.splitlines()) - 2 > 10
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8"), (file, name)
