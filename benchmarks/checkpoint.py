@@ -71,7 +71,7 @@ def made(folder: Path, mib: int, count: int) -> Path:
         hash=content_hash(folder),
         parent=None,
         parent_stage=None,
-        recipe=recipe,
+        recipe=recipe.model_dump(mode="json"),
         recipe_hash=recipe.hash(),
         data_fingerprint="",
         code_version="",

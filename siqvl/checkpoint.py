@@ -166,7 +166,7 @@ def _difference(named: Mapping[str, str] | None, found: Mapping[str, str]) -> st
     """What became of the files that a card names."""
     if named is None:
         return "its files are others (0.1.0 wrote it, whose cards do not say of which file)"
-    wrong = [f"{name} is missing" for name in named if name not in found]
+    wrong = [f"{name} is missing" for name in sorted(named) if name not in found]
     wrong += [
         f"{name} was {'changed' if name in named else 'added'} after it was written"
         for name, digest in found.items()
