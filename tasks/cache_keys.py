@@ -15,9 +15,8 @@ from importlib.metadata import version
 from siqvl.data import sources
 from siqvl.recipe import Recipe, Source, Stage
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
+from siqvl.training.resuming import LIBRARIES
 
-#: They decide what a step computes, to the last bit of a weight.
-COMPUTING = ("torch", "transformers")
 #: It decides the pixels of a picture.
 DECODING = ("pillow",)
 
@@ -34,20 +33,20 @@ def prepared_benchmarks(recipe: Recipe) -> str:
 
 def trained(recipe: Recipe, stage: Stage) -> str:
     """Return what the cache of a stage's checkpoint goes by, beside its rows and its parent."""
-    return _hash(training_key(recipe, stage), COMPUTING)
+    return _hash(training_key(recipe, stage), LIBRARIES)
 
 
 def sampled_pairs(recipe: Recipe) -> str:
     """Return what the cache of the pairs that a checkpoint writes goes by."""
     sampled = recipe.stages.dpo.sampled
     asked = [sampled.source] if sampled else []
-    return _hash(pairs_key(recipe), (*COMPUTING, *DECODING), asked)
+    return _hash(pairs_key(recipe), (*LIBRARIES, *DECODING), asked)
 
 
 def scored(recipe: Recipe) -> str:
     """Return what the cache of a checkpoint's scores goes by, beside it and the benchmarks."""
     training = [one.training for one in recipe.evaluation.benchmarks if one.training]
-    return _hash(evaluation_key(recipe), COMPUTING, training)
+    return _hash(evaluation_key(recipe), LIBRARIES, training)
 
 
 def look_again() -> None:

@@ -25,6 +25,7 @@ from flytekit.core.checkpointer import Checkpoint
 from flytekit.exceptions.user import FlyteDataNotFoundException
 
 from siqvl.errors import one_line
+from siqvl.training.resuming import all_state_folders
 from siqvl.training.states import damage, state_step, states
 from tasks.contracts import on_cluster
 
@@ -168,7 +169,6 @@ class _Keeper(threading.Thread):
 def _all_states(output: Path) -> list[Path]:
     """All states of a stage on this machine, whatever they depend on."""
     try:
-        folders = list(output.parent.glob(f".{output.name}.training-*"))
-        return [state for folder in folders for state in states(folder)]
+        return [state for folder in all_state_folders(output) for state in states(folder)]
     except OSError:  # the stage has just ended, and removes its folder
         return []

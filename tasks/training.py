@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import Registry, keep_model
 from siqvl.tracking.runs import RunLog
+from siqvl.training.resuming import is_first_process
 from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.preemption import states_kept
@@ -40,7 +40,7 @@ def train(
     name = run_name(stage, recipe.model.random_tower)
     out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local(checkpoint)
-    first = os.environ.get("RANK", "0") == "0"
+    first = is_first_process()
     with ExitStack() as open_until_done:
         log, copies = None, 0
         if first:

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 PROVENANCE = "provenance.json"
 #: Packages of siqvl whose code decides what a step does to the weights.
 DECIDING = ("model", "data", "training", "generation")
-LIBRARIES = ("torch", "transformers")
+LIBRARIES = ("torch", "transformers")  # that compute it
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def state_folder(
     data = manifest.fingerprint
     folder = _named(output, state_key(recipe, stage, parent=parent, data=data))
     old = _named(output, state_key_of_0_1(recipe, parent=parent, data=data))
-    if _is_first() and states(old) and not states(folder):
+    if is_first_process() and states(old) and not states(folder):
         folder.mkdir(exist_ok=True)
         for state in states(old):
             state.rename(folder / state.name)
@@ -110,7 +110,7 @@ def judge_states(folder: Path, output: Path, changed_code: ChangedCode) -> None:
         UserError: other code wrote it, and `changed_code` does not say what to do.
     """
     for other in all_state_folders(output):
-        if other != folder and states(other) and _is_first():
+        if other != folder and states(other) and is_first_process():
             logger.warning("states in %s are of another recipe or other rows: not used", other)
     newest, written = _newest(folder)
     if newest is None or not (differing := _differing(written, Provenance.here())):
@@ -124,7 +124,7 @@ def judge_states(folder: Path, output: Path, changed_code: ChangedCode) -> None:
         )
     if changed_code == "go_on":
         logger.warning("step %d was written by other code (%s); going on", step, differing)
-    elif _is_first():
+    elif is_first_process():
         logger.warning("step %d was written by other code (%s); beginning anew", step, differing)
         for state in states(folder):
             discard(state)
@@ -159,8 +159,8 @@ def _named(output: Path, key: str) -> Path:
     return output.with_name(f".{output.name}.training-{key[:12]}")
 
 
-def _is_first() -> bool:
-    """Whether this is the first of several processes that may all come through here."""
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that torch elastic started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 

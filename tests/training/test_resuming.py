@@ -7,18 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
 from siqvl.checkpoint import read_history
 from siqvl.data.manifest import Manifest
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, Stage
 from siqvl.training import resuming
-from siqvl.training import stage_process as run
 from siqvl.training.resuming import Provenance, judge_states, keep_threads, state_folder
 from siqvl.training.stage import train_stage
 from siqvl.training.states import CHECKSUMS, states
 from tests.training.changed_recipe import changed
+from tests.training.stopping import stopped_after
 
 SFT = Stage.VQA_SFT
 HERE = Provenance("a" * 64, {"torch": "2.13.0", "transformers": "5.23.0"}, 2)
@@ -159,18 +158,9 @@ def test_code_is_what_decides_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     resuming._code.cache_clear()
 
 
-class StopAfter(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **options) -> None:
-        if state.global_step == self.step:
-            raise RuntimeError("killed")
-
-
 @pytest.mark.integration
 def test_a_killed_stage_goes_on_with_more_memory_and_its_own_threads(
-    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+    trained, tmp_path: Path, caplog
 ) -> None:
     """To the weights of one run, although it is asked for another number of threads then."""
     recipe = changed(trained.recipe, SFT, max_steps=5, saving_steps=2, logging_steps=1)
@@ -178,17 +168,8 @@ def test_a_killed_stage_goes_on_with_more_memory_and_its_own_threads(
     train_stage(SFT, recipe, **common, output=tmp_path / "straight")
     straight_threads = torch.get_num_threads()
 
-    build = run._build_trainer
-
-    def build_and_stop(*arguments):
-        trainer = build(*arguments)
-        trainer.add_callback(StopAfter(3))
-        return trainer
-
-    monkeypatch.setattr(run, "_build_trainer", build_and_stop)
-    with pytest.raises(RuntimeError, match="killed"):
+    with stopped_after(3), pytest.raises(RuntimeError, match="killed"):
         train_stage(SFT, recipe, **common, output=tmp_path / "killed")
-    monkeypatch.setattr(run, "_build_trainer", build)
     more = with_key(recipe, "compute", "training", {"memory": "64Gi"})
     more = with_key(more, "hardware", "threads", straight_threads + 1)
     try:

@@ -29,6 +29,7 @@ from siqvl.training.states import (
 )
 from tests.training.changed_recipe import changed
 from tests.training.made_trainer import made_trainer
+from tests.training.stopping import StopAfter
 
 fork = multiprocessing.get_context("fork")
 
@@ -150,15 +151,6 @@ def test_a_step_that_is_saved_again_takes_the_place_of_the_old(tmp_path: Path) -
 # Of a trainer
 
 
-class StopAfter(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        if state.global_step == self.step:
-            raise InterruptedError
-
-
 def small(trained, **values):
     common = {"max_steps": 6, "saving_steps": 1, "batch_size": 2, "accumulation": 1}
     return changed(trained.recipe, Stage.VQA_SFT, **(common | {"batching": "padded"} | values))
@@ -201,7 +193,9 @@ def test_a_torn_state_is_not_resumed_from(trained, tmp_path: Path) -> None:
     recipe = small(trained)
     made_trainer(trained, recipe, tmp_path / "a").train()
     with pytest.raises(InterruptedError):
-        made_trainer(trained, recipe, tmp_path / "b", callbacks=[StopAfter(5)]).train()
+        made_trainer(
+            trained, recipe, tmp_path / "b", callbacks=[StopAfter(5, InterruptedError())]
+        ).train()
     os.truncate(tmp_path / "b" / "checkpoint-4" / "optimizer.pt", 1000)
     again = made_trainer(trained, recipe, tmp_path / "b")
     state = again.last_state()

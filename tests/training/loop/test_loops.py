@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
 
 from siqvl.checkpoint import read_history
 from siqvl.data.collate import SFTCollator
@@ -23,6 +22,7 @@ from siqvl.training.preference.dpo import METRICS, PreferenceTrainer
 from siqvl.training.stage import train_stage
 from tests.training.changed_recipe import changed
 from tests.training.made_trainer import made_trainer
+from tests.training.stopping import stopped_after
 
 
 def losses(trainer) -> list[float]:
@@ -172,17 +172,6 @@ def test_accumulated_pairs_learn_like_one_large_batch(
         assert large[name] != 0
 
 
-class StopAfter(TrainerCallback):
-    """Stands in for a kill: raises once a number of steps is done."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs) -> None:
-        if state.global_step == self.step:
-            raise RuntimeError("killed")
-
-
 INTERRUPTED = [
     (Stage.VQA_SFT, {"batching": "packed", "batch_size": 1, "pack_length": 600}),
     (Stage.VQA_SFT, {"batching": "grouped", "accumulation": 2, "loader_workers": 1}),
@@ -196,29 +185,18 @@ INTERRUPTED = [
     ("stage", "options"), INTERRUPTED, ids=["packed", "grouped", "cached features", "dpo"]
 )
 def test_an_interrupted_stage_continues_to_the_same_weights(
-    trained, tmp_path: Path, stage: Stage, options: dict, monkeypatch: pytest.MonkeyPatch
+    trained, tmp_path: Path, stage: Stage, options: dict
 ) -> None:
     """Over several epochs of 24 rows, so that the states lie inside of one."""
     recipe = changed(trained.recipe, stage, max_steps=6, saving_steps=2, **options)
     common = {"data": trained.data(stage), "checkpoint": trained.parent(stage)}
     train_stage(stage, recipe, **common, output=tmp_path / "straight")
 
-    from siqvl.training import stage_process as run
-
-    build = run._build_trainer
-
-    def build_and_stop(*arguments):
-        trainer = build(*arguments)
-        trainer.add_callback(StopAfter(5))
-        return trainer
-
-    monkeypatch.setattr(run, "_build_trainer", build_and_stop)
-    with pytest.raises(RuntimeError, match="killed"):
+    with stopped_after(5), pytest.raises(RuntimeError, match="killed"):
         train_stage(stage, recipe, **common, output=tmp_path / "resumed")
     assert not (tmp_path / "resumed").exists()
     assert list(tmp_path.glob(".resumed.training-*/checkpoint-4"))
 
-    monkeypatch.setattr(run, "_build_trainer", build)
     train_stage(stage, recipe, **common, output=tmp_path / "resumed")
     kept = list((Path(recipe.output_dir) / "features").rglob("*.safetensors"))
     assert kept or not recipe.stage(stage).cached_features
