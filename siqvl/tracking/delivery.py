@@ -7,7 +7,9 @@ has one point of a name, step, time and value; params, tags and files are what t
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,8 @@ logger = logging.getLogger(__name__)
 #: What MLflow takes in one request of each, and of all together.
 MOST = {"metric": 1000, "param": 100, "tag": 100}
 TOGETHER = 1000
+LOG_BATCH = "/api/2.0/mlflow/runs/log-batch"
+FIELDS = ("key", "value", "timestamp", "step")  # of a point; others have the first two
 #: So many requests with points are under way at once: a store may be far away.
 IN_FLIGHT = 4
 #: At so many rounds may a store fail on an entry, and take others, before that is refused.
@@ -112,8 +116,8 @@ class Delivery:
             for part in (entries[:half], entries[half:]):
                 self._settle(run_id, part, self._failed(run_id, part))
         elif kind is Failure.REFUSED or (kind is Failure.FAULT and entries[0].tries + 1 >= ROUNDS):
-            logger.warning("MLflow refuses %s of run %s: %s", entries[0].kind, run_id, reason)
-            self.outbox.refused(entries, reason)
+            if self.outbox.refused(entries, reason):
+                logger.warning("MLflow refuses %s of run %s: %s", entries[0].kind, run_id, reason)
         else:
             self.left = reason
             if kind is Failure.FAULT:
@@ -121,7 +125,7 @@ class Delivery:
 
     @property
     def _in_flight(self) -> int:
-        return IN_FLIGHT if self.stream.uri.startswith(("http://", "https://")) else 1
+        return IN_FLIGHT if _is_server(self.stream.uri) else 1
 
     def _at_once(self, run_id: str, batches: Sequence[Sequence[Entry]]) -> list[Exception | None]:
         """What became of each request; see `_failed`."""
@@ -166,8 +170,7 @@ class Delivery:
     def _request(self, run_id: str, entries: Sequence[Entry]) -> None:
         kind, content = entries[0].kind, entries[0].content
         if kind in MOST:
-            found = _entities(entries)
-            self.store.log_batch(run_id, found["metric"], found["param"], found["tag"])
+            _log_batch(self.store, run_id, entries)
         elif kind == "artifact":
             place = self.outbox.place(entries[0])
             if place.exists():  # else it was sent, and the note of that was lost
@@ -215,15 +218,37 @@ def _is_failed(settled: tuple[Sequence[Entry], Exception | None]) -> bool:
     return settled[1] is not None
 
 
-def _entities(entries: Sequence[Entry]) -> dict[str, list[Any]]:
-    """Entries as arguments of `log_batch`, by kind."""
+def _log_batch(store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
+    """Log points, parameters and tags in one request.
+
+    One to a server is written here: MLflow's client makes entities, protobuf, JSON, objects and
+    JSON again of every point, which takes most of the time of a delivery, and of Python's lock.
+    """
     from mlflow.entities import Metric, Param, RunTag
 
-    made: dict[str, Any] = {"metric": Metric, "param": Param, "tag": RunTag}
-    found: dict[str, list[Any]] = {kind: [] for kind in made}
-    for entry in entries:
-        found[entry.kind].append(made[entry.kind](*entry.content))
-    return found
+    kinds: dict[str, Any] = {"metric": Metric, "param": Param, "tag": RunTag}
+    found = {kind: [one.content for one in entries if one.kind == kind] for kind in kinds}
+    if not _is_server(store.tracking_uri):
+        made = [[kinds[kind](*one) for one in contents] for kind, contents in found.items()]
+        store.log_batch(run_id, made[0], made[1], made[2])
+        return
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    body: dict[str, Any] = {"run_id": run_id}
+    for kind, contents in found.items():
+        body[f"{kind}s"] = [dict(zip(FIELDS, content, strict=False)) for content in contents]
+    for metric in body["metrics"]:
+        if not -(1 << 63) <= metric["step"] < 1 << 63:
+            raise ValueError(f"step {metric['step']} is none that MLflow can hold")
+        if not math.isfinite(metric["value"]):
+            metric["value"] = json.dumps(metric["value"])  # as text, which JSON has no number for
+    answer = http_request(get_default_host_creds(store.tracking_uri), LOG_BATCH, "POST", json=body)
+    verify_rest_response(answer, LOG_BATCH)
+
+
+def _is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
 
 
 def _dataset(values: dict[str, Any]) -> Any:

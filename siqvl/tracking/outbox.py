@@ -191,9 +191,19 @@ class Outbox:
             if entry.kind == "artifact":
                 shutil.rmtree(self.place(entry), ignore_errors=True)
 
-    def refused(self, entries: Sequence[Entry], reason: str) -> None:
-        """Keep entries that the store will not have, with the reason; nothing sends them again."""
+    def refused(self, entries: Sequence[Entry], reason: str) -> bool:
+        """Keep entries that the store will not have, with the reason; nothing sends them again.
+
+        Returns:
+            Whether the reason is a new one for what their stream holds.
+        """
+        known = self._all(
+            "SELECT 1 FROM entry WHERE refused = ? AND stream ="
+            " (SELECT stream FROM entry WHERE id = ?) LIMIT 1",
+            (reason, entries[0].id),
+        )
         self._all(f"UPDATE entry SET refused = ? WHERE {THESE}", (reason, _ids(entries)))
+        return not known
 
     def failed(self, entry: Entry) -> None:
         """Count a try at which the store failed on an entry."""

@@ -42,7 +42,10 @@ class _Client:
     def __init__(self, store: Store, real: object) -> None:
         self._store, self._client = store, real
 
-    def __getattr__(self, name: str) -> Callable:
+    def __getattr__(self, name: str) -> Callable | str:
+        if name == "tracking_uri":
+            return self._client.tracking_uri
+
         def call(*arguments, **options):
             if self._store.away:
                 raise MlflowException("nobody there", error_code=TEMPORARILY_UNAVAILABLE)
@@ -248,10 +251,12 @@ def test_runs_left_open_are_let_be_while_the_store_is_away(store: Store, recipe:
 def test_a_run_that_was_deleted_holds_nothing_up(store: Store, recipe: Recipe, caplog) -> None:
     log = start_run(recipe, "deleted")
     gone = RunLog(log.uri, "0" * 32, log.outbox)
-    log_points(gone, range(50))
+    log_points(gone, range(5))
+    assert gone.flush()  # a round of its own, and so several, however quick the machine
+    log_points(gone, range(5, 50))
     log_points(log, range(3))
     assert gone.flush()
     assert log.flush()
     assert curve(recipe, log.run_id) == wanted(range(3))
     assert len(background(log.outbox).outbox.refusals()) == 2 * 50
-    assert 1 <= caplog.text.count("MLflow refuses") <= 5
+    assert caplog.text.count("MLflow refuses") == 1
