@@ -1,12 +1,12 @@
 """What logging costs training, and how fast what was logged reaches an MLflow server.
 
-python -m benchmarks.tracking --old CHECKOUT [--points 10000] [--repeats 3] [--step 0.05]
+python -m benchmarks.tracking --against CHECKOUT [--points 10000] [--repeats 3] [--step 0.05]
 
 The other side is an older checkout of this package, in whose place this one stands otherwise. Both
 sides deliver to one real server on loopback, in turns, each in a process of its own: points that
-all are good, one of which the server refuses, and good ones to a server that is 100 ms away (a
-stand-in that costs nothing itself). Then the same training loop runs with and without logging, in
-turns, while a server takes what is logged.
+all are good, one of which the server refuses, and good ones to a stand-in that costs nothing
+itself, near and 100 ms away. Then the same training loop runs with and without logging, in turns,
+while a server takes what is logged.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CHILD = ROOT / "benchmarks" / "tracking_child.py"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--old", type=Path, required=True)
+    parser.add_argument("--against", type=Path, required=True)
     parser.add_argument("--points", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--step", type=float, default=0.05, help="seconds of a training step")
     options = parser.parse_args()
-    builds = {"old": options.old, "new": ROOT}
+    builds = {"old": options.against, "new": ROOT}
     rows = [("delivery of points", "old, points/s", "new, points/s", "ratio (least)")]
     print(f"{date.today()}, {platform.machine()}, {os.cpu_count()} cores, {options.points} points")
     with tempfile.TemporaryDirectory() as scratch, poor_server() as far:
