@@ -68,7 +68,7 @@ def _judged(benchmark: Benchmark, row: Row, output: Output) -> Row:
     answer = extract_answer(generation, benchmark.answer_marker)
     if benchmark.method == "likelihood" and benchmark.scorer != "choice":
         answer = choices[ord(generation) - ord("A")]
-    score = scorer(benchmark.scorer).score(answer, answers, choices)
+    score = scorer(benchmark.scorer).score(answer, answers, choices, by_letter=benchmark.letters)
     return {"generation": generation, "answer": answer, "score": score}
 
 

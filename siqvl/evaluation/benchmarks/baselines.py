@@ -7,11 +7,13 @@ was most often right for the very same one; `random_choice` takes one of the opt
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from string import ascii_uppercase
 
 from siqvl.data.schema import Row
-from siqvl.evaluation.letters import letters
+from siqvl.evaluation.scoring.meant_option import places_right
 from siqvl.evaluation.scoring.scorers import Scorer
 from siqvl.recipe import Player
 
@@ -38,7 +40,7 @@ def baseline_answers(
     found: dict[Player, Answered] = {}
     learnt, by_question = _learnt(training or (), scorer)
     constant = _most_frequent(learnt) if learnt else _best_constant(rows, scorer)
-    found["majority"] = [(constant, _score(scorer, constant, row)) for row in rows]
+    found["majority"] = [_judged(scorer, constant, row) for row in rows]
     if learnt:
         known = {question: _most_frequent(answers) for question, answers in by_question.items()}
         guesses = [
@@ -47,7 +49,7 @@ def baseline_answers(
             for row in rows
         ]
         found["question_only"] = [
-            (guess, _score(scorer, guess, row)) for guess, row in zip(guesses, rows, strict=True)
+            _judged(scorer, guess, row) for guess, row in zip(guesses, rows, strict=True)
         ]
     if all(row["choices"] for row in rows):
         found["random_choice"] = [("", _expected(scorer, row)) for row in rows]
@@ -68,18 +70,19 @@ def _learnt(
 
 
 def _right(row: Row, scorer: Scorer) -> list[str]:
-    """The answer most annotators gave; where options are chosen, also its letter."""
+    """The answer most annotators gave; where options are chosen, the option and its letter."""
     answer: str = Counter(row["answers"]).most_common(1)[0][0]
-    if scorer.name == "choice" and answer in row["choices"]:
-        return [answer, letters(len(row["choices"]))[row["choices"].index(answer)]]
-    return [answer]
+    if scorer.name != "choice":
+        return [answer]
+    places = sorted(places_right([answer], row["choices"]))
+    return [row["choices"][places[0]], _by_letter(places[0])] if places else [answer]
 
 
 def _option(row: Row, learnt: Iterable[Counter[str] | None], scorer: Scorer) -> str:
     """Of a row's options the one most often right, in the first counts that know any; or empty."""
     options = list(row["choices"])
     if scorer.name == "choice":
-        options += letters(len(options))
+        options += [_by_letter(place) for place in range(len(options))]
     for counts in learnt:
         if possible := Counter({one: counts[one] for one in options if counts and counts[one]}):
             return _most_frequent(possible)
@@ -93,13 +96,19 @@ def _best_constant(rows: Sequence[Row], scorer: Scorer) -> str:
     return max(candidates, key=lambda guess: sum(_score(scorer, guess, row) for row in rows))
 
 
+def _by_letter(place: int) -> str:
+    """A guess by letter, `(B)`: without brackets it would be the word of an option that is `B`."""
+    return f"({ascii_uppercase[place]})"
+
+
+def _judged(scorer: Scorer, guess: str, row: Row) -> tuple[str, float]:
+    """What a guesser says, and its score, by the rule that a model's answer is judged by."""
+    letter = re.fullmatch(r"\(([A-Z])\)", guess) if scorer.name == "choice" else None
+    return letter[1] if letter else guess, _score(scorer, guess, row)
+
+
 def _score(scorer: Scorer, guess: str, row: Row) -> float:
-    """A guess that is an option is given as its letter: its words may be another one's letter."""
-    choices = row["choices"]
-    given = guess
-    if scorer.name == "choice" and guess in choices:
-        given = letters(len(choices))[choices.index(guess)]
-    return scorer.score(given, row["answers"], choices)
+    return scorer.score(guess, row["answers"], row["choices"])
 
 
 def _expected(scorer: Scorer, row: Row) -> float:

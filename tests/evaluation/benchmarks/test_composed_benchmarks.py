@@ -9,8 +9,8 @@ import pytest
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks, read_baselines
-from siqvl.evaluation.letters import chosen_letter
 from siqvl.evaluation.scoring.extraction import extract_answer
+from siqvl.evaluation.scoring.meant_option import place_meant
 from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.recipe import Benchmark, Source
 
@@ -51,8 +51,8 @@ def test_a_marker_is_found_and_an_answer_comes_out_composed(generated, marker):
 @pytest.mark.parametrize("offered", FORMS)
 def test_an_option_is_found_by_its_words_and_given_as_it_is_offered(generated, offered):
     choices = [normalize(offered, one) for one in ("pâté", "pâte", "thé")]
-    assert chosen_letter(normalize(generated, "I think it is pâté"), choices) == choices[0]
-    assert chosen_letter("C", choices) == choices[2]
+    assert place_meant(normalize(generated, "I think it is pâté"), choices) == 0
+    assert place_meant("C", choices) == 2
 
 
 def test_a_benchmark_and_what_is_learnt_for_it_may_be_encoded_differently(tmp_path, small_recipe):

@@ -1,0 +1,187 @@
+"""Which option a text means: a table of outputs that were judged by hand, without the code."""
+
+from itertools import permutations
+from string import ascii_uppercase
+
+import pytest
+
+from siqvl.evaluation.scoring.meant_option import place_meant, places_right
+
+ANIMALS = ("cat", "dog", "cow", "hot dog")
+COLORS = ("red", "blue", "dark red", "teal")
+#: Output, options, and the letter of the one that a reader takes it for; "" for none, or for doubt.
+JUDGED = [
+    # a letter
+    ("B", COLORS, "B"),
+    ("b", COLORS, "B"),
+    ("(B)", COLORS, "B"),
+    ("(b).", COLORS, "B"),
+    ("B.", COLORS, "B"),
+    ("B)", COLORS, "B"),
+    ("**B**", COLORS, "B"),
+    (" A ", COLORS, "A"),
+    ("a", COLORS, "A"),
+    ("E", COLORS, ""),
+    # an option
+    ("Blue.", COLORS, "B"),
+    ("dark  red", COLORS, "C"),
+    ("`teal`", COLORS, "D"),
+    ("Hot dog", ANIMALS, "D"),
+    ("green", COLORS, ""),
+    # a letter set off
+    ("B. blue", COLORS, "B"),
+    ("B: blue", COLORS, "B"),
+    ("B) because it is", COLORS, "B"),
+    ("B - blue", COLORS, "B"),
+    ("**B.** blue", COLORS, "B"),
+    ("(A) because it is not blue", COLORS, "A"),
+    ("A. The wall is painted.", COLORS, "A"),
+    ("B. red", COLORS, ""),
+    ("A: blue", COLORS, ""),
+    ("E. green", COLORS, ""),
+    ("A\n\nIt is not a cow", ANIMALS, "A"),
+    ("C\n\nIt is not a cat", ANIMALS, "C"),
+    ("B\nThe tail tells it.", ANIMALS, "B"),
+    ("dog\n\nA cat has other ears.", ANIMALS, "B"),
+    ("A. cat B. dog C. cow D. hot dog", ANIMALS, ""),
+    ("C. cow\nD. hot dog", ANIMALS, ""),
+    ("B dog", ANIMALS, "B"),
+    ("[B]", ANIMALS, "B"),
+    # said to be the answer
+    ("**Final Answer:** **(B)**", ANIMALS, "B"),
+    ("The answer is $\\boxed{\\text{B}}$", ANIMALS, "B"),
+    ("The picture shows a dog and a cat. Answer: dog", ANIMALS, "B"),
+    ("B is incorrect. The answer is: D.", ANIMALS, "D"),
+    ("Based on the picture, the animal is B (dog).", ANIMALS, "B"),
+    ("The right one is C.", ANIMALS, "C"),
+    ("None of the above", ANIMALS, ""),
+    ("Answer: B", COLORS, "B"),
+    ("answer: c", COLORS, "C"),
+    ("The answer is (b).", COLORS, "B"),
+    ("The answer is **B**", COLORS, "B"),
+    ("**Answer:** D, not A", COLORS, "D"),
+    ("The answer is A because the wall is painted.", COLORS, "A"),
+    ("The answer is A because it is not a cow.", ANIMALS, "A"),
+    ("The answer is D because it is not a cow.", ANIMALS, "D"),
+    ("The correct answer is option C.", ANIMALS, "C"),
+    ("The correct option is B, which barks.", ANIMALS, "B"),
+    ("The best choice would be (D).", ANIMALS, "D"),
+    ("The answer is a dog.", ANIMALS, "B"),
+    ("The answer is A dog.", ANIMALS, "B"),
+    ("The answer is hot dog", ANIMALS, "D"),
+    ("The answer is: the cow", ANIMALS, "C"),
+    ("The answer is B. dog", ANIMALS, "B"),
+    ("The answer is B. cat", ANIMALS, ""),
+    ("The answer is a red ball", COLORS, "A"),
+    ("B is the correct answer.", ANIMALS, "B"),
+    ("The dog is the right answer, not the cat.", ANIMALS, "B"),
+    ("Cats purr (A) and cows moo (C). The answer is B.", ANIMALS, "B"),
+    ("Figure (A) shows a farm.\nThe answer is C.", ANIMALS, "C"),
+    ("A and C are too small. The answer is D.", ANIMALS, "D"),
+    ("The answer is D. A and C are too small.", ANIMALS, "D"),
+    ("The answer is A. Wait, it has horns. The answer is C.", ANIMALS, "C"),
+    ("The answer is not A. The answer is B.", ANIMALS, "B"),
+    ("So the answer is \\boxed{C}", ANIMALS, "C"),
+    ("LECTURE: a dog (B) is a pet. SOLUTION: cows give milk. The answer is C.", ANIMALS, "C"),
+    ("The answer is A or the answer is B.", COLORS, ""),
+    ("The answer is B or C.", COLORS, ""),
+    ("The answer is either.", COLORS, ""),
+    ("The answer is E.", COLORS, ""),
+    # chosen
+    ("I choose option C because", COLORS, "C"),
+    ("I choose option A here", ANIMALS, "A"),
+    ("I choose option B here", ANIMALS, "B"),
+    ("I would go with D", ANIMALS, "D"),
+    ("Option A is wrong, so I pick B.", ANIMALS, ""),
+    ("It must be (C) in my view", ANIMALS, "C"),
+    ("It could be (A) or (C)", ANIMALS, ""),
+    # mentioned
+    ("It is a dark red ball.", COLORS, "C"),
+    ("A blue ball", COLORS, "B"),
+    ("A hot dog on a plate", ANIMALS, "D"),
+    ("It is a dog, not a cat.", ANIMALS, "B"),
+    ("It is not a cow.", ANIMALS, ""),
+    ("red or blue", COLORS, ""),
+    ("reddish", COLORS, ""),
+    ("I think B", COLORS, "B"),
+    ("I think it is A.", COLORS, "A"),
+    ("It must be A because the others are warm", COLORS, "A"),
+    ("B, so blue", COLORS, "B"),
+    ("B, so red", COLORS, ""),
+    ("B, I think.", COLORS, "B"),
+    ("A or B", COLORS, ""),
+    ("A, B and D", COLORS, ""),
+    ("A dog in a T-shirt", COLORS, ""),
+    ("I cannot tell", COLORS, ""),
+    ("", COLORS, ""),
+    # numbers, letters and sentences as options
+    ("3", ("13", "3"), "B"),
+    ("3.", ("13", "3"), "B"),
+    ("There are 13.", ("13", "3"), "A"),
+    ("3.5", ("13", "3"), ""),
+    ("B", ("13", "3"), "B"),
+    ("about 5", ("13", "3"), ""),
+    ("A", ("B", "A"), "B"),
+    ("The answer is A.", ("B", "A"), "B"),
+    ("vitamin C", ("vitamin C", "vitamin A", "vitamin B"), "A"),
+    ("The answer is vitamin A.", ("vitamin C", "vitamin A", "vitamin B"), "B"),
+    ("Dog", ("dog", "Dog"), "B"),
+    ("DOG", ("dog", "Dog"), ""),
+    ("'yes'", ("yes", "'yes'"), "B"),
+    ("A dog runs.", ("A dog runs.", "A dog sleeps."), "A"),
+    ("D. H. Lawrence", ("Kafka", "D. H. Lawrence", "Mann", "Woolf"), "B"),
+    ("The answer is D. H. Lawrence.", ("Kafka", "D. H. Lawrence", "Mann", "Woolf"), "B"),
+]
+
+
+@pytest.mark.parametrize(("text", "options", "letter"), JUDGED)
+def test_the_option_a_text_means(text: str, options: tuple[str, ...], letter: str) -> None:
+    place = place_meant(text, options)
+    assert ("" if place is None else ascii_uppercase[place]) == letter
+
+
+def test_a_listed_letter_is_a_place_also_where_options_are_letters() -> None:
+    assert place_meant("A", ["B", "A"], by_letter=True) == 0
+    assert place_meant("The answer is A.", ["B", "A"], by_letter=True) == 0
+    assert place_meant("A. B", ["B", "A"], by_letter=True) == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{letter}",
+        "({letter})",
+        "{letter}. {option}",
+        "{letter}\n\nIt is not a {other}",
+        "The answer is {letter} because it is no {other}.",
+        "The answer is {letter}.",
+        "A {other} is ({wrong}). The answer is {letter}.",
+        "I choose option {letter} here",
+        "It has to be {letter}, I am sure.",
+        "The answer is {option}.",
+        "It is the {option}, not the {other}.",
+        "{letter} is correct.",
+    ],
+)
+def test_it_does_not_matter_where_the_right_option_stands(text: str) -> None:
+    for order in permutations(("cat", "dog", "cow")):
+        place = order.index("dog")
+        other = order[place - 1]
+        said = text.format(
+            letter=ascii_uppercase[place],
+            wrong=ascii_uppercase[order.index(other)],
+            **{"option": "dog", "other": other},
+        )
+        assert place_meant(said, order) == place, (said, order)
+
+
+def test_the_right_places() -> None:
+    assert places_right(["dog"], ["Dog", "dog"]) == {1}
+    assert places_right(["'a'"], ["a", "'a'"]) == {1}
+    assert places_right(["DOG."], ["cat", "dog"]) == {1}
+    assert places_right(["dog"], ["dog", "cat", "dog"]) == {0, 2}
+    assert places_right(["fox"], ["dog", "cat"]) == set()
+
+
+def test_without_options_nothing_is_meant() -> None:
+    assert place_meant("A", []) is None
