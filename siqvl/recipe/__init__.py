@@ -22,7 +22,6 @@ from siqvl.recipe.schema import (
     Tracking,
 )
 from siqvl.recipe.source import (
-    LATER,
     ChoicesAre,
     DataPrep,
     LeaveOut,

@@ -21,10 +21,15 @@ Blind = Literal["no_picture", "other_picture"]
 class Benchmark(Section):
     """One evaluation set and how its questions are asked and scored."""
 
+    LATER = ("held_out",)
+
     name: str = Field(pattern=FOLDER_NAME.replace("A-Z", ""), max_length=100)
     source: Source
     training: Source | None = Field(
         None, description="the training questions, from which `majority` and `question_only` learn"
+    )
+    held_out: bool = Field(
+        False, description="it shows what no training picture does, and stands apart in the report"
     )
     stages: list[Stage] = Field(list(Stage), description="scored after these stages")
     method: Literal["generation", "likelihood", "preference"] = Field(

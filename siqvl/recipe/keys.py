@@ -120,7 +120,8 @@ def _data(recipe: Recipe) -> dict[str, Any]:
 
 
 def _benchmarks(recipe: Recipe) -> list[dict[str, Any]]:
-    return [benchmark.model_dump(mode="json") for benchmark in recipe.evaluation.benchmarks]
+    benchmarks = recipe.evaluation.benchmarks
+    return [benchmark.model_dump(mode="json", exclude={"held_out"}) for benchmark in benchmarks]
 
 
 def _hash(content: dict[str, Any]) -> str:

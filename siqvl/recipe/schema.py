@@ -16,9 +16,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
@@ -161,6 +159,8 @@ class Hardware(Section):
 class Recipe(Section):
     """Every setting of a pipeline."""
 
+    LATER = ("changed_code",)
+
     name: str = Field(pattern=FOLDER_NAME, max_length=100)
     output_dir: str = "outputs"
     features_dir: str | None = Field(
@@ -226,14 +226,6 @@ class Recipe(Section):
             return cls.model_validate(content)
         except UserError as error:
             raise UserError(f"{path}: {error.message}") from None
-
-    @model_serializer(mode="wrap")
-    def _stored(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what came after version 0.1.0 and is not used, see `siqvl.recipe.source`."""
-        content: dict[str, Any] = serialize(self)
-        if self.changed_code == "refuse":
-            content.pop("changed_code", None)
-        return content
 
     def stage(self, stage: Stage) -> SFTStage:
         """Return the hyperparameters of one training stage."""

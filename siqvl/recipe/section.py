@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+)
 
 #: A name that becomes a folder's: no path, and neither `.` nor `..`.
 FOLDER_NAME = r"^[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
@@ -32,4 +39,17 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    #: Keys that came after version 0.1.0: a section that does not use them is stored without them,
+    #: so that recipes of before, and states and caches that go by their hashes, stay as they are.
+    LATER: ClassVar[tuple[str, ...]] = ()
+
     _storable = field_validator("*")(storable)
+
+    @model_serializer(mode="wrap")
+    def _without_unused_later_keys(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        fields = type(self).model_fields
+        unused = {key for key in self.LATER if getattr(self, key) == fields[key].default}
+        return {key: value for key, value in content.items() if key not in unused}

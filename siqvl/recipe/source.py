@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
     PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
 )
 
 from siqvl.recipe.section import Section, storable
@@ -19,9 +17,6 @@ LeaveOut = Literal["none", "exact", "near"]
 #: What an answer of a row with choices is: a choice itself, its letter, or its number from 0 or 1.
 ChoicesAre = Literal["text", "letter", "index0", "index1"]
 Scalar = bool | int | float | str
-#: Keys that came after version 0.1.0: a source that does not use them is stored without them, so
-#: that recipes of before, and the states and caches that go by their hashes, stay what they are.
-LATER = ("constants", "ask", "where", "choices_are", "pictures", "row_files", "sample")
 
 
 class MinRatings(Section):
@@ -44,6 +39,11 @@ class Present(Section):
 
 class Source(Section):
     """One published data set, or a part of it, whose rows are read."""
+
+    LATER = (
+        *("constants", "ask", "where", "choices_are", "pictures", "row_files", "sample"),
+        "prompt_suffix",
+    )
 
     kind: str = Field(description="adapter in siqvl/data/sources: shapes, easy_vqa, finevision, …")
     path: str | None = Field(
@@ -77,6 +77,9 @@ class Source(Section):
     row_files: bool = Field(
         False, description="for kind `table`: each .json file of the folder is one row"
     )
+    prompt_suffix: str = Field(
+        "", description="appended to every question, such as what a benchmark appends to its own"
+    )
     sample: Literal["first", "random"] | None = Field(
         None, description="which rows `max_samples` takes; null = random where any can be had"
     )
@@ -95,15 +98,6 @@ class Source(Section):
     def label(self) -> str:
         """Return what it is called in a sentence."""
         return f"source `{self.kind}` ({self.path or 'no path'})"
-
-    @model_serializer(mode="wrap")
-    def _without_unused_later_keys(
-        self, serialize: SerializerFunctionWrapHandler
-    ) -> dict[str, Any]:
-        content: dict[str, Any] = serialize(self)
-        fields = type(self).model_fields
-        unused = {key for key in LATER if getattr(self, key) == fields[key].default}
-        return {key: value for key, value in content.items() if key not in unused}
 
 
 class DataPrep(Section):

@@ -10,7 +10,7 @@ from siqvl.evaluation.gates.verdict import Verdict
 from siqvl.evaluation.scoring.scores import OTHERS, Scores
 from siqvl.evaluation.shown_answers import pick_samples, pictures_of, written_answers
 from siqvl.page.render import render
-from siqvl.recipe import Benchmark, Recipe
+from siqvl.recipe import Recipe
 from siqvl.report.benchmark_scores import by_benchmark
 from siqvl.report.curves import loss_curve
 from siqvl.report.gate_cards import banner, gate_chart
@@ -48,7 +48,7 @@ def write_page(
         [(one, written_answers(report)) for one, report in scored if not one.random_tower],
         recipe.evaluation.report_pictures,
     )
-    names = {benchmark.name: is_held_out(benchmark) for benchmark in recipe.evaluation.benchmarks}
+    names = {one.name: one.held_out for one in recipe.evaluation.benchmarks}
     page = render(
         "report/pipeline_page.html.jinja",
         recipe=recipe,
@@ -68,11 +68,3 @@ def write_page(
         origins=[(STAGES[card.stage].title, card) for card, _ in trained],
     )
     (out / PAGE).write_text(page, encoding="utf-8")
-
-
-def is_held_out(benchmark: Benchmark) -> bool:
-    """Whether a benchmark shows what no training picture does, by its split or its name."""
-    return any(
-        "heldout" in name.replace("-", "").replace("_", "").lower()
-        for name in (benchmark.name, benchmark.source.split)
-    )

@@ -37,7 +37,7 @@ def test_scores_are_means_of_the_stored_predictions(report: Path) -> None:
     assert [score.benchmark for score in stored.scores] == ["asked", "reasoned", "letters", "pairs"]
     assert not stored.random_tower
     assert [score.scorer for score in stored.scores] == [
-        *("exact_match/1", "exact_match/1", "choice/1", "preference/1")
+        *("exact_match/1", "exact_match/1", "choice/2", "preference/1")
     ]
     assert {score.split for score in stored.scores} == {"test"}
     assert stored.scores[1].decoding == {

@@ -16,7 +16,7 @@ from siqvl.evaluation.scoring.scores import Scores
 from siqvl.number_formats import percent, points
 from siqvl.recipe import Stage
 from siqvl.report.curves import moving_mean
-from siqvl.report.pipeline_page import PAGE, is_held_out, write_page
+from siqvl.report.pipeline_page import PAGE, write_page
 from tests.made_pipeline import Made, make_pipeline
 
 VOID = {"meta", "link", "img", "br", "input"}
@@ -206,23 +206,6 @@ def test_smoothing_is_a_centred_mean() -> None:
     points = [(float(step), loss) for step, loss in enumerate((4.0, 1.0, 1.0, 7.0))]
     assert moving_mean(points, 1) == points
     assert [loss for _, loss in moving_mean(points, 3)] == [2.5, 2.0, 3.0, 4.0]
-
-
-@pytest.mark.parametrize(
-    ("name", "split", "apart"),
-    [
-        ("vqa", "test", False),
-        ("vqa-heldout", "test", True),
-        ("puzzles.held-out", "test", True),
-        ("pairs", "heldout", True),
-    ],
-)
-def test_what_is_held_out_is_told_by_split_or_name(
-    made: Made, name: str, split: str, apart: bool
-) -> None:
-    benchmark = made.recipe.evaluation.benchmarks[0]
-    source = benchmark.source.model_copy(update={"split": split})
-    assert is_held_out(benchmark.model_copy(update={"name": name, "source": source})) is apart
 
 
 def test_the_made_pipeline_has_four_stages(made: Made) -> None:

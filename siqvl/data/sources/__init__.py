@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import entry_points
 from itertools import islice
 
-from siqvl.data.schema import Row, RowKind
+from siqvl.data.schema import Row, RowKind, message
 from siqvl.data.sources.base import Items, QuestionAdapter, SourceAdapter, Stream, label, resolve
 from siqvl.data.sources.generated import Shapes
 from siqvl.data.sources.hub.finevision import FineVision
@@ -118,7 +118,7 @@ def questions(source: Source, seed: int) -> Iterator[Row]:
         yield from rows(source, RowKind.EVALUATION, seed)
         return
     for read in _taken(adapter.questions(resolve(source), seed), source, seed, 0, None):
-        yield read_placed(read)
+        yield _asked(read, source.prompt_suffix)
 
 
 def unread(
@@ -130,7 +130,7 @@ def unread(
     """
     found = _adapter(source).rows(resolve(source), kind, seed)
     for read in _taken(found, source, seed, start, stop):
-        yield partial(read_placed, read)
+        yield partial(_asked, read, source.prompt_suffix)
 
 
 def first_unread(
@@ -154,7 +154,18 @@ def first_unread(
     if not isinstance(found, Items):
         source = source.model_copy(update={"sample": None})
     for read in _taken(found, source, seed, 0, rows):
-        yield partial(read_placed, read)
+        yield partial(_asked, read, source.prompt_suffix)
+
+
+def _asked(read: Callable[[], Row], suffix: str) -> Row:
+    """A row with a source's `prompt_suffix` behind its question, the one that is answered."""
+    row = read_placed(read)
+    if not suffix:
+        return row
+    if "prompt" not in row:
+        return row | {"question": row["question"] + suffix}
+    *before, last = row["prompt"]
+    return row | {"prompt": [*before, message(last["role"], last["content"] + suffix)]}
 
 
 def published_table(source: Source) -> Source | None:

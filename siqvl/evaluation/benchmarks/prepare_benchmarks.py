@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ from siqvl.files import atomic_file
 from siqvl.recipe import Benchmark, Recipe, Source
 
 BASELINES = "floors.parquet"
+FIRST = 200  # questions that are looked at before a benchmark is prepared
 #: Metadata of the file: what the baselines depend on beside the rows.
 _LEARNT = b"siqvl.floors"
 _SCHEMA = pa.schema(
@@ -75,7 +77,7 @@ def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
     check_benchmarks(recipe)
     ready = [benchmark for benchmark in recipe.evaluation.benchmarks if not benchmark.sampled]
     for benchmark in ready:
-        _check_first_question(benchmark, recipe)
+        _check_first_questions(benchmark, recipe)
     with alone_with_benchmarks(out):
         for benchmark in ready:
             _prepare(benchmark, recipe, out)
@@ -97,7 +99,7 @@ def ready_benchmarks(recipe: Recipe, out: Path) -> HeldOut:
             try:
                 _check_benchmark(benchmark)
                 if not is_ready(benchmark, recipe, out):
-                    _check_first_question(benchmark, recipe)
+                    _check_first_questions(benchmark, recipe)
                     _prepare(benchmark, recipe, out)
                 folders[benchmark.name] = out / benchmark.name
             except UserError as error:
@@ -105,11 +107,11 @@ def ready_benchmarks(recipe: Recipe, out: Path) -> HeldOut:
     return HeldOut(folders, unchecked)
 
 
-def _check_first_question(benchmark: Benchmark, recipe: Recipe) -> None:
-    """Judges the first question, which tells most mistakes before hours of preparation."""
+def _check_first_questions(benchmark: Benchmark, recipe: Recipe) -> None:
+    """Judges the first questions, which tell most mistakes before hours of preparation."""
     if row_kind(benchmark) is RowKind.EVALUATION and _is_demanding(benchmark):
-        first = next(_questions(benchmark.source, recipe), None)
-        check_offer(benchmark, [first] if first else [])
+        first = list(islice(_questions(benchmark.source, recipe), FIRST))
+        check_offer(benchmark, first, whole=len(first) < FIRST)
 
 
 def _prepare(benchmark: Benchmark, recipe: Recipe, out: Path) -> None:
@@ -141,21 +143,31 @@ def _is_demanding(benchmark: Benchmark) -> bool:
     return benchmark.letters or benchmark.scorer in ("choice", "vqav2")
 
 
-def check_offer(benchmark: Benchmark, rows: Iterable[Row]) -> None:
+def check_offer(benchmark: Benchmark, rows: Sequence[Row], *, whole: bool = True) -> None:
     """Judges whether evaluation rows have what the benchmark's scorer and prompt need.
 
+    Args:
+        whole: these are all of them.
+
     Raises:
-        UserError: a question without options, or with too many of them, where a letter is to be
-            chosen; one with a single answer where annotators are counted.
+        UserError: no question has options where a letter is to be chosen, or one has none where
+            their likelihoods are compared, or too many; or one has a single answer where
+            annotators are counted.
     """
     by_letter = "`letters: true`" if benchmark.letters else "scorer `choice`"
+    is_chosen = benchmark.letters or benchmark.scorer == "choice"
+    if is_chosen and whole and rows and not any(row["choices"] for row in rows):
+        raise UserError(
+            f"benchmark `{benchmark.name}`: none of its questions has choices, which {by_letter} "
+            "needs; choose another scorer, or a source with options"
+        )
     for row in rows:
         where = f"benchmark `{benchmark.name}`: question {row['id']}"
-        if benchmark.letters or benchmark.scorer == "choice":
-            if not row["choices"]:
+        if is_chosen:
+            if benchmark.method == "likelihood" and not row["choices"]:
                 raise UserError(
-                    f"{where} has no choices, which {by_letter} needs; choose another scorer, or "
-                    "a source with options"
+                    f"{where} has no choices, which method `likelihood` needs; take method "
+                    "`generation` for a set of both kinds"
                 )
             try:
                 letters(len(row["choices"]))

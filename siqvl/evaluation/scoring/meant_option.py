@@ -203,8 +203,8 @@ class _Text:
             rest = self._patterns[place].sub(lambda hit: "#" * len(hit[0]), rest)
         for match in _ALONE.finditer(rest):
             if not _NOT.search(rest[: match.start()]):
-                place = self._of_letter_or_word(match[1] or match[2])
-                found += [] if place is None else [place]
+                alone = self._of_letter_or_word(match[1] or match[2])
+                found += [] if alone is None else [alone]
         return self._agreed(found)
 
     def _agreed(self, places: list[int]) -> _Target | None:

@@ -38,6 +38,21 @@ def test_a_local_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert images == [[f"{number}.png"] for number in range(5)]
 
 
+def test_what_is_appended_to_every_question() -> None:
+    for kind in (RowKind.SFT, RowKind.PREFERENCE, RowKind.EVALUATION):
+        plain = Source(kind="shapes", subsets=["reasoning"], split="test", max_samples=3)
+        source = plain.model_copy(update={"prompt_suffix": "\nIn one word."})
+        pairs = zip(sources.rows(plain, kind, 0), sources.rows(source, kind, 0), strict=True)
+        for before, after in pairs:
+            if kind is RowKind.EVALUATION:
+                assert after["question"] == before["question"] + "\nIn one word."
+            else:
+                asked = before["prompt"][-1]["content"]
+                assert after["prompt"][-1]["content"] == asked + "\nIn one word."
+                assert after["prompt"][:-1] == before["prompt"][:-1]
+    compare(source)
+
+
 @pytest.fixture
 def unread(monkeypatch: pytest.MonkeyPatch):
     """Any picture that is read from a folder or archive fails the test."""

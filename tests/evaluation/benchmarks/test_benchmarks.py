@@ -8,7 +8,9 @@ import pytest
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
+from siqvl.evaluation.asking.greedy_answers import question_of
 from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks, read_baselines
+from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.recipe import Benchmark, Source
 
 
@@ -88,11 +90,15 @@ def test_baselines_of_another_scorer_or_training_set_are_not_taken_for_these(tmp
 @pytest.mark.parametrize(
     ("offered", "asked", "message"),
     [
-        ({"answer": "cat"}, {"scorer": "choice"}, "has no choices, which scorer `choice` needs"),
+        (
+            {"answer": "cat"},
+            {"scorer": "choice"},
+            "none of its questions has choices, which scorer `choice` needs",
+        ),
         (
             {"answer": "cat"},
             {"letters": True, "method": "likelihood"},
-            "has no choices, which `letters: true` needs",
+            "none of its questions has choices, which `letters: true` needs",
         ),
         (
             {"answer": "no 1", "choices": [f"no {number}" for number in range(27)]},
@@ -110,7 +116,7 @@ def test_a_scorer_that_the_rows_cannot_serve_is_refused_before_work_starts(
     bad = Benchmark(name="bad", source=source, **asked)
     with pytest.raises(UserError) as error:
         prepared(Benchmark(name="fine", source=fine), bad)
-    assert error.value.message.startswith("benchmark `bad`: question asked/train/0000000")
+    assert error.value.message.startswith("benchmark `bad`: ")
     assert message in error.value.message
     assert not (tmp_path / "out").exists()
 
@@ -122,30 +128,36 @@ def test_a_letter_that_is_written_can_only_be_read_by_choice(tmp_path, prepared)
         prepared(Benchmark(name="made", source=source, letters=True))
 
 
-@pytest.mark.parametrize("scorer", ["exact_match", "choice"])
-def test_guessers_of_letters_may_always_take_the_same_place(scorer, tmp_path, prepared):
+@pytest.mark.parametrize("named", ["exact_match", "choice"])
+def test_guessers_of_letters_may_always_take_the_same_place(named, tmp_path, prepared):
     rows = [
         {"question": "Which one?", "answer": right, "choices": ["cat", right]}
         for right in ("dog", "cow", "hen")
     ]
     source = write_table(tmp_path / "asked.jsonl", rows)
-    asked = {"letters": True, "method": "likelihood", "scorer": scorer}
+    asked = {"letters": True, "method": "likelihood", "scorer": named}
     benchmark = Benchmark(name="made", source=source, **asked)
     found = read_baselines(prepared(benchmark), benchmark).to_pydict()
     assert found["answer"] == ["B"] * 3 + [""] * 3
     assert found["score"] == [1.0] * 3 + [0.5] * 3
 
 
-def test_a_later_question_without_options_is_found_too(tmp_path, prepared):
+def test_questions_with_and_without_options_in_one_set(tmp_path, prepared):
     source = write_table(
         tmp_path / "asked.jsonl",
         [
-            {"question": "What?", "answer": "cat", "choices": ["cat", "dog"]},
             {"question": "Which?", "answer": "cat"},
+            {"question": "What?", "answer": "cat", "choices": ["dog", "cat"]},
         ],
     )
-    with pytest.raises(UserError, match="question asked/train/0000001 has no choices"):
-        prepared(Benchmark(name="made", source=source, letters=True, scorer="choice"))
+    benchmark = Benchmark(name="made", source=source, letters=True, scorer="choice")
+    found = read_baselines(prepared(benchmark), benchmark).to_pydict()
+    assert (found["answer"], found["score"]) == (["cat"] * 2, [1.0] * 2)
+    assert question_of({"question": "Which?", "choices": []}, benchmark) == "Which?"
+    assert scorer("choice").score("Cat.", ["cat"], [], by_letter=True) == 1.0
+    assert scorer("choice").score("B", ["cat"], [], by_letter=True) == 0.0
+    with pytest.raises(UserError, match="question asked/train/0000000 has no choices"):
+        prepared(benchmark.model_copy(update={"name": "likely", "method": "likelihood"}))
 
 
 def test_preference_pairs_have_no_baselines_and_sampled_ones_are_left_for_later(tmp_path, prepared):

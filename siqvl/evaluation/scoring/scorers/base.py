@@ -13,7 +13,8 @@ class Scorer:
     """Judges one answer to one question.
 
     Raise `version` whenever a scorer's result can change: it is stored with every score. (That
-    texts are composed first is newer than the versions: of composed ones no result changed.)
+    texts are composed first is newer than the versions: of composed ones no result changed. So is
+    that an answer of punctuation alone is one: before, saying nothing was right there.)
 
     Attributes:
         judge: what `score` asks, with texts in Unicode's composed form.

@@ -6,8 +6,12 @@ from siqvl.evaluation.scoring.scorers.base import Scorer
 
 
 def normalise(answer: str) -> str:
-    """Makes case lower and spaces single, and drops surrounding quotes and a closing full stop."""
-    return " ".join(answer.lower().split()).strip("\"'`").rstrip(".").strip()
+    """Makes case lower and spaces single, and drops surrounding quotes and a closing full stop.
+
+    Of what is nothing else (`...`, `"`) they are kept: it is an answer, and not none.
+    """
+    spaced = " ".join(answer.lower().split())
+    return spaced.strip("\"'`").rstrip(".").strip() or spaced
 
 
 def exact_match(prediction: str, answers: list[str]) -> bool:

@@ -10,7 +10,7 @@ from siqvl.evaluation.scoring.scorers.base import Scorer
 
 
 def _plain(text: str) -> str:
-    return text.strip().rstrip(".").strip().lower()
+    return (text.strip().rstrip(".").strip() or text.strip()).lower()
 
 
 def _judge(prediction: str, answers: list[str], choices: list[str]) -> float:

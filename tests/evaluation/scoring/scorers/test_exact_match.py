@@ -23,6 +23,9 @@ def test_normalise(answer: str, expected: str) -> None:
         ("reddish", ["red"], 0.0),
         ("", ["red"], 0.0),
         ("two", ["2"], 0.0),
+        ("...", ["..."], 1.0),
+        ("", ["..."], 0.0),
+        ('"', ["."], 0.0),
     ],
 )
 def test_any_accepted_answer_is_right(prediction: str, answers: list[str], score: float) -> None:
