@@ -20,6 +20,7 @@ from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
 from siqvl.evaluation.scoring.scores import Scores, stage_table
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
+from siqvl.registry.versions import CHECKPOINT
 from siqvl.report.answer_table import keep_answers
 from siqvl.tracking.inputs import log_inputs
 from tasks.contracts import (
@@ -94,7 +95,8 @@ def _scored(
     """
     model, benchmarks = local(checkpoint), local(data)
     out = _place(model, recipe, run)
-    tags = {"siqvl.stage": read_card(model).stage.value}
+    card = read_card(model)
+    tags = {"siqvl.stage": card.stage.value, CHECKPOINT: card.hash}
     with tracked(recipe, f"{out.name} evaluation", run, tags) as log:
         scores = score(recipe, checkpoint=model, data=benchmarks, out=out)
         for one in scores.scores:

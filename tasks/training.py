@@ -11,7 +11,7 @@ from flytekit import task
 
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
-from siqvl.registry.versions import Registry, keep_model
+from siqvl.registry.versions import CHECKPOINT, Registry, keep_model
 from siqvl.tracking.runs import RunLog
 from siqvl.training.resuming import is_first_process
 from siqvl.training.stage import train_stage
@@ -58,6 +58,7 @@ def train(
         )
         if log is not None:
             log.metrics(card.metrics)
+            log.tags({CHECKPOINT: card.hash})
             _keep(out, recipe, log)
             log.artifact(rows / "manifest.json", "data")
     return Checkpoint(str(out))

@@ -37,7 +37,8 @@ def runs() -> None:
 def compare(a: str, b: str, tracking_uri: str, experiment: str) -> None:
     """Say what B scores more than A, question by question, and what else is different.
 
-    A and B are pipelines or single runs: a run's name, its id, or the first characters of that.
+    A and B are pipelines or single runs: a run's name, its id, or the first characters of that; or
+    registered models, such as models:/siqvl-tiny@champion.
     """
     # its bars would stand between the lines of a table
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

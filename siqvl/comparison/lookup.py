@@ -1,4 +1,4 @@
-"""Find a run by its name, its id or the beginning of its id."""
+"""Find a run by its name, its id, the beginning of its id, or by the model it has registered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from siqvl.errors import UserError
+from siqvl.errors import UserError, one_line
+from siqvl.registry.versions import RUN
 from siqvl.tracking.store import is_missing_file, opened, without_password
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 SHORTEST_PREFIX = 4  # of an id
 SHOWN_ID = 8
 NEAR = 5  # names in an error
+MODELS = "models:/"
 #: MLflow answers a search in pages of at most so many.
 PAGE = 1000
 
@@ -41,11 +43,15 @@ def find_run(store: MlflowClient, experiment: str, wanted: str) -> Run:
     """Return the run that is meant.
 
     Args:
-        wanted: a run's id, its name, or at least the first four characters of its id.
+        wanted: a run's id, its name, or at least the first four characters of its id; or a
+            registered model, `models:/siqvl-tiny@champion` or `models:/siqvl-tiny/3`, for the
+            training that made it.
 
     Raises:
         UserError: there is no such run, or more than one.
     """
+    if wanted.startswith(MODELS):
+        return _training_of(store, wanted)
     runs = all_runs(store, experiment)
     matches = (
         [run for run in runs if run.info.run_id == wanted]
@@ -64,6 +70,30 @@ def find_run(store: MlflowClient, experiment: str, wanted: str) -> Run:
             f"id: {_listed([_label(run) for run in matches])}"
         )
     raise UserError(f"experiment `{experiment}` has no run `{wanted}`{_near(wanted, runs)}")
+
+
+def _training_of(store: MlflowClient, model: str) -> Run:
+    """The run that trained a version of a registered model.
+
+    Raises:
+        UserError: there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, at, alias = model.removeprefix(MODELS).partition("@")
+    name, _, number = (name, "", "") if at else name.rpartition("/")
+    try:
+        version = (
+            store.get_model_version_by_alias(name, alias)
+            if at
+            else store.get_model_version(name, number)
+        )
+        return store.get_run(version.tags.get(RUN) or version.run_id or "")
+    except MlflowException as error:
+        raise UserError(
+            f"{model} is no registered model ({one_line(error)}): name one like "
+            "models:/siqvl-tiny@champion or models:/siqvl-tiny/3"
+        ) from None
 
 
 def all_runs(store: MlflowClient, experiment: str) -> list[Run]:

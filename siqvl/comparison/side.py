@@ -13,6 +13,7 @@ from siqvl.comparison.lookup import SHOWN_ID, search
 from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import SCORES, Scores
 from siqvl.recipe import Stage
+from siqvl.registry.versions import CHECKPOINT
 from siqvl.text_table import text_table
 from siqvl.tracking.environment import ENVIRONMENT, RECIPE
 from siqvl.tracking.runs import flatten
@@ -75,13 +76,18 @@ def heading(a: Side, b: Side) -> str:
 
 
 def _family(store: MlflowClient, run: Run) -> list[Run]:
-    """The runs that speak for this one: itself, its children, of a training its evaluation.
+    """The runs that speak for this one: itself, its children, of a training its evaluations.
 
-    Of several attempts at a step the newest that finished comes first.
+    Those are told by the checkpoint, whichever pipeline or command they were part of; in stores of
+    version 0.1, which does not name it, they are the pipeline's. Of several attempts at a step the
+    newest that finished comes first.
     """
-    parent = run.data.tags.get(PARENT)
+    parent, trained = run.data.tags.get(PARENT), run.data.tags.get(CHECKPOINT)
     found = [run, *_children(store, run)]
-    if parent and len(found) == 1:
+    if trained:
+        of_checkpoint = search(store, run.info.experiment_id, f"tags.`{CHECKPOINT}` = '{trained}'")
+        found += [one for one in of_checkpoint if one.info.run_id != run.info.run_id]
+    elif parent and len(found) == 1:
         beside = f"{run.info.run_name} evaluation"
         siblings = _children(store, store.get_run(parent))
         found += [one for one in siblings if one.info.run_name == beside]

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from siqvl.cli.main import main
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
+from siqvl.registry.versions import CHECKPOINT
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.runs import RunLog, client, end_run, start_run
 from tests.written_reports import Answers, write_report
@@ -184,6 +185,34 @@ def test_single_runs_and_trainings_speak_for_their_evaluations(store: Store) -> 
     assert "projector_alignment → vqa_sft" in line(across, "400")
     assert "only A answered it" in line(across, "held")
     assert "Their recipes are equal." in across  # the pipeline's, which both are part of
+
+
+def alone(store: Store, name: str, own: dict[str, float]) -> RunLog:
+    """A training and its evaluation, each a command of its own."""
+    training = start_run(store.recipe, f"vqa_sft of {name}")
+    training.tags({CHECKPOINT: name * 64})
+    end_run(training, "FINISHED")
+    report = write_report(store.folder / name, Stage.VQA_SFT, {("vqa", "picture"): own})
+    log = start_run(store.recipe, f"evaluation of {name}", tags={CHECKPOINT: name * 64})
+    log.artifact(report, "evaluation")
+    end_run(log, "FINISHED")
+    return training
+
+
+def test_trainings_and_champions_are_compared_by_their_checkpoints(store: Store) -> None:
+    a, b = alone(store, "a", EARLIER), alone(store, "b", LATER)
+    row = line(store.compare(a.run_id, b.run_id).output, "400")
+    assert re.split(r"\s{2,}", row)[:6] == ["vqa_sft", "vqa", "400", "50.0 %", "75.0 %", "+25.0"]
+    registry = client(store.uri)
+    registry.create_registered_model("siqvl-tiny")
+    registry.create_model_version("siqvl-tiny", str(store.folder), a.run_id)
+    registry.set_registered_model_alias("siqvl-tiny", "champion", "1")
+    for champion in ("models:/siqvl-tiny@champion", "models:/siqvl-tiny/1"):
+        assert line(store.compare(champion, b.run_id).output, "400") == row
+    for none in ("models:/siqvl-tiny@other", "models:/siqvl-tiny/7", "models:/siqvl-tiny"):
+        refused = store.compare(none, b.run_id)
+        assert refused.exit_code == 1
+        assert f"{none} is no registered model (" in refused.output
 
 
 def test_a_stage_that_only_one_has_is_a_sentence(store: Store) -> None:
