@@ -130,6 +130,16 @@ def follow_umask(folder: Path) -> None:
             path.chmod(mode)
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Gives a file a second name, or copies it where the disk has no hard links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or one without hard links
+        shutil.copy2(source, target)
+
+
 def sync(path: Path) -> None:
     """Waits until a file or folder is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
