@@ -137,7 +137,7 @@ def test_states_of_earlier_versions_lie_in_the_folder_itself(tmp_path: Path) -> 
 
 def test_a_state_that_may_not_be_used_is_not_kept(tmp_path: Path) -> None:
     dead(tmp_path, 6)
-    with own_place(tmp_path, lambda state: False) as (place, state):
+    with own_place(tmp_path, lambda state: False) as (_, state):
         assert state is None
     assert steps(tmp_path) == []
 
