@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -20,6 +20,7 @@ from siqvl.errors import UserError, one_line
 
 PARTIAL = ".partial"
 HASHING_THREADS = 4
+TRIES = 100  # to take a name that other processes take, too
 #: A file this young, in nanoseconds, may change again without another time of change: clocks of
 #: filesystems tick every 4 to 10 milliseconds.
 YOUNG = 50_000_000
@@ -51,14 +52,14 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path, owner: object = "") -> Iterator[Path]:
+def atomic_file(path: Path, owner: str = "") -> Iterator[Path]:
     """Yields the place of a hidden file that becomes `path`, synced, when the block succeeds.
 
     Args:
-        owner: part of the hidden file's name, for writers of one `path` side by side, or so that
-            what a dead one left can be told.
+        owner: part of the hidden file's name, so that what a dead one left can be told; without
+            it, writers of one `path` side by side have names of their own.
     """
-    partial = path.with_name(f".{owner}.{path.name}{PARTIAL}")
+    partial = path.with_name(f".{owner or uuid.uuid4().hex}.{path.name}{PARTIAL}")
     try:
         yield partial
         sync(partial)
@@ -78,7 +79,8 @@ def atomic_folder(out: Path) -> Iterator[Path]:
     out.parent.mkdir(parents=True, exist_ok=True)
     old = out.with_name(f".{out.name}.old")
     if old.exists() and not out.exists():
-        old.rename(out)
+        with suppress(OSError):  # another process does the same, or has just put a new one there
+            old.rename(out)
     folder = out.with_name(f"{out.name}.tmp-{uuid.uuid4().hex[:8]}")
     folder.mkdir()
     try:
@@ -87,13 +89,35 @@ def atomic_folder(out: Path) -> Iterator[Path]:
         for file in sorted(folder.rglob("*")):
             sync(file)
         sync(folder)
-        if not out.exists():
-            folder.rename(out)
-        elif not _exchange(folder, out):
-            _replace(folder, out, old)
+        _publish(folder, out, old)
         sync(out.parent)
     finally:  # of what failed, or of what was there before
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, out: Path, old: Path) -> None:
+    """Gives a folder the name `out`; what was there before gets the folder's.
+
+    Of several processes that do so at once the last one wins.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            folder.rename(out)
+            break
+        except OSError:
+            if not (out.exists() and left):
+                if old.exists() and not out.exists():
+                    old.rename(out)
+                raise
+        if _exchange(folder, out):
+            return
+        # of a process killed after it had replaced `out`
+        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # another one was quicker
+            out.rename(old)
+    if old.exists():  # whatever is called `old` is whole: it is not removed under that name
+        with suppress(OSError):
+            old.rename(folder)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -106,18 +130,6 @@ def _exchange(one: Path, other: Path) -> bool:
     return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
-def _replace(folder: Path, out: Path, old: Path) -> None:
-    """Gives `out` the content of `folder`, which gets what was there, in several steps."""
-    shutil.rmtree(old, ignore_errors=True)  # of a process killed after it had replaced `out`
-    out.rename(old)
-    try:
-        folder.rename(out)
-    except BaseException:
-        old.rename(out)
-        raise
-    old.rename(folder)  # whatever is called `old` is whole: it is not removed under that name
-
-
 def follow_umask(folder: Path) -> None:
     """Gives a folder's files the permissions that a plainly made file has: others may read them.
 
@@ -128,6 +140,16 @@ def follow_umask(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_nlink == 1:
             path.chmod(mode)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Gives a file a second name, or copies it where the disk has no hard links."""
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another disk, or one without hard links
+        shutil.copy2(source, target)
 
 
 def sync(path: Path) -> None:

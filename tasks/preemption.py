@@ -25,8 +25,9 @@ from flytekit.core.checkpointer import Checkpoint
 from flytekit.exceptions.user import FlyteDataNotFoundException
 
 from siqvl.errors import one_line
+from siqvl.training.places import ATTEMPT, all_states
 from siqvl.training.resuming import all_state_folders
-from siqvl.training.states import damage, state_step, states
+from siqvl.training.states import damage, state_step
 from tasks.contracts import on_cluster
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def _restore(store: Checkpoint, output: Path, scratch: Path) -> None:
     if reason is not None:
         logger.warning("the state that was kept is damaged: %s", reason)
         return
-    place = output.parent / found[0].relative_to(unpacked)
+    place = output.parent / _name(found[0])
     place.parent.mkdir(exist_ok=True)
     if not place.exists():  # on a shared folder it still may
         found[0].rename(place)
@@ -135,7 +136,7 @@ class _Keeper(threading.Thread):
         super().__init__(name="states-kept", daemon=True)
         self._store, self._output, self._scratch = store, output, scratch
         self._ended = threading.Event()
-        self._before = _all_states(output)
+        self._before = {_name(state) for state in _all_states(output)}
         # flytekit finds its file access in the context of the thread that asks
         self._context = contextvars.copy_context()
 
@@ -150,7 +151,8 @@ class _Keeper(threading.Thread):
         kept, ended = None, False
         while not ended:
             ended = self._ended.wait(LOOKS_EVERY)
-            written = [state for state in _all_states(self._output) if state not in self._before]
+            there = _all_states(self._output)
+            written = [state for state in there if _name(state) not in self._before]
             newest = max(written, key=state_step, default=None)
             if newest is not None and newest != kept and self._keep(newest):
                 kept = newest
@@ -159,7 +161,7 @@ class _Keeper(threading.Thread):
         archive = self._scratch / ARCHIVE
         try:
             with tarfile.open(archive, "w") as packed:
-                packed.add(state, arcname=state.relative_to(self._output.parent))
+                packed.add(state, arcname=_name(state))
         except OSError as error:  # newer states have come meanwhile, and this one is gone
             logger.info("state %s was not kept: %s", state.name, one_line(error))
             return False
@@ -169,6 +171,12 @@ class _Keeper(threading.Thread):
 def _all_states(output: Path) -> list[Path]:
     """All states of a stage on this machine, whatever they depend on."""
     try:
-        return [state for folder in all_state_folders(output) for state in states(folder)]
+        return [state for folder in all_state_folders(output) for state in all_states(folder)]
     except OSError:  # the stage has just ended, and removes its folder
         return []
+
+
+def _name(state: Path) -> Path:
+    """A state's step and what it depends on, whichever attempt saved it."""
+    folders = (place for place in state.parents if not place.name.startswith(ATTEMPT))
+    return Path(next(folders).name, state.name)

@@ -242,6 +242,31 @@ def test_what_a_killed_process_put_aside_is_found_by_the_next(
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("exchanged", [True, False])
+def test_several_processes_write_one_folder_at_once(
+    tmp_path: Path, monkeypatch, exchanged: bool
+) -> None:
+    if not exchanged:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    out, start = tmp_path / "out", tmp_path / "start"
+    children = []
+    for _ in range(3):
+        children.append(os.fork())
+        if children[-1] == 0:
+            try:
+                while not start.exists():
+                    pass
+                for _ in range(20):
+                    write_old(out)
+                os._exit(0)
+            finally:
+                os._exit(1)
+    start.touch()
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 3
+    assert content(out) == FILES
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "start"]
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640)])
 def test_an_artifacts_files_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     """As safetensors 0.8 writes them, and as others do."""

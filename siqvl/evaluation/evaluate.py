@@ -28,6 +28,7 @@ from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.evaluation.shown_answers import answers_of_the_model
 from siqvl.files import atomic_folder
+from siqvl.locks import shared
 from siqvl.recipe import Benchmark, Recipe
 
 REPORT = "report.html"
@@ -41,9 +42,12 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
             that is not prepared.
     """
     work = out.with_name(f".{out.name}.answering")
-    answer_shard(recipe, checkpoint=checkpoint, data=data, out=work)
-    scores = merge_answers([work], recipe, checkpoint=checkpoint, data=data, out=out)
-    shutil.rmtree(work, ignore_errors=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with shared(work.with_name(f"{work.name}.lock")) as is_last:
+        answer_shard(recipe, checkpoint=checkpoint, data=data, out=work)
+        scores = merge_answers([work], recipe, checkpoint=checkpoint, data=data, out=out)
+        if is_last():
+            shutil.rmtree(work, ignore_errors=True)
     return scores
 
 

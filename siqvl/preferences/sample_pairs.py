@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.held_out import held_out
 from siqvl.evaluation.scoring.scorers import scorer
-from siqvl.files import atomic_folder
+from siqvl.files import atomic_folder, link_or_copy
 from siqvl.preferences.pairs_page import EXAMPLES, PAGE, render_page
 from siqvl.preferences.prepared import KIND, PreparedRows, write_prepared
 from siqvl.preferences.statistics import STATISTICS, Counts, Sampling
@@ -192,11 +191,4 @@ def _copy_benchmarks(given: Path, out: Path, recipe: Recipe) -> None:
     for benchmark in recipe.evaluation.benchmarks:
         path = given / benchmark.name
         if path.is_dir() and not benchmark.sampled:
-            shutil.copytree(path, out / path.name, copy_function=_link)
-
-
-def _link(source: str | Path, target: str | Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without hard links
-        shutil.copy2(source, target)
+            shutil.copytree(path, out / path.name, copy_function=link_or_copy)

@@ -47,7 +47,15 @@ def create(store: MlflowClient, run_id: str, content: dict[str, Any]) -> str:
 
 def experiment_id(store: MlflowClient, name: str) -> str:
     """The experiment of a name, made if it is not there."""
+    from mlflow.exceptions import MlflowException
+
     found = store.get_experiment_by_name(name)
     if found:
         return found.experiment_id
-    return store.create_experiment(name, tags=TRAINING_VIEW)
+    try:
+        return store.create_experiment(name, tags=TRAINING_VIEW)
+    except MlflowException:
+        found = store.get_experiment_by_name(name)  # another process was quicker
+        if not found:
+            raise
+        return found.experiment_id

@@ -26,8 +26,9 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from siqvl.errors import one_line
 from siqvl.files import expanded
+from siqvl.locks import try_lock
 from siqvl.recipe import Recipe
-from siqvl.tracking.volume import alone_in, is_local, try_lock
+from siqvl.tracking.volume import alone_in, is_local
 
 logger = logging.getLogger(__name__)
 

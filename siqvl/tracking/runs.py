@@ -97,8 +97,7 @@ def start_run(
 ) -> RunLog:
     """Open a run in the recipe's experiment; the first call on a new store creates its tables.
 
-    Call it once before stages start in parallel: processes that race to create a sqlite store's
-    tables crash each other. A run with a parent begins without the store if that is away.
+    A run with a parent begins without the store if that is away.
 
     Raises:
         UserError: the store cannot be reached, and nothing has been logged to it before.

@@ -10,13 +10,16 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from siqvl.errors import UserError
+from siqvl.locks import locked
 from siqvl.recipe import Recipe, without_password
-from siqvl.recipe.address import check_address, with_home
+from siqvl.recipe.address import SQLITE, check_address, with_home
 
 if TYPE_CHECKING:
     import requests
@@ -32,6 +35,8 @@ HTTP_LIMITS = {
 TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 LEAST = 1.0  # seconds that any request to a server gets
 LEAST_OF_DATABASE = 60.0  # the first makes its tables
+SERVERS = frozenset({"postgresql", "mysql", "mssql"})  # of databases
+LONGEST_OF_DATABASE = 10.0  # for a connection
 #: Trying again would not help: the server was reached, and what it got is wrong.
 REFUSALS = frozenset(
     {
@@ -84,7 +89,14 @@ def client(uri: str, patience: float | None = None) -> MlflowClient:
             os.environ[name] = _set[name] = value
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=uri)
+    if not uri.startswith(SQLITE):
+        return MlflowClient(tracking_uri=uri)
+    file = _sqlite_file(uri)
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    # two processes that make the tables of one file crash each other
+    with locked(file.with_name(f".{file.name}.lock"), LEAST_OF_DATABASE):
+        return MlflowClient(tracking_uri=uri)
 
 
 def least(uri: str) -> float:
@@ -107,30 +119,46 @@ def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:
         given = ask()
         waited.pop(uri, None)
         return given
-    got: list[T] = []
-    failed: list[BaseException] = []
-
-    def answer() -> None:
-        try:
-            got.append(ask())
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=answer, name="mlflow-question", daemon=True)
     begin = time.monotonic()
-    thread.start()
-    thread.join(max(seconds - waited[uri], LEAST))
-    if not got:
+    try:
+        given = _answered(max(seconds - waited[uri], LEAST), ask)
+    except BaseException as error:
         waited[uri] += time.monotonic() - begin
-    if failed:
-        raise failed[0]
-    if not got:
+        if not isinstance(error, _NoAnswer):
+            raise
         raise UserError(
             f"MLflow store {without_password(uri)} gave no answer within {seconds:g} seconds "
             "(`tracking.patience_seconds`)"
-        )
+        ) from None
     waited.pop(uri, None)
-    return got[0]
+    return given
+
+
+class _NoAnswer(TimeoutError):
+    """A question has not been answered in time."""
+
+
+def _answered(seconds: float, ask: Callable[[], T]) -> T:
+    """What a question gives, which goes on in a thread of its own if that takes too long."""
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="mlflow-question", daemon=True).start()
+    if not wait([answer], seconds).done:
+        raise _NoAnswer(f"it gave no answer within {seconds:g} seconds")
+    return answer.result()
+
+
+def _connect(uri: str) -> None:
+    """Connect to a database once, and leave it; MLflow would try for 100 seconds, or for ever."""
+    from sqlalchemy import NullPool, create_engine
+
+    create_engine(uri, poolclass=NullPool).connect().close()
 
 
 @contextmanager
@@ -149,6 +177,9 @@ def opened(uri: str, purpose: str, patience: float | None = None) -> Iterator[Ml
 
     check_address(uri)
     try:
+        if uri.partition(":")[0].partition("+")[0] in SERVERS:
+            seconds = LONGEST_OF_DATABASE if patience is None else patience
+            _answered(max(min(seconds, LONGEST_OF_DATABASE), LEAST), partial(_connect, uri))
         yield client(uri) if patience is None else client(uri, patience)
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -159,8 +190,11 @@ def opened(uri: str, purpose: str, patience: float | None = None) -> Iterator[Ml
 
 def is_missing_file(uri: str) -> bool:
     """Whether a store would be a sqlite file that is not there; MLflow makes one at first use."""
-    file = uri.removeprefix("sqlite:///").partition("?")[0]
-    return uri.startswith("sqlite:///") and not Path(file).is_file()
+    return uri.startswith(SQLITE) and not _sqlite_file(uri).is_file()
+
+
+def _sqlite_file(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
 
 
 def is_refusal(error: Exception) -> bool:

@@ -7,7 +7,6 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 MOUNTS = Path("/proc/self/mounts")
 LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay"))
@@ -26,21 +25,6 @@ def is_local(folder: Path, mounts: Path = MOUNTS) -> bool:
         if place.is_relative_to(point) and len(point.parts) >= deepest:  # a later one covers it
             kind, deepest = of, len(point.parts)
     return kind in LOCAL
-
-
-def try_lock(path: Path) -> BinaryIO | None:
-    """Lock a file, made if it is not there, until it is closed.
-
-    Returns:
-        The open file; None if somebody else has it, or where there are no locks.
-    """
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        return None
-    return file
 
 
 @contextlib.contextmanager

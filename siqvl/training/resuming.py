@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import version
@@ -20,7 +21,8 @@ from siqvl.errors import UserError
 from siqvl.files import folder_hash
 from siqvl.recipe import ChangedCode, Recipe, Stage
 from siqvl.recipe.keys import state_key, state_key_of_0_1
-from siqvl.training.states import CHECKSUMS, discard, state_step, states
+from siqvl.training.places import all_states
+from siqvl.training.states import CHECKSUMS, state_step, states
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +93,11 @@ def state_folder(
     data = manifest.fingerprint
     folder = _named(output, state_key(recipe, stage, parent=parent, data=data))
     old = _named(output, state_key_of_0_1(recipe, parent=parent, data=data))
-    if is_first_process() and states(old) and not states(folder):
+    if is_first_process() and states(old) and not all_states(folder):
         folder.mkdir(exist_ok=True)
         for state in states(old):
-            state.rename(folder / state.name)
+            with suppress(FileNotFoundError):  # another attempt does the same
+                state.rename(folder / state.name)
     return folder
 
 
@@ -110,35 +113,39 @@ def judge_states(folder: Path, output: Path, changed_code: ChangedCode) -> None:
         UserError: other code wrote it, and `changed_code` does not say what to do.
     """
     for other in all_state_folders(output):
-        if other != folder and states(other) and is_first_process():
+        if other != folder and all_states(other) and is_first_process():
             logger.warning("states in %s are of another recipe or other rows: not used", other)
-    newest, written = _newest(folder)
-    if newest is None or not (differing := _differing(written, Provenance.here())):
-        return
-    step = state_step(newest)
-    if changed_code == "refuse":
-        raise UserError(
-            f"the state of step {step} in {folder} was written by other code ({differing}): set "
-            "`changed_code: go_on` in the recipe to continue from it, to weights that one run "
-            "might not have had, or `changed_code: begin_anew` to train from step 0 again"
-        )
-    if changed_code == "go_on":
-        logger.warning("step %d was written by other code (%s); going on", step, differing)
-    elif is_first_process():
-        logger.warning("step %d was written by other code (%s); beginning anew", step, differing)
-        for state in states(folder):
-            discard(state)
+    for state in all_states(folder):
+        if (differing := _differing(state)) is not None:
+            goes_on, step = is_usable(state, changed_code), state_step(state)
+            if differing and is_first_process():
+                what = "going on" if goes_on else "beginning anew"
+                logger.warning("step %d was written by other code (%s); %s", step, differing, what)
+            return
 
 
-def keep_threads(folder: Path) -> None:
-    """Compute with as many threads as the newest state was computed with, and say so.
+def is_usable(state: Path, changed_code: ChangedCode) -> bool:
+    """Whether a state may be gone on from, by what wrote it.
 
-    Args:
-        folder: of `state_folder`.
+    Raises:
+        UserError: other code wrote it, and `changed_code` does not say what to do.
     """
+    differing = _differing(state)
+    if differing and changed_code == "refuse":
+        raise UserError(
+            f"the state of step {state_step(state)} in {state.parent} was written by other code "
+            f"({differing}): set `changed_code: go_on` in the recipe to continue from it, to "
+            "weights that one run might not have had, or `changed_code: begin_anew` to train from "
+            "step 0 again"
+        )
+    return not differing or changed_code == "go_on"
+
+
+def keep_threads(state: Path | None) -> None:
+    """Compute with as many threads as the state that is gone on from was, and say so."""
     import torch
 
-    _, written = _newest(folder)
+    written = Provenance.of(state) if state else None
     if written is None or written.threads == (own := torch.get_num_threads()):
         return
     torch.set_num_threads(written.threads)
@@ -164,18 +171,6 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _newest(folder: Path) -> tuple[Path | None, Provenance | None]:
-    """The newest state and what wrote it, which one of version 0.1 does not say.
-
-    One that has lost what it said is damaged, and is passed over, as it will not be used.
-    """
-    for state in states(folder):
-        written = Provenance.of(state)
-        if written is not None or not _is_named(state):
-            return state, written
-    return None, None
-
-
 def _is_named(state: Path) -> bool:
     """Whether the checksums of a state name its provenance."""
     try:
@@ -184,10 +179,15 @@ def _is_named(state: Path) -> bool:
         return True
 
 
-def _differing(written: Provenance | None, here: Provenance) -> str:
-    """What differs but for the threads, in words; empty where nothing does."""
+def _differing(state: Path) -> str | None:
+    """What differs from what would write a state here, but for the threads, in words.
+
+    Returns:
+        "" where nothing does; None of one that has lost what it said, which will not be used.
+    """
+    written, here = Provenance.of(state), Provenance.here()
     if written is None:
-        return "that of siqvl 0.1"
+        return None if _is_named(state) else "that of siqvl 0.1"
     found = ["siqvl's own"] if written.code != here.code else []
     for name in LIBRARIES:
         was, now = written.libraries.get(name, "?"), here.libraries[name]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import shutil
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os.path import expanduser
 from pathlib import Path
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, set_seed
 
 from siqvl.checkpoint import read_card, training_history, write_checkpoint
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
-from siqvl.device import attention_of, precision_of, set_up
+from siqvl.device import attention_of, best_device, precision_of, set_up
 from siqvl.errors import UserError
 from siqvl.model.assemble import assemble, load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -28,9 +33,15 @@ from siqvl.training.loop.compiled import compile_layers
 from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.memory.batch_memory import tell_memory
 from siqvl.training.memory.batch_shape import BatchShape
+from siqvl.training.places import clear_places, own_place
 from siqvl.training.preference.dpo import PreferenceTrainer
-from siqvl.training.resuming import all_state_folders, keep_threads
-from siqvl.training.rows import encoded_rows, plan_metrics, tower_features
+from siqvl.training.resuming import (
+    all_state_folders,
+    is_first_process,
+    is_usable,
+    keep_threads,
+)
+from siqvl.training.rows import LONGEST_WAIT, encoded_rows, plan_metrics, tower_features
 from siqvl.training.samples.sample_answers import SampleAnswers
 from siqvl.training.sft import SFTTrainer
 from siqvl.version import code_version
@@ -45,13 +56,37 @@ class StageInputs:
     data: Path
     checkpoint: Path | None
     output: Path
-    states: Path  # folder of the resumable ones
+    states: Path  # folder of the resumable ones, of all attempts
     log: RunLog | None
     state_copies: int = 0  # of states, that others keep on the same disk
 
 
 def train(inputs: StageInputs) -> None:
     """Train a stage in this process, one of several that do the same; the first of them writes."""
+    with _own_place(inputs) as (place, state):
+        _train(inputs, place, state)
+    if is_first_process():
+        for folder in all_state_folders(inputs.output):
+            clear_places(folder, place)
+
+
+@contextmanager
+def _own_place(inputs: StageInputs) -> Iterator[tuple[Path, Path | None]]:
+    """Where this attempt keeps states, and the one it goes on from: the same in every process."""
+    with ExitStack() as held:
+        names: list[str | None] = [None, None]
+        if is_first_process():
+            judge = partial(is_usable, changed_code=inputs.recipe.changed_code)
+            place, state = held.enter_context(own_place(inputs.states, judge))
+            names = [place.name, state.name if state else None]
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
+            broadcast_object_list(names)
+        place = inputs.states / str(names[0])
+        yield place, place / names[1] if names[1] else None
+
+
+def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
     recipe, stage = inputs.recipe, inputs.stage
     set_seed(recipe.seed)
     parent = read_card(inputs.checkpoint) if inputs.checkpoint else None
@@ -60,14 +95,14 @@ def train(inputs: StageInputs) -> None:
     figures = recipe.stage(stage)
     precision = precision_of(figures)
     set_up(recipe, precision)
-    keep_threads(inputs.states)
+    keep_threads(state)
     model, processor = _load_model(recipe, inputs.checkpoint, attention_of(recipe, stage))
     counts = freeze(model, figures.trainable)
     if figures.compile:
         compile_layers(model)
     encoded = encoded_rows(recipe, stage, dataset, processor)
     features = tower_features(recipe, stage, encoded, dataset, model, processor)
-    trainer = _build_trainer(inputs, model, processor, encoded, features, manifest)
+    trainer = _build_trainer(inputs, place, model, processor, encoded, features, manifest)
     trainer.state_copies = inputs.state_copies
     data_metrics: dict[str, float] = {}
     if trainer.is_world_process_zero():
@@ -78,7 +113,7 @@ def train(inputs: StageInputs) -> None:
         shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
         tell_memory(model, shape, figures, recipe, precision)
     samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
-    result = trainer.train(resume_from_checkpoint=trainer.last_state())
+    result = trainer.train(resume_from_checkpoint=str(state) if state else None)
     if trainer.mean is not None:
         trainer.mean.to_model()
     if samples is not None:
@@ -101,8 +136,6 @@ def train(inputs: StageInputs) -> None:
             metrics=_metrics(result.metrics, encoded, counts) | data_metrics,
             history=training_history(trainer.state.log_history),
         )
-        for folder in all_state_folders(inputs.output):
-            shutil.rmtree(folder, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
 
 
@@ -134,6 +167,7 @@ def _load_model(
 
 def _build_trainer(
     inputs: StageInputs,
+    place: Path,
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
     encoded: EncodedDataset,
@@ -152,7 +186,7 @@ def _build_trainer(
         stage=stage,
         recipe=inputs.recipe,
         manifest=manifest,
-        work_dir=inputs.states,
+        work_dir=place,
         callbacks=callbacks,
         features=features,
     )

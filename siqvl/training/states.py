@@ -12,6 +12,7 @@ import json
 import logging
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from siqvl.files import file_sha256, follow_umask, sync
@@ -85,11 +86,11 @@ def forget_older(newest: Path, keep: int) -> None:
 
 def discard(state: Path) -> None:
     """Remove a state, if it is there; one that is half removed does not have its name any more."""
-    if state.exists():
-        doomed = state.with_name(f"{STAGING}{state.name}.old")
-        shutil.rmtree(doomed, ignore_errors=True)
+    doomed = state.with_name(f"{STAGING}{state.name}.old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    with suppress(FileNotFoundError):
         state.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def clear_leftovers(work_dir: Path) -> None:

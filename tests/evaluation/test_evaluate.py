@@ -10,11 +10,13 @@ import pytest
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
+from siqvl.evaluation.asking import predict
 from siqvl.evaluation.benchmarks.prepare_benchmarks import read_baselines
 from siqvl.evaluation.evaluate import answer_shard, evaluate, merge_answers
 from siqvl.evaluation.scoring.predictions import read_predictions
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
+from tests.quick import children
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +199,32 @@ def test_an_evaluation_that_was_killed_asks_only_what_is_left(
     assert again == whole[3:]
     for name in ("predictions.parquet", "scores.json"):
         assert (tmp_path / "report" / name).read_bytes() == (report / name).read_bytes()
+
+
+@pytest.mark.integration
+def test_two_evaluations_write_one_report_at_once(
+    report: Path, asking: Recipe, rows: Path, checkpoint: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """The first is about to write answers when the second begins, and still is when that ends."""
+    inputs = {"checkpoint": checkpoint, "data": rows, "out": tmp_path / "report"}
+    write, exits = predict.write_outputs, []
+
+    def meanwhile(path, answered) -> None:
+        if not exits:
+            exits.append(None)
+            other = children.Process(target=evaluate, args=(asking,), kwargs=inputs)
+            other.start()
+            other.join()
+            exits.append(other.exitcode)
+            assert inputs["out"].is_dir()
+        write(path, answered)
+
+    monkeypatch.setattr(predict, "write_outputs", meanwhile)
+    evaluate(asking, **inputs)
+    assert exits == [None, 0]
+    for name in ("predictions.parquet", "scores.json"):
+        assert (tmp_path / "report" / name).read_bytes() == (report / name).read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
 def test_the_page_shows_samples_and_fetches_nothing(report: Path) -> None:

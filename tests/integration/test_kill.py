@@ -19,10 +19,10 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.training import stage_process as run
 from siqvl.training.loop import resumable
 from siqvl.training.loop.launch import launch
+from siqvl.training.places import all_states
 from siqvl.training.resuming import state_folder
 from siqvl.training.stage import train_stage
 from siqvl.training.stage_process import StageInputs
-from siqvl.training.states import states
 from tests.quick import children
 
 STEPS = 8
@@ -230,7 +230,7 @@ def test_killed_runs_end_like_undisturbed_ones(
     assert in_a_child(stage, recipe, common, straight, None, report) == 0
 
     for kill in kills(seed + list(RUNS).index(name), count):
-        before = [state.name for work in tmp_path.glob(".killed.*") for state in states(work)]
+        before = [state.name for work in tmp_path.glob(".killed.*") for state in all_states(work)]
         assert in_a_child(stage, recipe, common, killed, kill, report) == -signal.SIGKILL
         print(
             f"\n{stage.value:20} {kill.kind:25} from step {kill.step}: died at step "
@@ -269,8 +269,8 @@ def test_one_of_two_processes_dies_in_a_save(trained, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"training process [01] failed"):
         launch(doomed_rank, inputs, recipe.distributed)
     (work_dir,) = tmp_path.glob(".killed.*")
-    assert [state.name for state in states(work_dir)] == ["checkpoint-2"]
-    files = {path.name for path in states(work_dir)[0].iterdir()}
+    assert [state.name for state in all_states(work_dir)] == ["checkpoint-2"]
+    files = {path.name for path in all_states(work_dir)[0].iterdir()}
     for rank in (0, 1):
         assert {f"rng_state_{rank}.pth", f"progress-{rank}.json"} <= files
 

@@ -88,6 +88,15 @@ def test_nothing_is_lost_and_nothing_twice(
     assert background(log.outbox).outbox.streams() == []
 
 
+def test_a_database_may_be_the_store_itself(database: str, small_recipe, tmp_path: Path) -> None:
+    tracking = {"experiment": "direct", "uri": database, "patience_seconds": 30.0}
+    log = start_run(small_recipe(tmp_path, tracking=tracking), "direct")
+    log.metrics({"loss": 1.0})
+    end_run(log, "FINISHED")
+    run = client(database).get_run(log.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
+
+
 def test_two_pipelines_are_kept_registered_and_compared(
     server: MlflowServer, small_recipe, tmp_path: Path, forked: Path
 ) -> None:

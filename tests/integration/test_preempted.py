@@ -32,7 +32,9 @@ def once_a_state_is_kept(pod: Pod) -> bool:
 def within_a_save(pod: Pod) -> bool:
     """A state lies half written on disk; those before it have been kept."""
     folder = folder_of(pod)
-    return folder is not None and any(folder.glob(".projector_alignment.training-*/.saving-*/*/*"))
+    return folder is not None and any(
+        folder.glob(".projector_alignment.training-*/*/.saving-*/*/*")
+    )
 
 
 class Killer:

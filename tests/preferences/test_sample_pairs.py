@@ -14,11 +14,13 @@ from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.scoring.scorers.exact_match import exact_match
 from siqvl.generation.completions import Completion
+from siqvl.preferences import sample_pairs
 from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs
 from siqvl.preferences.statistics import Sampling
 from siqvl.recipe import Recipe, Source, Stage
 from siqvl.training.prepared_sources import sources_of
 from siqvl.training.stage import train_stage
+from tests.quick import children
 
 TEXTS = ("id", "prompt", "chosen", "rejected", "source", "meta")
 
@@ -128,9 +130,28 @@ def test_benchmarks_are_handed_on_beside_the_sampled_one(made, benchmarks: Path)
     assert load_prepared(folders.benchmarks / "vqa", RowKind.EVALUATION)
 
 
-def test_a_rerun_gives_the_same_rows(made, add, tmp_path: Path) -> None:
+def test_two_reruns_at_once_give_the_same_rows(
+    trained, benchmarks: Path, made, add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins when the first is about to write what it sampled, and ends before."""
     recipe, folders = made
+    write, exits = sample_pairs.write_prepared, []
+
+    def meanwhile(*arguments, **options):
+        if not exits:
+            given = trained.checkpoint(Stage.COT_SFT), trained.data(Stage.DPO), benchmarks
+            named = dict(zip(("checkpoint", "data", "benchmarks"), given, strict=True))
+            named["out"] = tmp_path
+            other = children.Process(target=add_sampled_pairs, args=(recipe,), kwargs=named)
+            exits.append(other.start())
+            other.join()
+            exits.append(other.exitcode)
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(sample_pairs, "write_prepared", meanwhile)
     again = add(recipe, tmp_path)
+    assert exits == [None, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dpo", "evaluation"]
     for one, other in zip(folders.sampled, again.sampled, strict=True):
         assert Manifest.read(one).fingerprint == Manifest.read(other).fingerprint
         assert Sampling.read(one) == Sampling.read(other)

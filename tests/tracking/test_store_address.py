@@ -1,5 +1,6 @@
 """Addresses of stores that are none, and files that are no store: one sentence, and at once."""
 
+import socket
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from siqvl.tracking.runs import find_runs, start_run
 def used(recipe: Recipe, uri: str) -> str:
     """What is said when a run begins, within the ten seconds that nobody minds."""
     content = recipe.model_dump(mode="json")
-    content["tracking"]["uri"] = uri
+    content["tracking"] |= {"uri": uri, "patience_seconds": 2.0}
     begin = time.monotonic()
     with pytest.raises(UserError) as caught:
         start_run(Recipe.model_validate(content), "never")
@@ -59,6 +60,20 @@ def test_a_database_that_is_damaged_further_on_is_named(recipe: Recipe, tmp_path
 )
 def test_what_is_no_address_is_refused(recipe: Recipe, uri: str) -> None:
     assert "the address of the MLflow store is none" in used(recipe, uri)
+
+
+@pytest.mark.parametrize("silent", [True, False], ids=["silent", "refused"])
+def test_a_database_that_nobody_reaches_is_named(recipe: Recipe, silent: bool) -> None:
+    """MLflow would try for 100 seconds, or wait for ever."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if silent:  # connections are taken, and nothing is ever said
+            listener.listen()
+        address = f"127.0.0.1:{listener.getsockname()[1]}/siqvl"
+        said = used(recipe, f"postgresql://siqvl@{address}")
+    why = "it gave no answer within 2 seconds" if silent else "Connection refused"
+    assert said.startswith(f"MLflow store postgresql://siqvl@{address} cannot be used: ")
+    assert why in said
 
 
 def test_a_scheme_or_driver_that_nobody_has_is_one_sentence(recipe: Recipe) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,16 @@ from siqvl.data.manifest import Manifest
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, Stage
 from siqvl.training import resuming
-from siqvl.training.resuming import Provenance, judge_states, keep_threads, state_folder
+from siqvl.training.places import all_states, own_place
+from siqvl.training.resuming import (
+    Provenance,
+    is_usable,
+    judge_states,
+    keep_threads,
+    state_folder,
+)
 from siqvl.training.stage import train_stage
-from siqvl.training.states import CHECKSUMS, states
+from siqvl.training.states import CHECKSUMS
 from tests.training.changed_recipe import changed
 from tests.training.stopping import stopped_after
 
@@ -101,10 +109,12 @@ def test_a_state_of_other_code_is_refused_until_the_recipe_says_what_to_do(
         judge_states(folder, output, "refuse")
     judge_states(folder, output, "go_on")
     assert "going on" in caplog.text
-    assert len(states(folder)) == 1
+    assert len(all_states(folder)) == 1
     judge_states(folder, output, "begin_anew")
     assert "beginning anew" in caplog.text
-    assert not states(folder)
+    with own_place(folder, partial(is_usable, changed_code="begin_anew")) as (_, state):
+        assert state is None
+    assert not all_states(folder)
 
 
 @pytest.mark.usefixtures("written_here")
@@ -127,12 +137,10 @@ def test_states_of_another_recipe_are_named(tmp_path: Path, caplog) -> None:
 def test_as_many_threads_compute_as_before(tmp_path: Path, caplog) -> None:
     own = torch.get_num_threads()
     try:
-        keep_threads(tmp_path)
-        made_state(tmp_path, 3, Provenance("", {}, own))
-        keep_threads(tmp_path)
+        keep_threads(None)
+        keep_threads(made_state(tmp_path, 3, Provenance("", {}, own)))
         assert not caplog.records
-        made_state(tmp_path, 4, Provenance("", {}, own + 1))
-        keep_threads(tmp_path)
+        keep_threads(made_state(tmp_path, 4, Provenance("", {}, own + 1)))
         assert torch.get_num_threads() == own + 1
         assert f"with {own + 1} CPU threads, as the steps before: with {own}" in caplog.text
     finally:

@@ -161,7 +161,7 @@ def test_a_trainer_keeps_as_many_states_as_the_recipe_says(trained, tmp_path: Pa
     trainer.train()
     assert names(tmp_path) == ["checkpoint-4", "checkpoint-5", "checkpoint-6"]
     newest = tmp_path / "checkpoint-6"
-    assert trainer.last_state() == str(newest)
+    assert last_good_state(tmp_path) == newest
     # everything that is unpickled holds tensors, numbers and text alone, and nothing else is there
     from transformers.trainer_pt_utils import safe_globals
 
@@ -198,9 +198,9 @@ def test_a_torn_state_is_not_resumed_from(trained, tmp_path: Path) -> None:
         ).train()
     os.truncate(tmp_path / "b" / "checkpoint-4" / "optimizer.pt", 1000)
     again = made_trainer(trained, recipe, tmp_path / "b")
-    state = again.last_state()
-    assert state == str(tmp_path / "b" / "checkpoint-3")
-    again.train(resume_from_checkpoint=state)
+    state = last_good_state(tmp_path / "b")
+    assert state == tmp_path / "b" / "checkpoint-3"
+    again.train(resume_from_checkpoint=str(state))
     for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
         digests = [
             json.loads((tmp_path / run / "checkpoint-6" / CHECKSUMS).read_text())[name]
@@ -310,7 +310,7 @@ def test_a_full_disk_is_named_and_leaves_the_state_before(trained, tmp_path: Pat
         assert names(folder) == ["checkpoint-1", "checkpoint-2"]
         assert damage(folder / "checkpoint-2") is None
     again = made_trainer(trained, small(trained), folder)
-    again.train(resume_from_checkpoint=again.last_state())
+    again.train(resume_from_checkpoint=str(last_good_state(folder)))
     assert again.state.global_step == 6
 
 

@@ -12,19 +12,19 @@ import errno
 import logging
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from siqvl.data.encoded import MISSING_HASHES
 from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
 from siqvl.errors import UserError
 from siqvl.files import PARTIAL
+from siqvl.locks import NoLocks, lock, locked
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.tensor_store import TensorStore, open_store, write_shard
@@ -32,6 +32,7 @@ from siqvl.tensor_store import TensorStore, open_store, write_shard
 logger = logging.getLogger(__name__)
 
 SHARD_BYTES = 512 * 2**20
+LONGEST_SHARD = 600.0  # seconds in which another run is taken to write one
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -170,16 +171,19 @@ def _check_disk(place: Path, pictures: int, row: int) -> None:
 def _building(place: Path, share: str) -> Iterator[str]:
     """Lets one process at a time build a share, and clears away what killed ones left half done.
 
+    It waits while other shards come. Two that build one share do the same, and do no harm.
+
     Yields the name under which partial files are written.
     """
+    path, held, seen = place / f".{share}.lock", None, 0
     try:
         place.mkdir(parents=True, exist_ok=True)
-        held = FileLock(place / f".{share}.lock")
-        try:
-            held.acquire(timeout=0)
-        except Timeout:
-            logger.warning("%s: another run computes these features; waiting for it", place)
-            held.acquire()
+        with suppress(NoLocks):
+            held = lock(path)
+            if held is None:
+                logger.warning("%s: another run computes these features; waiting for it", place)
+            while held is None and (now := place.stat().st_mtime_ns) != seen:
+                held, seen = lock(path, seconds=LONGEST_SHARD), now
     except OSError as error:
         raise UserError(
             f"{place} may not be written to ({error.strerror}); choose another `features_dir`"
@@ -187,14 +191,14 @@ def _building(place: Path, share: str) -> Iterator[str]:
     try:
         for partial in place.glob(f".*{PARTIAL}"):
             other = partial.name.split(".")[1]
-            try:
-                if other == share:
-                    partial.unlink(missing_ok=True)
-                else:
-                    with FileLock(place / f".{other}.lock", timeout=0):  # its writer is dead
+            if other == share and held is not None:
+                partial.unlink(missing_ok=True)
+            elif other != share:
+                with locked(place / f".{other}.lock", 0.0) as is_dead:
+                    if is_dead:
                         partial.unlink(missing_ok=True)
-            except Timeout:
-                pass
         yield share
     finally:
-        held.release()
+        if held is not None:
+            path.unlink(missing_ok=True)
+            held.close()

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -90,7 +90,7 @@ def write_piece(
 ) -> Summary:
     """Write the checked rows of a block; there is no file of a block without rows."""
     summary, schema = Summary(), piece_schema(kind)
-    unfinished = folder / f".piece-{source:04d}-{block:08d}-{os.getpid()}"
+    unfinished = folder / f".piece-{source:04d}-{block:08d}-{uuid.uuid4().hex}"
     try:
         with (
             closing(DigestedFile(unfinished, xxh3_128())) as file,
@@ -200,7 +200,7 @@ def is_whole(path: Path) -> bool:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a small file that is whole or not there."""
-    with atomic_file(path, os.getpid()) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 

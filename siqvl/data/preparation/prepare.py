@@ -12,10 +12,9 @@ import hashlib
 import json
 import shutil
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from siqvl.data import sources as source_registry
@@ -39,6 +38,7 @@ from siqvl.data.preparation.workers import Checker, Workers
 from siqvl.data.schema import SCHEMA_VERSION, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
+from siqvl.locks import shared
 from siqvl.recipe import DataPrep, Source
 
 __all__ = ["load_prepared", "merge_pieces", "prepare", "prepare_pieces"]
@@ -76,7 +76,8 @@ def prepare(
     pins = [source_registry.pinned(source) for source in sources]
     key = preparation_key(pins, kind, data, seed, ask=False)
     work = out.with_name(f".{out.name}.preparing-{key[:16]}")
-    with _alone(out):
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with shared(out.with_name(f".{out.name}.lock")) as is_last:
         # rows are merged while others are still checked
         checker = Checker(work, pins, kind, seed, data)
         with closing(_made(checker, key)) as pieces:
@@ -90,7 +91,8 @@ def prepare(
                 choices_are=checker.choices_are,
                 benchmarks=benchmarks,
             )
-        for left in out.parent.iterdir():  # of this run, and of others that were killed or gave up
+        # of this run, and of others that were killed or gave up, but not of one that is at work
+        for left in out.parent.iterdir() if is_last() else ():
             if left.name.startswith((f".{out.name}.preparing-", f"{out.name}.tmp-")):
                 shutil.rmtree(left, ignore_errors=True)
     return manifest
@@ -191,27 +193,6 @@ def preparation_key(
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keeps a second run out of a place where one is at work: it would remove the other's pieces.
-
-    Raises:
-        UserError: another run is at work there.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    place = out.with_name(f".{out.name}.lock")
-    try:
-        with FileLock(place, timeout=0):
-            try:
-                yield
-            finally:
-                place.unlink(missing_ok=True)
-    except Timeout:
-        raise UserError(
-            f"another run is preparing {out} right now; wait for it, or choose another folder"
-        ) from None
-
-
 def _present(folder: Path, key: str, options: str) -> dict[tuple[int, int], Path]:
     """Whole pieces of the same rows; all other ones are removed."""
     description = folder / DESCRIPTION
@@ -220,7 +201,8 @@ def _present(folder: Path, key: str, options: str) -> dict[tuple[int, int], Path
     for path in list(folder.iterdir()):
         piece = NAME.fullmatch(path.name) is not None
         ours = piece or path.name.startswith((".piece-", "source-"))
-        if ours and not (same and (is_whole(path) if piece else path.name.startswith("source-"))):
+        # one that is being written may be another run's, which does the same
+        if ours and not (same and (is_whole(path) if piece else True)):
             path.unlink(missing_ok=True)
     write_json(description, wanted)
     return find_pieces(folder)

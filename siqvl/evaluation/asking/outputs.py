@@ -6,7 +6,6 @@ A killed evaluation goes on from the files it left; shards hand theirs to the on
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def describe(folder: Path, key: str, prompt: str) -> None:
         prompt: the first question as the model reads it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_file(folder / DESCRIPTION, os.getpid()) as partial:
+    with atomic_file(folder / DESCRIPTION) as partial:
         partial.write_text(json.dumps({"key": key, "prompt": prompt}), encoding="utf-8")
 
 
@@ -63,7 +62,7 @@ def write_outputs(path: Path, outputs: Iterable[tuple[Ask, Output]]) -> None:
         {"player": player, "row": row, "generation": output.generation, "margin": output.margin}
         for (player, row), output in outputs
     ]
-    with atomic_file(path, os.getpid()) as partial:
+    with atomic_file(path) as partial:
         pq.write_table(pa.Table.from_pylist(lines, _SCHEMA), partial)
 
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 import siqvl
 from siqvl.data import sources
@@ -27,12 +24,14 @@ from siqvl.data.schema import RowKind
 from siqvl.data.shards import checked_shard
 from siqvl.errors import UserError
 from siqvl.files import atomic_file, file_sha256, folder_hash
+from siqvl.locks import locked
 from siqvl.recipe import Benchmark, Recipe
 from siqvl.recipe.keys import SIDE_BY_SIDE
 
 logger = logging.getLogger(__name__)
 
 NOTES = "prepared.json"
+LONGEST_WAIT = 600.0  # seconds, for another run
 SAMPLED_LATER = "the pairs of benchmark `{}` are sampled after this"
 
 
@@ -65,18 +64,19 @@ def check_source(manifest: Manifest, benchmark: Benchmark, folder: Path) -> None
 
 @contextmanager
 def alone_with_benchmarks(out: Path) -> Iterator[None]:
-    """Waits until no other run prepares benchmarks in this folder."""
+    """Waits until no other run prepares benchmarks in this folder, if that is not for too long.
+
+    Two at once do the same work, and do no harm.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out.with_name(f".{out.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.warning("%s: another run prepares benchmarks; waiting for it", out)
-        lock.acquire()
-    try:
+    path = out.with_name(f".{out.name}.lock")
+    with locked(path, 0.0) as alone:
+        if alone:
+            yield
+            return
+    logger.warning("%s: another run prepares benchmarks; waiting for it", out)
+    with locked(path, LONGEST_WAIT):
         yield
-    finally:
-        lock.release()
 
 
 def forget_others(out: Path, names: set[str]) -> None:
@@ -113,7 +113,7 @@ def _code() -> str:
 def note_ready(benchmark: Benchmark, out: Path, key: str) -> None:
     """Notes that a benchmark was just prepared at `out`, and of what."""
     notes = _notes(out) | {benchmark.name: _note(benchmark, out, key)}
-    with atomic_file(out / NOTES, os.getpid()) as partial:
+    with atomic_file(out / NOTES) as partial:
         partial.write_text(json.dumps(notes, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -193,7 +192,7 @@ def _write_baselines(benchmark: Benchmark, recipe: Recipe, directory: Path) -> N
         for row, (answer, score) in zip(rows, answered, strict=True)
     ]
     table = pa.Table.from_pylist(lines, schema=_SCHEMA)
-    with atomic_file(directory / BASELINES, os.getpid()) as partial:
+    with atomic_file(directory / BASELINES) as partial:
         pq.write_table(table.replace_schema_metadata({_LEARNT: _depends_on(benchmark)}), partial)
 
 

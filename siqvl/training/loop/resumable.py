@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast
 from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
@@ -21,10 +20,10 @@ from transformers.trainer_utils import TrainOutput
 from siqvl.errors import UserError, one_line
 from siqvl.training.resuming import Provenance
 from siqvl.training.states import (
+    CHECKSUMS,
     clear_leftovers,
     disk_full,
     forget_older,
-    last_good_state,
     publish,
     seal,
     staged_state,
@@ -75,21 +74,6 @@ class ResumableStates(Trainer):
     def extra_state_bytes(self) -> int:
         """About how large `write_extra_state` makes a state, in bytes."""
         return 0
-
-    def last_state(self) -> str | None:
-        """The newest good state, the same in every process, for `train(resume_from_checkpoint=…)`.
-
-        Clears away what dead runs left, so no other run may be writing there.
-        """
-        found = last_good_state(self._work_dir) if self.is_world_process_zero() else None
-        step = torch.tensor(state_step(found) if found else -1, device=self.args.device)
-        if self.args.world_size > 1:
-            step = broadcast(step)
-        if step < 0:
-            return None
-        state = self._work_dir / f"checkpoint-{int(step)}"
-        logger.warning("continuing from %s", state)
-        return os.fspath(state)
 
     @property
     def _work_dir(self) -> Path:
@@ -155,7 +139,9 @@ class ResumableStates(Trainer):
     def _check_disk(self, steps: int) -> None:
         """Refuse before the first of `steps` what would not fit into the disk later."""
         clear_leftovers(self._work_dir)
-        kept, there = self.args.save_total_limit or 1, len(states(self._work_dir))
+        kept = self.args.save_total_limit or 1
+        # one that is another attempt's too leaves nothing free when it goes
+        there = sum((state / CHECKSUMS).stat().st_nlink == 1 for state in states(self._work_dir))
         # while one more is being written, those before are all there
         more = min(max(0, kept + 1 - there), math.ceil(steps / self.args.save_steps))
         more += self.state_copies if steps else 0

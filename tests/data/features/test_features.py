@@ -22,6 +22,8 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
 from transformers import SiglipVisionModel
 
+from siqvl import locks
+from siqvl.data.features import build_features
 from siqvl.data.features.build_features import cached_features
 from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind, message
@@ -545,6 +547,33 @@ def test_two_builders_of_the_same_share_compute_it_once(tmp_path, parts):
     job = (_build, tmp_path, singles(12), parts, start, options)
     assert _run(job, job) == [0, 0]
     assert len(list(tmp_path.rglob("*.safetensors"))) == 6
+
+
+@pytest.mark.parametrize("why", ["no locks", "another one hangs"])
+def test_two_builders_that_cannot_wait_for_each_other_do_no_harm(
+    tmp_path, parts, monkeypatch, caplog, why
+):
+    place = build(tmp_path, singles(1), parts).shards[0].path.parent
+    written = place / ".0-of-1.0123456789abcdef.partial"  # by one that lives
+    written.write_bytes(b"half a shard")
+    options = {"batch_size": 2, "shard_bytes": 2 * ROW_BYTES}
+    if why == "no locks":
+
+        def flock(file, how):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr(locks.fcntl, "flock", flock)
+        assert _run(*[(_build, tmp_path, singles(6), parts, fork.Barrier(2), options)] * 2) == [
+            0,
+            0,
+        ]
+    else:
+        monkeypatch.setattr(build_features, "LONGEST_SHARD", 0.1)
+        with locks.locked(place / ".0-of-1.lock"):
+            build(tmp_path, singles(6), parts, **options)
+        assert "waiting for it" in caplog.text
+    assert written.exists()
+    assert len(build(tmp_path, singles(6), parts, **options)) == 6
 
 
 def _rank(folder, dataset, parts, rank, barrier, results):

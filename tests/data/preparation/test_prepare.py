@@ -8,14 +8,15 @@ import pytest
 
 from siqvl.data import sources
 from siqvl.data.manifest import Manifest
+from siqvl.data.preparation import pieces, workers
 from siqvl.data.preparation import prepare as prepare_module
-from siqvl.data.preparation import workers
 from siqvl.data.preparation.prepare import load_prepared, prepare
 from siqvl.data.schema import RowKind, left_out_row, message
 from siqvl.data.sources.base import Items
 from siqvl.errors import UserError
 from siqvl.recipe import DataPrep, Source
 from tests.data.made_pictures import picture
+from tests.quick import children
 
 SHAPES = [Source(kind="shapes", max_samples=30)]
 
@@ -361,20 +362,22 @@ def test_prepared_data_keeps_out_of_the_folder_it_is_made_from(tmp_path):
     assert prepare([source], RowKind.SFT, tmp_path / "out", data=DataPrep(), seed=0).rows == 1
 
 
-def test_a_second_run_keeps_out_of_a_place_where_one_is_at_work(tmp_path, made_source, make_row):
-    out = tmp_path / "out"
-    inner = []
+def test_two_runs_prepare_one_folder_at_once(tmp_path, monkeypatch):
+    """The first is writing a piece when the second begins, and still is when that ends."""
+    out, sync, found = tmp_path / "out", pieces.sync, []
 
-    class Meanwhile(dict):
-        """A row during whose check another run is started."""
+    def meanwhile(path):
+        if not found:
+            found.append(path)
+            other = children.Process(target=prepare, args=arguments, kwargs=options)
+            other.start()
+            other.join()
+            found.append(other.exitcode)
+            found.append((out / "manifest.json").read_bytes())
+        sync(path)
 
-        def get(self, key, default=None):
-            if key == "id" and not inner:
-                inner.append(pytest.raises(UserError, match="another run is preparing"))
-                with inner[0]:
-                    prepare(SHAPES, RowKind.SFT, out, data=DataPrep(), seed=0)
-            return super().get(key, default)
-
-    source = made_source([Meanwhile(make_row())])
-    assert prepare([source], RowKind.SFT, out, data=DataPrep(), seed=0).rows == 1
-    assert inner
+    arguments, options = (SHAPES, RowKind.SFT, out), {"data": DataPrep(), "seed": 0}
+    monkeypatch.setattr(pieces, "sync", meanwhile)
+    assert prepare(*arguments, **options).rows == 30
+    assert found[1:] == [0, (out / "manifest.json").read_bytes()]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

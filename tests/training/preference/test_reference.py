@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,30 @@ def test_a_killed_run_keeps_its_shards(tmp_path, parts, passes, monkeypatch) -> 
     resumed = computed(tmp_path / "killed", parts, shard_pairs=8)
     assert len(items_of(passes)) == 8
     assert np.array_equal(resumed, straight)
+
+
+def test_two_runs_at_once_do_no_harm(tmp_path, parts, monkeypatch) -> None:
+    """The second computes all of the same while the first one is about to write its first shard."""
+    straight = computed(tmp_path / "straight", parts, shard_pairs=8)
+    write, exits = build.write_shard, []
+
+    def other() -> None:
+        torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them
+        assert np.abs(computed(tmp_path / "both", parts, shard_pairs=8) - straight).max() < 2e-4
+
+    def meanwhile(*arguments):
+        if not exits:
+            exits.append(None)
+            child = get_context("fork").Process(target=other)
+            child.start()
+            child.join()
+            exits.append(child.exitcode)
+        return write(*arguments)
+
+    monkeypatch.setattr(build, "write_shard", meanwhile)
+    both = computed(tmp_path / "both", parts, shard_pairs=8)
+    assert exits == [None, 0]
+    assert np.abs(both - straight).max() < 2e-4
 
 
 def test_several_processes_share_the_pairs(tmp_path, parts, passes) -> None:
