@@ -87,7 +87,7 @@ class PackedCollator:
 
 @dataclass(frozen=True)
 class GenerationCollator:
-    """Left-padded prompts, so that every answer continues at the last position.
+    """Prompts, padded on the right as rows of training are.
 
     Returns: `input_ids` and `attention_mask` (B, T), and `pixel_values` if there are images.
     """
@@ -98,19 +98,16 @@ class GenerationCollator:
         pad = self.processor.tokenizer.pad_token_id
         ids = [item["input_ids"] for item in items]
         batch = {
-            "input_ids": padded(ids, pad, left=True),
-            "attention_mask": padded([[1] * len(row) for row in ids], 0, left=True),
+            "input_ids": padded(ids, pad),
+            "attention_mask": padded([[1] * len(row) for row in ids], 0),
         }
         return batch | pictures(items, self.processor)
 
 
-def padded(rows: Sequence[Sequence[int]], value: int, *, left: bool = False) -> torch.Tensor:
+def padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     """Rows of different length -> (B, T) int64."""
     width = max(map(len, rows))
-    fills = ([value] * (width - len(row)) for row in rows)
-    if left:
-        return torch.tensor([[*fill, *row] for row, fill in zip(rows, fills, strict=True)])
-    return torch.tensor([[*row, *fill] for row, fill in zip(rows, fills, strict=True)])
+    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows])
 
 
 def pictures(

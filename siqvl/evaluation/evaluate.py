@@ -32,6 +32,8 @@ from siqvl.locks import shared
 from siqvl.recipe import Benchmark, Recipe
 
 REPORT = "report.html"
+#: Keys of a benchmark that change no answer of the model.
+NOT_ASKED = {"source", "training", "stages", "scorer", "answer_marker", "sampled", "held_out"}
 
 
 def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scores:
@@ -132,9 +134,7 @@ def _asked(
 
 def _key(card: CheckpointCard, questions: Questions, recipe: Recipe) -> str:
     """Digest of all that decides what the model answers."""
-    settings = questions.benchmark.model_dump(
-        mode="json", exclude={"source", "training", "stages", "scorer", "answer_marker", "sampled"}
-    )
+    settings = questions.benchmark.model_dump(mode="json", exclude=NOT_ASKED)
     about = {
         "version": VERSION,
         "checkpoint": card.hash,

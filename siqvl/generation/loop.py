@@ -1,8 +1,8 @@
 """The loop in which a model writes, token after token, with the KV cache.
 
-What it costs more than the model's passes is little, which tells it apart from `generate` of
-transformers: rows that have ended leave the batch, and nothing is done between two passes but
-choosing the token. Greedily it writes the same tokens.
+What it costs more than arithmetic is little, which tells it apart from `generate` of transformers:
+rows that have ended leave the batch, a pass is the layers alone (`decoder.py`), and nothing is done
+between two passes but choosing the token. Greedily it writes the same tokens.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from transformers import DynamicCache
 
+from siqvl.generation.decoder import Decoder
 from siqvl.model.modeling import SiQVLForConditionalGeneration
-
-#: Rows that have ended leave the batch once no more than this share of it goes on: each time costs
-#: a copy of the cache.
-KEPT_SHARE = 0.75
 
 
 class Written(NamedTuple):
@@ -99,44 +95,50 @@ def write(
 
     Args:
         batch: the model's arguments on its device: `input_ids` and `attention_mask` [prompts,
-            tokens], padded on the left, and those for the pictures.
+            tokens], padded on the right, and those for the pictures.
         end_ids: a completion ends with the first of these.
         samples: completions a prompt, which follow one another.
     """
     inputs = dict(batch)
-    mask = inputs.pop("attention_mask")
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    lengths = inputs.pop("attention_mask").sum(1)
     suppressed = model.generation_config.suppress_tokens or []
     ends = frozenset(end_ids)
-    cache = DynamicCache(config=model.config.text_config)
-    cached = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
-    ids: list[list[int]] = [[] for _ in range(samples * len(mask))]
+    ids: list[list[int]] = [[] for _ in range(samples * len(lengths))]
     ended = [False] * len(ids)
-    rows = list(range(len(ids)))  # the completions that are in the batch
+    rows = list(range(len(ids)))  # the completion at each place of the cache
     with torch.inference_mode():
+        longest = int(lengths.max())
+        decoder = Decoder(model, len(ids), longest + max_new_tokens - 1)
+        scores = decoder.begin(inputs, lengths)
+        if samples > 1:
+            places = torch.arange(len(lengths), device=lengths.device).repeat_interleave(samples)
+            decoder.move(places, torch.arange(len(ids), device=lengths.device))
+            scores = scores[places]
         for step in range(max_new_tokens):
-            output = model(**inputs, attention_mask=mask, position_ids=positions, **cached)
-            scores = output.logits[:, -1].float()
+            scores = scores.float()
             scores[:, suppressed] = float("-inf")
-            positions = positions[:, -1:] + 1
-            if step == 0 and samples > 1:
-                cache.batch_repeat_interleave(samples)
-                scores, mask, positions = (
-                    one.repeat_interleave(samples, 0) for one in (scores, mask, positions)
-                )
             tokens = choose(scores, rows, step)
             for row, token in zip(rows, tokens.tolist(), strict=True):
-                if not ended[row]:
-                    ids[row].append(token)
-                    ended[row] = token in ends
-            going = [place for place, row in enumerate(rows) if not ended[row]]
-            if not going:
+                ids[row].append(token)
+                ended[row] = token in ends
+            kept = _without_ended(decoder, rows, ended)
+            if not rows or step + 1 == max_new_tokens:
                 break
-            if len(going) <= KEPT_SHARE * len(rows):
-                kept = torch.tensor(going, device=mask.device)
-                cache.batch_select_indices(kept)
-                tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
-                rows = [rows[place] for place in going]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
-            inputs = {"input_ids": tokens[:, None]}
+            scores = decoder.step(tokens[kept], longest + step + 1)
     return [Written(*one) for one in zip(ids, ended, strict=True)]
+
+
+def _without_ended(decoder: Decoder, rows: list[int], ended: list[bool]) -> list[int]:
+    """Lets the last rows take the places of those that have ended; where each came from."""
+    order = list(range(len(rows)))
+    going = [place for place in order if not ended[rows[place]]]
+    free = [place for place in order[: len(going)] if ended[rows[place]]]
+    last = going[len(going) - len(free) :]
+    if free:
+        device = decoder.lengths.device
+        decoder.move(torch.tensor(last, device=device), torch.tensor(free, device=device))
+    for place, source in zip(free, last, strict=True):
+        rows[place] = rows[source]
+        order[place] = source
+    del rows[len(going) :]
+    return order[: len(going)]

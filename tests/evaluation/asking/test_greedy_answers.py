@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from siqvl.data.collate import padded
+from siqvl.generation.decoder import Decoder
 from siqvl.generation.loop import end_ids, write
 
 
@@ -63,17 +64,17 @@ def test_rows_that_end_leave_the_batch_and_change_no_other(put, monkeypatch) -> 
     expected = [row[: row.index(end) + 1] if end in row else row for row in free]
     assert len({len(row) for row in expected}) > 2
     sizes = []
-    forward = one.model.model.language_model.forward
+    step = Decoder.step
 
-    def counted(*args, **kwargs):
-        sizes.append(len(kwargs["inputs_embeds"]))
-        return forward(*args, **kwargs)
+    def counted(decoder: Decoder, tokens: torch.Tensor, longest: int) -> torch.Tensor:
+        sizes.append(len(tokens))
+        return step(decoder, tokens, longest)
 
-    monkeypatch.setattr(one.model.model.language_model, "forward", counted)
+    monkeypatch.setattr(Decoder, "step", counted)
     written = greedy(
         one.model,
-        padded(ids, one.processor.tokenizer.pad_token_id, left=True),
-        padded([[1] * len(row) for row in ids], 0, left=True),
+        padded(ids, one.processor.tokenizer.pad_token_id),
+        padded([[1] * len(row) for row in ids], 0),
         max_new_tokens=24,
         **image_inputs_of(one, prompts),
     )
