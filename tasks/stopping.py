@@ -97,6 +97,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
     said = f"{signal.Signals(number).name} stops {names}; the same command goes on where it was"
     with contextlib.suppress(OSError):  # the terminal is gone
         os.write(2, f"\n{said}\n".encode())
+    for child in multiprocessing.active_children():  # whoever waits for one would wait for ever
+        child.kill()
     if _place.blocks:
         raise Stopped(number)
     _die()
