@@ -29,7 +29,7 @@ from siqvl.stages import STAGES
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData, local, workspace
 from tasks.decks import show
 from tasks.resources import cached, policy
-from tasks.tracked import tracked
+from tasks.tracked import share, tracked
 
 
 @task(**policy(Kind.DATA), cache=cached(), enable_deck=True, deck_fields=())
@@ -61,7 +61,8 @@ def prepare_shard(
     """Check one share of a stage's rows; what it hands on is not prepared data yet."""
     out = _place(stage, recipe, run).with_name(f"{stage.value}.shard-{shard:03d}")
     shards = recipe.data.shards
-    prepare_pieces(*_rows(stage, recipe), out, **_options(recipe), shard=shard, shards=shards)
+    with share(recipe, run):
+        prepare_pieces(*_rows(stage, recipe), out, **_options(recipe), shard=shard, shards=shards)
     return PreparedData(str(out))
 
 

@@ -11,7 +11,9 @@ module imports torch: the pipeline imports it where a recipe asks for several pr
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 from flytekit import task
 from flytekit.exceptions.user import FlyteUserRuntimeException
@@ -19,15 +21,17 @@ from flytekit.extend import TaskPlugins
 from flytekitplugins.kfpytorch import Elastic
 from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher import api as launcher
 
 from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.tracking.runs import end_open
-from siqvl.training.loop.launch import failure_of
+from siqvl.training.loop.launch import SIGNALS_OF_TORCH, failure_of
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
 from tasks.resources import cached, policy
+from tasks.stopping import Stopped, stoppable
 from tasks.training import run_name, train
 
 
@@ -58,17 +62,24 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         recipe = inputs["recipe"]
         self.shaped(recipe.distributed)
         os.environ[STARTED_BY] = execution()
-        try:
-            return super().execute(**inputs)
-        except FlyteUserRuntimeException as error:
-            if isinstance(error.value, ChildFailedError):
-                # torch stops the others, the one that tracks among them, as they are
-                name = run_name(inputs["stage"], recipe.model.random_tower)
-                end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "FAILED")
-                raise UserError(failure_of(error.value)) from error.value
-            raise
-        finally:
-            del os.environ[STARTED_BY]
+        name = run_name(inputs["stage"], recipe.model.random_tower)
+        of_stage = {EXECUTION: execution(), "mlflow.runName": name}
+        # the plugin has no option for it
+        config = partial(launcher.LaunchConfig, signals_to_handle=SIGNALS_OF_TORCH)
+        # torch stops the others, the one that tracks among them, as they are
+        with stoppable(), patch.object(launcher, "LaunchConfig", config):
+            try:
+                return super().execute(**inputs)
+            except FlyteUserRuntimeException as error:
+                if isinstance(error.value, ChildFailedError):
+                    end_open(recipe, of_stage, "FAILED")
+                    raise UserError(failure_of(error.value)) from error.value
+                raise
+            except Stopped:
+                end_open(recipe, of_stage, "KILLED")
+                raise
+            finally:
+                del os.environ[STARTED_BY]
 
 
 TaskPlugins.register_pythontask_plugin(ByRecipe, ElasticByRecipe)

@@ -35,7 +35,7 @@ from tasks.contracts import (
 )
 from tasks.decks import show
 from tasks.resources import cached, policy
-from tasks.tracked import tracked
+from tasks.tracked import share, tracked
 from tasks.training import run_name
 
 
@@ -60,7 +60,10 @@ def evaluate_shard(
     place = _place(model, recipe, run)
     out = place.with_name(f"{place.name}.shard-{shard:03d}")
     shards = recipe.evaluation.shards
-    answer_shard(recipe, checkpoint=model, data=local(data), out=out, shard=shard, shards=shards)
+    with share(recipe, run):
+        answer_shard(
+            recipe, checkpoint=model, data=local(data), out=out, shard=shard, shards=shards
+        )
     return EvalReport(str(out))
 
 

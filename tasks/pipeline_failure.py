@@ -14,6 +14,7 @@ from siqvl.tracking.runs import DEFAULT_STORE, end_open, end_run, find_runs, tra
 from tasks.contracts import on_cluster
 from tasks.flyte_tags import EXECUTION, execution
 from tasks.resources import policy
+from tasks.stopping import stoppable
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ REASON = "siqvl.error"
 
 
 @task(**policy(Kind.DATA))
+@stoppable()
 def close_run(recipe: Recipe, err: FlyteError | None = None) -> None:
     """Close the parent run of this execution, and every stage run that a lost pod left open."""
     if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:

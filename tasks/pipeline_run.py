@@ -31,6 +31,7 @@ from tasks.cache_keys import (
 from tasks.contracts import PipelineRun
 from tasks.flyte_tags import flyte_tags
 from tasks.resources import policy
+from tasks.stopping import stoppable
 from tasks.tracked import check_pod
 
 
@@ -58,6 +59,7 @@ class Opened(NamedTuple):
 
 
 @task(**policy(Kind.DATA))
+@stoppable()
 def open_run(recipe: Recipe) -> Opened:
     """Judge the whole recipe, then open the parent run; nothing else starts before."""
     check_pod(recipe)

@@ -21,12 +21,14 @@ from tasks.contracts import Checkpoint, EvalReport, PipelineRun, PreparedData, l
 from tasks.flyte_tags import flyte_tags
 from tasks.preemption import states_kept
 from tasks.resources import policy
+from tasks.stopping import stoppable
 from tasks.tracked import check_pod, of_pipeline, tracked
 
 RANKING = "ranking.txt"
 
 
 @task(**policy(Kind.DATA))
+@stoppable()
 def open_sweep(stage: Stage, recipe: Recipe, grid: Grid) -> PipelineRun:
     """Judge every point, then open the parent run of the sweep."""
     check_pod(recipe)

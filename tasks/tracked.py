@@ -13,7 +13,7 @@ from siqvl.tracking.runs import (
     DEFAULT_STORE,
     RunLog,
     end_open,
-    failure_ends,
+    part_of_runs,
     run_log,
     stage_run,
     tracking_uri,
@@ -21,6 +21,7 @@ from siqvl.tracking.runs import (
 from tasks.contracts import PipelineRun, on_cluster
 from tasks.flyte_tags import EXECUTION, execution, flyte_tags
 from tasks.resources import REGISTERED_CODE, code
+from tasks.stopping import stoppable
 from tasks.undelivered import kept
 
 
@@ -37,6 +38,7 @@ def tracked(
     # An attempt whose pod was lost could not close its run; this one takes its place.
     end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "KILLED")
     with (
+        stoppable(),
         kept(recipe, on_cluster=on_cluster()),
         stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}) as log,
     ):
@@ -47,10 +49,17 @@ def tracked(
 def of_pipeline(recipe: Recipe, run: PipelineRun) -> Iterator[RunLog]:
     """The parent run, for a task that adds to it; it ends with a failure in here."""
     log = run_log(recipe, run.run_id)
-    with kept(recipe, on_cluster=on_cluster()):
-        with failure_ends(log):
+    with stoppable(), kept(recipe, on_cluster=on_cluster()):
+        with part_of_runs(recipe, log):
             yield log
         log.flush()
+
+
+@contextmanager
+def share(recipe: Recipe, run: PipelineRun) -> Iterator[None]:
+    """A share of the work of another task, whose run it leaves to that; its pipeline's fails."""
+    with of_pipeline(recipe, run) if run.parent else stoppable():
+        yield
 
 
 def check_pod(recipe: Recipe) -> None:

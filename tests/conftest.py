@@ -17,6 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import STAGES
+from siqvl.tracking import heartbeat
 from siqvl.training.stage import train_stage
 from tests.loopback.forked import forked_programs
 from tests.quick import copied_stores, made_once, preloaded_children, stop_children
@@ -92,6 +93,13 @@ def small_recipe_fixture() -> Callable[..., Recipe]:
 def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with copied_stores(tmp_path_factory):
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_runs_open() -> Iterator[None]:
+    """What a test has begun and not ended is nobody's after it."""
+    yield
+    heartbeat._open.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from siqvl.comparison.differences import facts_table, recipe_table
 from siqvl.comparison.lookup import find_run, open_store
 from siqvl.comparison.score_differences import score_table
 from siqvl.comparison.side import Side, heading
+from siqvl.tracking.heartbeat import end_lost
 from siqvl.tracking.runs import DEFAULT_STORE
 
 
@@ -42,7 +44,10 @@ def compare(a: str, b: str, tracking_uri: str, experiment: str) -> None:
     """
     # its bars would stand between the lines of a table
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     with open_store(tracking_uri) as store, tempfile.TemporaryDirectory() as folder:
+        with contextlib.suppress(Exception):  # who may only read can compare
+            end_lost(tracking_uri, experiment)
         sides = [
             Side.load(store, find_run(store, experiment, wanted), Path(folder) / name)
             for name, wanted in (("A", a), ("B", b))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -138,6 +139,7 @@ _tool: object = None  # of a worker process
 def _begin(tool: object) -> None:
     global _tool
     _tool = tool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, with which this ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -181,6 +181,8 @@ class Delivery:
             self.store.log_inputs(run_id, datasets=[_dataset(one) for one in content["datasets"]])
         elif kind == "end":
             self.store.set_terminated(run_id, content["status"], content["time"])
+        elif kind == "reopen":
+            self.store.update_run(run_id, "RUNNING")
         elif kind != "run":  # that one is in the store already
             raise ValueError(f"unknown entry {kind!r}")
 

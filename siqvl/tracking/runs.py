@@ -20,12 +20,20 @@ from typing import Any
 
 from siqvl.errors import UserError, one_line
 from siqvl.recipe import Recipe
+from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, experiment_id, new_id
 from siqvl.tracking.outbox import OutboxPlace, outbox_place
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
+from siqvl.tracking.store import (
+    HEARTBEAT,
+    beat,
+    is_missing_file,
+    opened,
+    within,
+    without_password,
+)
 from siqvl.tracking.store import client as client
-from siqvl.tracking.store import is_missing_file, opened, within, without_password
 from siqvl.tracking.store import tracking_uri as tracking_uri
 from siqvl.tracking.system_metrics import sampled
 from siqvl.version import code_version
@@ -121,21 +129,25 @@ def start_run(
     def made() -> str:
         with opened(uri, "used", patience) as store:
             # By its tag the run is found, and not made twice, if this answer is lost.
-            tags = all_tags | {TAG: offline}
+            tags = all_tags | {TAG: offline, HEARTBEAT: beat(uri)}
             number = experiment_id(store, experiment)
             return store.create_run(number, start_time=begin, tags=tags).info.run_id
 
     try:
         log = run_log(recipe, within(patience, uri, made))
         background(log.outbox).sender(uri).notify(now=True)  # what waits may go now
-        return log
     except UserError as error:
         if parent is None:
             raise
         logger.warning("run `%s` begins without its store: %s", name, error.message)
-    log = run_log(recipe, offline)
-    log._log("run", [{"experiment": experiment, "tags": all_tags, "time": begin}])
+        log = run_log(recipe, offline)
+        log._log("run", [{"experiment": experiment, "tags": all_tags, "time": begin}])
+    heartbeat.begin(_opened(recipe, log)._replace(name=name, own=True))
     return log
+
+
+def _opened(recipe: Recipe, log: RunLog) -> heartbeat.Open:
+    return heartbeat.Open(log.uri, log.run_id, log.outbox, recipe.tracking.experiment)
 
 
 def _code_tags() -> dict[str, str]:
@@ -153,7 +165,8 @@ def end_run(log: RunLog, status: str) -> None:
 
     Where the store is away for longer than the recipe's patience, what is left stays on disk.
     """
-    log._log("end", [{"status": status, "time": _now()}])
+    with heartbeat.ending(log.run_id):
+        log._log("end", [{"status": status, "time": _now()}])
     if not log.flush():
         logger.warning(
             "MLflow store %s is away: what run %s logged waits in %s; `siqvl track sync %s` "
@@ -212,21 +225,39 @@ def stage_run(
     A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
     """
     log = start_run(recipe, name, parent=parent, tags=tags)
-    ends = failure_ends(log, *([run_log(recipe, parent)] if parent else []))
-    with ends, sampled(log.metrics, recipe.tracking.system_metrics_seconds):
+    parents = [run_log(recipe, parent)] if parent else []
+    with (
+        part_of_runs(recipe, log, *parents),
+        sampled(log.metrics, recipe.tracking.system_metrics_seconds),
+    ):
         yield log
     end_run(log, "FINISHED")
 
 
 @contextmanager
-def failure_ends(*logs: RunLog) -> Iterator[None]:
-    """Close the runs as FAILED or KILLED when what is inside fails; leave them open otherwise."""
-    try:
-        yield
-    except BaseException as error:
-        for log in logs:
-            end_run(log, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-        raise
+def part_of_runs(recipe: Recipe, *logs: RunLog) -> Iterator[None]:
+    """Work on runs: their hearts beat meanwhile, and they end as FAILED when it fails.
+
+    Work that is stopped ends those as KILLED that this process has begun: a pod of a pipeline may
+    be followed by another.
+    """
+    with heartbeat.shared(*[_opened(recipe, log) for log in logs]):
+        try:
+            yield
+        except BaseException as error:
+            own = {run.run_id for run in heartbeat.own_runs()}
+            for log in logs:
+                if isinstance(error, Exception):
+                    end_run(log, "FAILED")
+                elif log.run_id in own:
+                    end_run(log, "KILLED")
+            raise
+
+
+def end_own_runs() -> None:
+    """Close as KILLED all runs that this process has begun and not ended."""
+    for run in heartbeat.own_runs():
+        end_run(RunLog(run.uri, run.run_id, run.outbox), "KILLED")
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,10 +8,12 @@ import os
 import re
 import threading
 import time
+from calendar import timegm
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -50,6 +52,9 @@ REFUSALS = frozenset(
 OVERLOADS = frozenset(
     {"DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "TEMPORARILY_UNAVAILABLE"}
 )
+
+#: Tag of a run that is open: when its process was alive, see `beat`.
+HEARTBEAT = "siqvl.heartbeat"
 
 T = TypeVar("T")
 _set: dict[str, str] = {}  # what this process has set, and its user has not
@@ -195,6 +200,28 @@ def is_missing_file(uri: str) -> bool:
 
 def _sqlite_file(uri: str) -> Path:
     return Path(uri.removeprefix(SQLITE).partition("?")[0])
+
+
+def store_time(uri: str) -> float:
+    """Seconds since 1970 by the clock of the store, which is the same whoever asks."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme in ("http", "https"):
+        from mlflow.utils.credentials import get_default_host_creds
+        from mlflow.utils.rest_utils import http_request
+
+        said = http_request(get_default_host_creds(uri), "/health", "GET").headers.get("Date")
+        return parsedate_to_datetime(said).timestamp() if said else time.time()
+    if scheme in ("postgresql", "mysql", "mssql"):
+        from sqlalchemy import NullPool, create_engine, func, select
+
+        with create_engine(uri, poolclass=NullPool).connect() as database:
+            return timegm(database.execute(select(func.now())).scalar_one().utctimetuple())
+    return time.time()  # a file has that of its machine
+
+
+def beat(uri: str) -> str:
+    """What tag `siqvl.heartbeat` says now: seconds by the store's clock, milliseconds by ours."""
+    return f"{store_time(uri):.0f} {time.time_ns() // 1_000_000}"
 
 
 def is_refusal(error: Exception) -> bool:

@@ -26,8 +26,8 @@ from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe, Stage
 from siqvl.stages import STAGES, freeze
 from siqvl.tensor_store import TensorStore
-from siqvl.tracking.callback import MetricLogger
 from siqvl.tracking.runs import RunLog
+from siqvl.training.figures.metric_logger import MetricLogger
 from siqvl.training.figures.progress import Progress
 from siqvl.training.loop.compiled import compile_layers
 from siqvl.training.loop.planned import PlannedTrainer

@@ -11,8 +11,10 @@ from siqvl.cli.main import main
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 from siqvl.registry.versions import CHECKPOINT
+from siqvl.tracking import heartbeat
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.runs import RunLog, client, end_run, start_run
+from siqvl.tracking.store import HEARTBEAT
 from tests.written_reports import Answers, write_report
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -250,3 +252,14 @@ def test_a_store_or_an_experiment_that_is_not_there_is_one_line(store: Store) ->
     assert done.output.startswith("Error: there is no MLflow store sqlite:///none.db: name that of")
     assert done.exit_code == 1
     assert not Path("none.db").exists()
+
+
+def test_a_run_that_has_lost_its_process_is_killed(store: Store, caplog) -> None:
+    log = start_run(store.recipe, "tiny lost")
+    keep_origin(log, store.recipe)
+    log.flush()
+    heartbeat._open.clear()  # as when its process is gone
+    client(store.uri).set_tag(log.run_id, HEARTBEAT, "1 1")
+    done = store.compare("tiny A", "tiny lost")
+    assert line(done.stdout, "tiny lost").split()[-1] == "KILLED"
+    assert "run `tiny lost` has had no heartbeat" in caplog.text

@@ -5,16 +5,21 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing import Pipe, get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from siqvl.cli.main import main
 from siqvl.recipe import Recipe, Stage
+from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
+from siqvl.tracking.heartbeat import end_lost
 from siqvl.tracking.runs import client, end_run, stage_run, start_run
 from tests.integration.outage_drill import Drill, logged, points, run
 from tests.loopback.tracking import MlflowServer
@@ -95,6 +100,52 @@ def test_a_database_may_be_the_store_itself(database: str, small_recipe, tmp_pat
     end_run(log, "FINISHED")
     run = client(database).get_run(log.run_id)
     assert (run.info.status, run.data.metrics) == ("FINISHED", {"loss": 1.0})
+
+
+def begin_and_wait(recipe: Recipe, behind: float, begun: Any) -> None:
+    """A process whose clock is wrong; it lives until it is killed."""
+    now, now_ns = time.time, time.time_ns
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: now() - behind)
+        patch.setattr(time, "time_ns", lambda: now_ns() - int(behind * 1e9))
+        log = start_run(recipe, "of another machine")
+        begun.send((log.run_id, time.time()))
+        time.sleep(300)
+
+
+@pytest.mark.parametrize("hours", [5, -5])
+@pytest.mark.parametrize("directly", [True, False])
+def test_runs_are_judged_by_the_clock_of_their_store(
+    server: MlflowServer,
+    database: str,
+    small_recipe,
+    tmp_path: Path,
+    directly: bool,
+    hours: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # connections are those of an address, and a fork shares those that there are already
+    uri = f"{database}?application_name={tmp_path.name}" if directly else server.uri
+    tracking: dict = {"experiment": str(tmp_path), "uri": uri, "system_metrics_seconds": None}
+    recipe: Recipe = small_recipe(tmp_path, tracking=tracking)
+    here, there = Pipe()
+    fork = get_context("fork")
+    process = fork.Process(target=begin_and_wait, args=(recipe, 3600.0 * hours, there))
+    process.start()
+    try:
+        run_id, clock = here.recv()
+        assert abs(time.time() - clock - 3600 * hours) < 600
+        store = client(uri)
+        end_lost(uri, str(tmp_path))
+        assert store.get_run(run_id).info.status == "RUNNING"
+    finally:
+        process.kill()
+        process.join()
+    monkeypatch.setattr(heartbeat, "LOST_AFTER", -60.0)  # as if it had been long
+    end_lost(uri, str(tmp_path))
+    info = store.get_run(run_id).info
+    assert info.status == "KILLED"
+    assert 0 <= info.end_time - info.start_time < 600_000  # both by the clock that was wrong
 
 
 def test_two_pipelines_are_kept_registered_and_compared(

@@ -84,6 +84,7 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.sendall(request)
     code = int(connection.recv(16) or 255)
 if code < 0:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """

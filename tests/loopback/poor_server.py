@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ class PoorServer:
         #: Called before an answer: a status with which to refuse, or None.
         self.trouble: Callable[[str, dict[str, Any]], int | None] = lambda path, body: None
         self.uri = ""
+        self.ahead = 0.0  # seconds of its clock
 
     def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """What MLflow would say; `path` is what follows `/api/2.0/mlflow/`."""
@@ -78,6 +80,9 @@ def poor_server() -> Iterator[PoorServer]:
 
         do_GET = do_POST
 
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(time.time() + state.ahead)
+
         def log_message(self, *arguments: Any) -> None:
             pass
 
@@ -91,4 +96,5 @@ def poor_server() -> Iterator[PoorServer]:
     finally:
         ended.set()
         server.shutdown()
+        server.server_close()  # or who connects waits for an answer
         thread.join()

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 Inputs = TypeVar("Inputs")
+#: Signals that torch elastic may take for itself: it does so for good, and whatever `nohup` says.
+SIGNALS_OF_TORCH = "SIGQUIT"
 
 
 def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distributed) -> None:
@@ -55,6 +57,7 @@ def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distribu
         rdzv_endpoint="127.0.0.1:0",
         max_restarts=0,
         start_method="spawn",
+        signals_to_handle=SIGNALS_OF_TORCH,
     )
     try:
         elastic_launch(config, body)(inputs)
