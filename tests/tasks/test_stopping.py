@@ -174,7 +174,7 @@ def training(
 ) -> Iterator[tuple[Program, int]]:
     """`pyflyte run` of a stage that has just written a state, and its process, which leads them."""
     before = set(folder.glob("outputs/spool/*.lock"))
-    states = f"outputs/{recipe.name}/single/checkpoints/.*.training-*/checkpoint-*"
+    states = f"outputs/{recipe.name}/single/checkpoints/.*.training-*/attempt-*/checkpoint-*"
     known = set(folder.glob(states))
     end = ("--recipe", folder / "recipe.yaml")
     with started(folder, recipe, programs / "pyflyte", "run", *command, *end) as program:
