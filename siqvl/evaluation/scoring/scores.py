@@ -49,7 +49,12 @@ class Score(Stored):
     @property
     def how(self) -> str:
         """How it was asked and scored, with its figures: `generation, mme/1; total 1,210.0`."""
-        return "; ".join(filter(None, (f"{self.method}, {self.scorer}", self.figures_text)))
+        return "; ".join(filter(None, (self.judged, self.figures_text)))
+
+    @property
+    def judged(self) -> str:
+        """How it was asked and scored: `generation, mme/1`."""
+        return f"{self.method}, {self.scorer}"
 
     @property
     def figures_text(self) -> str:
