@@ -35,7 +35,7 @@ def _judge(prediction: str, reference: Reference) -> float:
 
 
 def _figures(lines: Sequence[Row]) -> dict[str, float]:
-    """Scores of perception, cognition and each subtask.
+    """Scores of all, of perception, cognition and each subtask; and the share of whole pictures.
 
     Raises:
         UserError: a picture has not two questions.
@@ -46,6 +46,7 @@ def _figures(lines: Sequence[Row]) -> dict[str, float]:
     for line in lines:
         subtasks[line["type"]][line["group"]].append(line["score"])
     scores: dict[str, float] = {}
+    whole: list[bool] = []
     for name, pictures in sorted(subtasks.items()):
         for picture, pair in pictures.items():
             if len(pair) != 2:
@@ -56,11 +57,13 @@ def _figures(lines: Sequence[Row]) -> dict[str, float]:
                 )
         both = [sum(pair) for pair in pictures.values()]
         scores[name] = 100 * (sum(both) / 2 + both.count(2)) / len(both)
+        whole += [right == 2 for right in both]
     sums = {
         "cognition": sum(score for name, score in scores.items() if name in COGNITION),
         "perception": sum(score for name, score in scores.items() if name not in COGNITION),
     }
-    return {"total": sum(sums.values()), **sums, **scores}
+    plus = 100 * sum(whole) / len(whole)
+    return {"total": sum(sums.values()), **sums, "accuracy+": plus, **scores}
 
 
 SCORER = Scorer("mme", 1, _judge, figures=_figures)

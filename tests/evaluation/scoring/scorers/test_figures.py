@@ -33,6 +33,7 @@ def test_mme_adds_accuracy_and_the_share_of_pictures_that_are_right() -> None:
         "cognition": 200,
         "perception": 162.5,
         "total": 362.5,
+        "accuracy+": 50,  # three of six pictures
     }
 
 
