@@ -18,7 +18,7 @@ FLOORS = ["siqvl", "tasks", "workflows"]  # each imports those before it alone
 MOST_FILES = 14  # of a folder, `__init__.py` aside
 LONGEST_FUNCTION = 60  # lines
 #: Names that several folders may hold, as the folder says of what.
-SHARED_NAMES = {"__init__", "__main__", "base", "gqa", "vqav2", "runs", "schema"}
+SHARED_NAMES = {"__init__", "__main__", "base", "gqa", "scienceqa", "vqav2", "runs", "schema"}
 
 
 def _modules() -> dict[str, Path]:

@@ -17,18 +17,23 @@ Report = tuple[Scores, Path]
 
 
 def score_table(a: Side, b: Side) -> str:
-    """Return a table of what B scores more than A, and a sentence for what cannot be compared."""
+    """Return a table of what B scores more than A, and a sentence for what cannot be compared.
+
+    Between them stands how each benchmark was asked and scored, where A's is not B's both.
+    """
     rows: list[tuple[str, ...]] = [HEAD]
+    notes: dict[str, None] = {}
     pairs, remarks = _pairs(a, b)
     for name, one, other in pairs:
         in_order = (score.benchmark for report in (other, one) for score in report[0].scores)
         for benchmark in dict.fromkeys(in_order):
             try:
                 rows.append(_row(name, benchmark, one, other))
+                notes[_judged(benchmark, one, other)] = None
             except UserError as error:
                 remarks.append(f"{name}, {benchmark}: {error.message}")
     table = text_table(rows, left=(0, 1, 7)) if len(rows) > 1 else []
-    return "\n".join([*table, *remarks]) or "Neither run has any scores."
+    return "\n".join([*table, *notes, *remarks]) or "Neither run has any scores."
 
 
 def _pairs(a: Side, b: Side) -> tuple[list[tuple[str, Report, Report]], list[str]]:
@@ -82,6 +87,11 @@ def _row(name: str, benchmark: str, a: Report, b: Report) -> tuple[str, ...]:
         span(found.interval),
         "better" if low > 0 else "worse" if high < 0 else "",
     )
+
+
+def _judged(benchmark: str, *reports: Report) -> str:
+    found = [score.judged for report in reports if (score := _score(report[0], benchmark))]
+    return f"{benchmark}: " + ", but B ".join(dict.fromkeys(found))
 
 
 def _score(scores: Scores, benchmark: str) -> Score | None:

@@ -33,7 +33,10 @@ from siqvl.recipe import Benchmark, Recipe
 
 REPORT = "report.html"
 #: Keys of a benchmark that change no answer of the model.
-NOT_ASKED = {"source", "training", "stages", "scorer", "answer_marker", "sampled", "held_out"}
+NOT_ASKED = {
+    *("source", "training", "stages", "sampled", "held_out"),
+    *("scorer", "official", "answer_marker"),
+}
 
 
 def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scores:

@@ -22,16 +22,21 @@ def letters(count: int) -> list[str]:
     return list(ascii_uppercase[:count])
 
 
-def lettered(question: str, choices: Sequence[str]) -> str:
+def lettered(question: str, choices: Sequence[str], request: str = REQUEST) -> str:
     """Puts the options below the question, one a line, and the request to name a letter.
 
-    Options that the source put at the end of the question itself are taken away first.
+    Options that the source put at the end of the question itself are taken away first. They are not
+    listed again where the question has them with their letters, `(A) red`, or where they are no
+    more than the letters of their places.
     """
     if not choices:
         return question
     question, options = _unlisted(question, choices)
-    named = zip(letters(len(choices)), options, strict=True)
-    return "\n".join([question, *(f"{letter}. {text}" for letter, text in named), REQUEST])
+    named = list(zip(letters(len(choices)), options, strict=True))
+    own = "\n".join(f"({letter}) {text}" for letter, text in named)
+    if list(options) != letters(len(choices)) and not question.endswith(own):
+        question = "\n".join([question, *(f"{letter}. {text}" for letter, text in named)])
+    return f"{question}\n{request}" if request else question
 
 
 def _unlisted(question: str, choices: Sequence[str]) -> tuple[str, Sequence[str]]:

@@ -19,6 +19,7 @@ class Ranked(NamedTuple):
     benchmark: str
     name: str
     questions: int
+    judged: str  # method and scorer
     score: float
     interval: str
     behind: float  # the best's score less this one's
@@ -47,6 +48,7 @@ def rank(reports: dict[str, Path]) -> list[Ranked]:
                     benchmark=benchmark,
                     name=name,
                     questions=score.questions,
+                    judged=score.judged,
                     score=result.mean,
                     interval=between(result),
                     behind=pair.difference,
@@ -57,7 +59,7 @@ def rank(reports: dict[str, Path]) -> list[Ranked]:
 
 
 def ranking_table(ranking: list[Ranked]) -> str:
-    """Writes the ranking for a terminal, differences in points."""
+    """Writes the ranking for a terminal, differences in points; below it, how all were scored."""
     rows: list[tuple[str, ...]] = [COLUMNS]
     for each in ranking:
         low, high = each.behind_interval
@@ -73,4 +75,5 @@ def ranking_table(ranking: list[Ranked]) -> str:
                 "–" if first else f"{100 * low:.1f} … {100 * high:.1f}",
             )
         )
-    return "\n".join(text_table(rows, left=(0, 1)))
+    notes = dict.fromkeys(f"{each.benchmark}: {each.judged}" for each in ranking)
+    return "\n".join([*text_table(rows, left=(0, 1)), "", *notes])

@@ -54,8 +54,8 @@ def predictions_of(
 
 
 def _line(benchmark: Benchmark, player: Player, row: Row) -> Row:
-    named = {"benchmark": benchmark.name, "player": player}
-    return named | {name: row[name] for name in ("id", "type", "question", "answers", "choices")}
+    told = ("id", "type", "group", "question", "answers", "choices")
+    return {"benchmark": benchmark.name, "player": player} | {name: row[name] for name in told}
 
 
 def _judged(benchmark: Benchmark, row: Row, output: Output) -> Row:
@@ -66,9 +66,10 @@ def _judged(benchmark: Benchmark, row: Row, output: Output) -> Row:
         answer = {1.0: choices[0], 0.0: choices[-1]}.get(score, "")
         return {"generation": "", "answer": answer, "margin": output.margin, "score": score}
     answer = extract_answer(generation, benchmark.answer_marker)
-    if benchmark.method == "likelihood" and benchmark.scorer != "choice":
+    judge = scorer(benchmark.scorer, official=benchmark.official)
+    if benchmark.method == "likelihood" and not judge.chooses:
         answer = choices[ord(generation) - ord("A")]
-    score = scorer(benchmark.scorer).score(answer, answers, choices, by_letter=benchmark.letters)
+    score = judge.score(answer, answers, choices, type=row["type"], by_letter=benchmark.letters)
     return {"generation": generation, "answer": answer, "score": score}
 
 
@@ -101,14 +102,19 @@ def score_of(questions: Questions, predictions: pa.Table, prompt: str, recipe: R
             questions=len(of_kind["picture"]), players=_results(of_kind, recipe.seed)
         )
     compared = benchmark.method == "preference"
+    judge = scorer(benchmark.scorer, official=benchmark.official)
+    figures = {}
+    if judge.figures and not compared:
+        figures = judge.figures(predictions.filter(pa.array(names == "picture")).to_pylist())
     return Score(
         benchmark=benchmark.name,
         questions=len(questions.rows),
         players=_results(played, recipe.seed),
         lead=_results(lead, recipe.seed),
         types=types,
+        figures=figures,
         method=benchmark.method,
-        scorer=PREFERENCE_SCORER if compared else scorer(benchmark.scorer).label,
+        scorer=PREFERENCE_SCORER if compared else judge.label,
         prompt=prompt,
         decoding=_decoding(benchmark, recipe.evaluation.batch_size),
         data_fingerprint=questions.manifest.fingerprint,

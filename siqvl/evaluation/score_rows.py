@@ -21,6 +21,7 @@ class ScoreRow:
     questions: int
     players: dict[Player, Result]
     control: bool = False  # whether the model is the control behind a random tower
+    figures: str = ""  # what is published beside the mean
 
     @property
     def own(self) -> Result:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from siqvl.recipe.named_benchmarks import named
 from siqvl.recipe.section import FOLDER_NAME, Section
 from siqvl.recipe.source import Source
-from siqvl.recipe.training_stages import ScorerName, Stage
+from siqvl.recipe.training_stages import DEPARTING, ScorerName, Stage
 
 #: Who answers a benchmark: the model; the model blind, its picture left out or swapped for that of
 #: another question; and three baselines that need no model.
@@ -19,9 +20,13 @@ Blind = Literal["no_picture", "other_picture"]
 
 
 class Benchmark(Section):
-    """One evaluation set and how its questions are asked and scored."""
+    """One evaluation set and how its questions are asked and scored.
 
-    LATER = ("held_out",)
+    `benchmark: mmstar` stands for the keys of that name in `named_benchmarks.yaml`, but for those
+    given beside it; a recipe is stored with what it stands for.
+    """
+
+    LATER = ("held_out", "official", "letter_suffix")
 
     name: str = Field(pattern=FOLDER_NAME.replace("A-Z", ""), max_length=100)
     source: Source
@@ -38,6 +43,9 @@ class Benchmark(Section):
         "likeliest; preference: whether the chosen completion is likelier than the rejected one",
     )
     scorer: ScorerName = "exact_match"
+    official: bool = Field(
+        False, description="score by the official script's rule where the scorer departs from it"
+    )
     blind: list[Blind] = Field(
         ["no_picture", "other_picture"], description="asked again without the picture, with another"
     )
@@ -47,14 +55,30 @@ class Benchmark(Section):
         description="for preference: pairs that the checkpoint DPO starts from writes itself, as "
         "stages.dpo.sampled says, about the questions of `source`",
     )
+    letter_suffix: str | None = Field(
+        None,
+        description="appended to a question with options in place of `prompt_suffix` and of the "
+        "request for a letter; null = these",
+    )
     prompt_suffix: str = Field("", description="appended to every question")
     answer_marker: str | None = Field(
         None, min_length=1, description="score the text after the last marker (chain of thought)"
     )
     max_new_tokens: PositiveInt = 16
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        return named(value) if isinstance(value, dict) and "benchmark" in value else value
+
     @model_validator(mode="after")
     def _consistent(self) -> Benchmark:
+        if self.official and self.scorer not in DEPARTING:
+            raise ValueError(
+                f"`official` is for scorers {', '.join(DEPARTING)}; `{self.scorer}` has one rule"
+            )
+        if self.letter_suffix is not None and not self.letters:
+            raise ValueError("`letter_suffix` is appended where letters are: set `letters: true`")
         if self.method == "likelihood" and not self.letters:
             raise ValueError("method likelihood compares letters: set `letters: true`")
         if self.sampled and self.method != "preference":

@@ -58,12 +58,13 @@ def with_base(content: dict[str, Any], files: tuple[Path, ...] = ()) -> dict[str
     below = read_document(base)
     if os.path.realpath(base) in map(os.path.realpath, files):
         raise UserError(f"`base` goes round in a circle: {' -> '.join(map(str, (*files, base)))}")
-    return _merged(with_base(below, (*files, base)), changes)
+    return merged(with_base(below, (*files, base)), changes)
 
 
-def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the base with some changes, section by section."""
     both = {key for key in base.keys() & changes.keys() if isinstance(changes[key], dict)}
-    deeper = {key: _merged(base[key], changes[key]) for key in both if isinstance(base[key], dict)}
+    deeper = {key: merged(base[key], changes[key]) for key in both if isinstance(base[key], dict)}
     return base | changes | deeper
 
 

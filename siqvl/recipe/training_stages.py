@@ -13,7 +13,23 @@ from siqvl.recipe.source import Source
 Part = Literal["vision_tower", "projector", "language_model"]
 #: Losses over a pair, and `sft`, the negative log-likelihood of its chosen completion.
 PreferenceLoss = Literal["sigmoid", "ipo", "hinge", "bco_pair", "sft"]
-ScorerName = Literal["exact_match", "vqav2", "gqa", "anls", "chartqa", "choice"]
+ScorerName = Literal[
+    "exact_match",
+    "vqav2",
+    "textvqa",
+    "gqa",
+    "anls",
+    "chartqa",
+    "choice",
+    "mathvista",
+    "mme",
+    "mmmu",
+    "ocrbench",
+    "pope",
+    "scienceqa",
+]
+#: Scorers that depart knowingly from the official script, whose rule `official: true` takes.
+DEPARTING: tuple[ScorerName, ...] = ("vqav2", "gqa", "anls")
 
 
 class Stage(StrEnum):

@@ -38,7 +38,10 @@ def by_benchmark(reports: Sequence[Scores], names: Sequence[str]) -> list[Benchm
         BenchmarkScores(
             about=models[0][1],
             models=[
-                ScoreRow(report.title, score.questions, score.players, report.random_tower)
+                ScoreRow(
+                    *(report.title, score.questions, score.players, report.random_tower),
+                    figures=score.figures_text,
+                )
                 for report, score in models
             ],
             types=_type_rows(models),

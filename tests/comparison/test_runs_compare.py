@@ -2,12 +2,15 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from siqvl.cli.main import main
+from siqvl.comparison.score_differences import score_table
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 from siqvl.registry.versions import CHECKPOINT
@@ -133,6 +136,19 @@ def test_scores_are_paired_by_question_with_an_interval(store: Store) -> None:
     back = re.split(r"\s{2,}", line(store.compare("tiny B", "tiny A").output, "vqa_sft", "400"))
     assert back[3:6] == ["75.0 %", "50.0 %", "−25.0"]
     assert back[7] == "worse"
+    assert line(done.output, "vqa: ") == "vqa: generation, exact_match/1"
+
+
+def test_scores_by_two_rules_say_so(tmp_path: Path) -> None:
+    answers = {("vqa", "picture"): {"x": 1.0, "y": 0.0}}
+    sides: list[Any] = []
+    for name in ("exact_match/1", "choice/2"):
+        folder = write_report(tmp_path / name, Stage.VQA_SFT, answers, scorer=name)
+        sides.append(
+            SimpleNamespace(reports={(Stage.VQA_SFT, False): (Scores.read(folder), folder)})
+        )
+    found = score_table(*sides).splitlines()[-1]
+    assert found == "vqa: generation, exact_match/1, but B generation, choice/2"
 
 
 def test_equal_answers_are_neither_better_nor_worse(store: Store) -> None:

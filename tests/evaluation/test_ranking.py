@@ -114,7 +114,8 @@ def test_the_table_has_a_line_a_point(tmp_path: Path) -> None:
         "learning_rate=0.01": report(tmp_path / "high", vqa=[1, 1] * 10),
         "learning_rate=0.1": report(tmp_path / "equal", vqa=[1, 1] * 10),
     }
-    header, rule, first, second, third = ranking_table(rank(reports)).splitlines()
+    header, rule, first, second, third, _, note = ranking_table(rank(reports)).splitlines()
+    assert note == "vqa: generation, exact_match/1"
     assert header.split("  ")[0] == "benchmark"
     assert header.count("95 % interval") == 2
     assert set(rule) <= set("- ─")

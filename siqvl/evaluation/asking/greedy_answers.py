@@ -10,7 +10,7 @@ from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
-from siqvl.evaluation.letters import lettered
+from siqvl.evaluation.letters import REQUEST, lettered
 from siqvl.generation.completions import complete
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
@@ -19,7 +19,17 @@ from siqvl.recipe import Benchmark
 
 def question_of(row: Row, benchmark: Benchmark) -> str:
     """Gives the question as the benchmark asks it, but for its suffix."""
-    return lettered(row["question"], row["choices"]) if benchmark.letters else row["question"]
+    if not benchmark.letters:
+        return row["question"]
+    request = REQUEST if benchmark.letter_suffix is None else ""
+    return lettered(row["question"], row["choices"], request)
+
+
+def suffix_of(row: Row, benchmark: Benchmark) -> str:
+    """Gives what the benchmark appends to the question."""
+    if benchmark.letter_suffix is not None and row["choices"]:
+        return benchmark.letter_suffix
+    return benchmark.prompt_suffix
 
 
 def encoded_question(
@@ -27,7 +37,7 @@ def encoded_question(
 ) -> Encoded:
     """Encodes the question as the benchmark asks it, when it comes with so many pictures."""
     asked = shown_with({**row, "question": question_of(row, benchmark)}, images)
-    return encode_prompt(asked, processor, suffix=benchmark.prompt_suffix)
+    return encode_prompt(asked, processor, suffix=suffix_of(row, benchmark))
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Generation:
     benchmark: Benchmark
 
     def text(self, row: Row) -> str:
-        return question_of(row, self.benchmark)
+        return question_of(row, self.benchmark) + suffix_of(row, self.benchmark)
 
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
         return (encoded_question(row, self.benchmark, self.processor, images),)

@@ -29,10 +29,10 @@ def baseline_answers(
     """Has each guesser that can play answer evaluation `rows`, in their order, and scores it.
 
     Args:
-        rows: question, answers and choices of each.
-        training: the same of the training questions, from which `majority` and `question_only`
-            learn. Without, `question_only` cannot play, and `majority` is told the one constant
-            that scores highest on the benchmark itself.
+        rows: question, answers, choices and type of each.
+        training: the same, but for types, of the training questions, from which `majority` and
+            `question_only` learn. Without, `question_only` cannot play, and `majority` is told the
+            one constant that scores highest on the benchmark itself.
 
     `random_choice` plays where every question has options; its score is the expected one, the mean
     over the options, and its answer is empty.
@@ -108,7 +108,7 @@ def _judged(scorer: Scorer, guess: str, row: Row) -> tuple[str, float]:
 
 
 def _score(scorer: Scorer, guess: str, row: Row) -> float:
-    return scorer.score(guess, row["answers"], row["choices"])
+    return scorer.score(guess, row["answers"], row["choices"], type=row.get("type", ""))
 
 
 def _expected(scorer: Scorer, row: Row) -> float:

@@ -68,7 +68,7 @@ def load_questions(benchmark: Benchmark, data: Path) -> Questions:
 
 def _presented(row: Row) -> Row:
     """A row as people read it: of a preference pair, too, what is asked and what is right."""
-    shown: dict[str, Any] = {"type": question_type(row)}
+    shown: dict[str, Any] = {"type": told(row, *TYPES), "group": told(row, "group")}
     if "prompt" in row:
         chosen, rejected = (_text(row[side]) for side in ("chosen", "rejected"))
         shown |= {
@@ -79,10 +79,10 @@ def _presented(row: Row) -> Row:
     return row | shown
 
 
-def question_type(row: Row) -> str:
-    """Finds the kind of question, as its source calls it; empty when it tells none."""
+def told(row: Row, *names: str) -> str:
+    """Finds what a row's source tells under the first of some names; empty when it tells none."""
     meta = json.loads(row["meta"] or "{}")
-    return next((str(meta[name]) for name in TYPES if meta.get(name)), "")
+    return next((str(meta[name]) for name in names if meta.get(name)), "")
 
 
 def _text(messages: list[dict[str, str]]) -> str:

@@ -19,6 +19,7 @@ from siqvl.data.schema import Row, RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.baselines import baseline_answers
+from siqvl.evaluation.benchmarks.benchmark_rows import TYPES, told
 from siqvl.evaluation.benchmarks.held_out import (
     SAMPLED_LATER,
     alone_with_benchmarks,
@@ -33,6 +34,7 @@ from siqvl.files import atomic_file
 from siqvl.recipe import Benchmark, Recipe, Source
 
 BASELINES = "floors.parquet"
+ANNOTATED = ("vqav2", "textvqa")  # scorers that count annotators who agree
 FIRST = 200  # questions that are looked at before a benchmark is prepared
 #: Metadata of the file: what the baselines depend on beside the rows.
 _LEARNT = b"siqvl.floors"
@@ -55,7 +57,7 @@ def check_benchmarks(recipe: Recipe) -> None:
 
 def _check_benchmark(benchmark: Benchmark) -> None:
     written = benchmark.letters and benchmark.method == "generation"
-    if written and benchmark.scorer != "choice":
+    if written and not scorer(benchmark.scorer).chooses:
         raise UserError(
             f"benchmark `{benchmark.name}`: with `letters: true` the model writes a letter, "
             f"which scorer `{benchmark.scorer}` cannot read; take `choice`"
@@ -139,7 +141,7 @@ def is_ready(benchmark: Benchmark, recipe: Recipe, out: Path) -> bool:
 
 def _is_demanding(benchmark: Benchmark) -> bool:
     """Whether `check_offer` has anything to look at."""
-    return benchmark.letters or benchmark.scorer in ("choice", "vqav2")
+    return benchmark.letters or benchmark.scorer in ANNOTATED or scorer(benchmark.scorer).chooses
 
 
 def check_offer(benchmark: Benchmark, rows: Sequence[Row], *, whole: bool = True) -> None:
@@ -153,8 +155,8 @@ def check_offer(benchmark: Benchmark, rows: Sequence[Row], *, whole: bool = True
             their likelihoods are compared, or too many; or one has a single answer where
             annotators are counted.
     """
-    by_letter = "`letters: true`" if benchmark.letters else "scorer `choice`"
-    is_chosen = benchmark.letters or benchmark.scorer == "choice"
+    by_letter = "`letters: true`" if benchmark.letters else f"scorer `{benchmark.scorer}`"
+    is_chosen = benchmark.letters or scorer(benchmark.scorer).chooses
     if is_chosen and whole and rows and not any(row["choices"] for row in rows):
         raise UserError(
             f"benchmark `{benchmark.name}`: none of its questions has choices, which {by_letter} "
@@ -172,20 +174,25 @@ def check_offer(benchmark: Benchmark, rows: Sequence[Row], *, whole: bool = True
                 letters(len(row["choices"]))
             except ValueError as error:
                 raise UserError(f"{where}: {error}; {by_letter} cannot be used") from None
-        if benchmark.scorer == "vqav2" and len(row["answers"]) == 1:
+        if benchmark.scorer in ANNOTATED and len(row["answers"]) == 1:
             raise UserError(
-                f"{where} has one answer, but scorer `vqav2` counts annotators who agree; take "
-                "`exact_match`"
+                f"{where} has one answer, but scorer `{benchmark.scorer}` counts annotators who "
+                "agree; take `exact_match`"
             )
 
 
 def _write_baselines(benchmark: Benchmark, recipe: Recipe, directory: Path) -> None:
     """`floors.parquet`: what the guessers answer to each prepared question."""
     dataset, _ = load_prepared(directory, RowKind.EVALUATION)
-    rows = dataset.select_columns(["id", "question", "answers", "choices"]).to_list()
+    columns = ["id", "question", "answers", "choices", "meta"]
+    rows: list[Row] = dataset.select_columns(columns).to_list()
+    rows = [row | {"type": told(row, *TYPES), "group": told(row, "group")} for row in rows]
     check_offer(benchmark, rows)
     training = _training_questions(benchmark, recipe)
     found = baseline_answers(rows, training, _guesses_scorer(benchmark))
+    if figures := scorer(benchmark.scorer).figures:  # which may need groups that rows lack
+        guessed = zip(rows, found["majority"], strict=True)
+        figures([row | {"score": score} for row, (_, score) in guessed])
     lines = [
         {"id": row["id"], "player": player, "answer": answer, "score": score}
         for player, answered in found.items()
@@ -197,9 +204,10 @@ def _write_baselines(benchmark: Benchmark, recipe: Recipe, directory: Path) -> N
 
 
 def _guesses_scorer(benchmark: Benchmark) -> Scorer:
-    """Where letters are compared guessers may say one too, which `choice` scores all the same."""
+    """A guesser says a place, which `choice` reads in any form, and published rules in theirs."""
+    own = scorer(benchmark.scorer, official=benchmark.official)
     by_letter = benchmark.letters and benchmark.scorer == "exact_match"
-    return scorer("choice" if by_letter else benchmark.scorer)
+    return scorer("choice") if by_letter or own.chooses else own
 
 
 def _training_questions(benchmark: Benchmark, recipe: Recipe) -> Iterator[Row] | None:

@@ -23,6 +23,7 @@ def schema() -> pa.Schema:
             "id": pa.string(),  # equal ids in two benchmarks: the same question, asked otherwise
             "player": pa.string(),  # siqvl.recipe.Player
             "type": pa.string(),  # kind of question, "" where the source tells none
+            "group": pa.string(),  # questions that are counted together, likewise
             "question": pa.string(),
             "answers": pa.list_(pa.string()),
             "choices": pa.list_(pa.string()),

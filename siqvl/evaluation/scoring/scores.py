@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import Field
+
 from siqvl.number_formats import percent
 from siqvl.recipe import Player, Stage
 from siqvl.stages import STAGES
@@ -35,12 +37,29 @@ class Score(Stored):
     players: dict[Player, Result]  # who answered; `picture`, the model itself, is always there
     lead: dict[Player, Result]  # paired difference of `picture` and each other player
     types: dict[str, TypeScore]  # by type of question; empty where the source tells none
+    #: What is published beside the mean, as MME's sums of subtasks.
+    figures: dict[str, float] = Field(default_factory=dict)
     method: str
     scorer: str  # `<name>/<version>`
     prompt: str  # the first question exactly as the model read it
     decoding: dict[str, str | int]
     data_fingerprint: str
     split: str = ""  # of the benchmark's source
+
+    @property
+    def how(self) -> str:
+        """How it was asked and scored, with its figures: `generation, mme/1; total 1,210.0`."""
+        return "; ".join(filter(None, (self.judged, self.figures_text)))
+
+    @property
+    def judged(self) -> str:
+        """How it was asked and scored: `generation, mme/1`."""
+        return f"{self.method}, {self.scorer}"
+
+    @property
+    def figures_text(self) -> str:
+        """The figures beside the mean, each in its own unit."""
+        return ", ".join(f"{name} {value:,.1f}" for name, value in self.figures.items())
 
 
 class Scores(Stored):
@@ -83,6 +102,7 @@ class Scores(Stored):
             values["accuracy_low"], values["accuracy_high"] = score.players["picture"].interval
             for kind, one in score.types.items():
                 values[f"type/{kind}"] = one.players["picture"].mean
+            values |= {f"figure/{name}": value for name, value in score.figures.items()}
             found |= {f"{score.benchmark}/{name}": value for name, value in values.items()}
         return found
 
@@ -99,12 +119,17 @@ COLUMNS = ("stage", "benchmark", "n", "score", "95 % interval", *OTHERS.values()
 
 
 def stage_table(reports: list[Scores]) -> str:
-    """Writes the table of a pipeline: every stage on every benchmark, other players beside it."""
+    """Writes the table of a pipeline: every stage on every benchmark, other players beside it.
+
+    Below it stands how each benchmark was asked and scored; a line a stage where that differs.
+    """
     rows = [COLUMNS]
+    notes: dict[str, None] = {}
     for report in reports:
         stage = report.stage.value + (", random tower" if report.random_tower else "")
         for score in report.scores:
             own = score.players["picture"]
+            notes[f"{score.benchmark}: {score.how}"] = None
             rows.append(
                 (
                     stage,
@@ -115,7 +140,7 @@ def stage_table(reports: list[Scores]) -> str:
                     *(mean_of(score.players.get(player)) for player in OTHERS),
                 )
             )
-    return "\n".join(text_table(rows, left=(0, 1)))
+    return "\n".join([*text_table(rows, left=(0, 1)), "", *notes])
 
 
 def between(result: Result) -> str:

@@ -50,7 +50,8 @@ def test_what_is_no_report_is_one_line(tmp_path: Path, content: str | None, mess
 
 
 def test_the_table_has_a_line_a_benchmark_and_a_dash_for_who_cannot_play() -> None:
-    head, rule, line, control = stage_table([made(), made(random_tower=True)]).splitlines()
+    written = stage_table([made(), made(random_tower=True)]).splitlines()
+    head, rule, line, control, empty, note = written
     cells = [
         [cell.strip() for cell in text.split("  ") if cell.strip()]
         for text in (head, line, control)
@@ -63,6 +64,17 @@ def test_the_table_has_a_line_a_benchmark_and_a_dash_for_who_cannot_play() -> No
     assert cells[1] == ["vqa_sft", "vqa", *figures]
     assert cells[2] == ["vqa_sft, random tower", "vqa", *figures]
     assert set(rule) == {"─", " "}
+    assert (empty, note) == ("", "vqa: generation, exact_match/1")
+
+
+def test_figures_stand_below_the_table_and_among_the_metrics() -> None:
+    (score,) = made().scores
+    figures = {"total": 1210.0, "existence": 170.25}
+    report = made(scores=[score.model_copy(update={"figures": figures, "scorer": "mme/1"})])
+    assert stage_table([report]).splitlines()[-1] == (
+        "vqa: generation, mme/1; total 1,210.0, existence 170.2"
+    )
+    assert report.metrics()["vqa/figure/total"] == 1210
 
 
 def test_metrics_keep_their_names() -> None:

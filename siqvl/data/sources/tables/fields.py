@@ -17,9 +17,11 @@ from siqvl.data.sources.values.nested import value_at
 from siqvl.errors import UserError
 from siqvl.recipe import Source
 
+ABOUT = ("type", "group")  # read where they are mapped: many tables have columns of these names
 FIELDS = (
     *("id", "image", "images", "question", "answer", "answers", "choices", "reasoning"),
     *MESSAGE_FIELDS,
+    *ABOUT,
 )
 LISTS = ("images", "answers", "choices")  # what several columns can make up
 #: Fields that say the same: when one of a group is mapped, columns named like the others are not
@@ -66,7 +68,7 @@ class Fields:
         mapped = {*source.constants, *(name for name, to in source.columns.items() if to)}
         if source.ask:
             mapped |= {"question", "answer"}
-        self._hidden = {*source.columns, *source.constants} | {
+        self._hidden = {*source.columns, *source.constants, *ABOUT} | {
             twin for group in TWINS if group & mapped for twin in group - mapped
         }
 

@@ -1,7 +1,8 @@
 """Texts with the columns of a row in them: `images/{image_id}.png`, `{answer} {unit}`.
 
 A name in braces is a column, with dots into objects. Where a column holds nothing there is no text,
-unless a question mark says that it may: `{answer} {unit?}`. After a colon may stand a width with
+unless a question mark says that it may: `{answer} {unit?}`; what stands before such a column goes
+with it, `Context: {hint?}`. After a colon may stand a width with
 leading zeros, `{image_id:012d}`, as COCO names its photos. `{0..5}` is a range: it makes several
 texts of one row. Two braces are one brace, as in Python.
 """
@@ -68,8 +69,8 @@ class Pattern:
         """
         text = ""
         for before, name, width in self.parts:
-            text += before
             if name is None:
+                text += before
                 continue
             column = name.removesuffix("?")
             value = text_of(value_at(record, column), f"`{column}`") if column else str(number)
@@ -77,7 +78,7 @@ class Pattern:
                 return None
             if width and value and not value.isdecimal():
                 raise Misread(f"`{column}` is {value[:60]!r}, expected a whole number")
-            text += value.zfill(width) if value else ""
+            text += before + value.zfill(width) if value else ""
         return text.strip()
 
 

@@ -38,7 +38,7 @@ from siqvl.data.sources.reading.tabular import (
     subsets_of,
 )
 from siqvl.data.sources.tables.choices import SHOWN, chosen_texts, listed, reading_of
-from siqvl.data.sources.tables.fields import Fields
+from siqvl.data.sources.tables.fields import ABOUT, Fields
 from siqvl.data.sources.values.cells import Misread, is_missing, list_of, text_of
 from siqvl.data.sources.values.nested import value_at
 from siqvl.errors import UserError
@@ -230,6 +230,7 @@ def fields_row(kind: RowKind, one: Published, row_id: str) -> Row:
             by_letter=reading == "letter",
             target=target,
             steps=_steps(one["reasoning"]),
+            **{name: text for name in ABOUT if (text := text_of(one[name], name))},
         )
         return row if kind is RowKind.EVALUATION else _with_system(one, row)
     if question:

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from siqvl.composed_text import composed
+from siqvl.data.schema import Row
+
+
+class Reference(NamedTuple):
+    """What a prediction is judged by.
+
+    Attributes:
+        answers: every accepted answer (in VQAv2 those of the ten annotators, repeats included).
+        choices: the options of a multiple-choice question, else none.
+        type: the kind of question, as its source calls it.
+        by_letter: options were listed with letters, one of which was asked for.
+    """
+
+    answers: list[str]
+    choices: list[str]
+    type: str = ""
+    by_letter: bool = False
 
 
 @dataclass(frozen=True)
@@ -18,29 +36,34 @@ class Scorer:
 
     Attributes:
         judge: what `score` asks, with texts in Unicode's composed form.
-        judge_letter: the same of a prediction that was asked for as a letter, where that differs.
+        chooses: it reads a letter as the option that stands there.
+        figures: what is published of a benchmark beside the mean, by name and in its own unit, of
+            the lines of `predictions.parquet` that the model wrote.
     """
 
     name: str
     version: int
-    judge: Callable[[str, list[str], list[str]], float]
-    judge_letter: Callable[[str, list[str], list[str]], float] | None = None
+    judge: Callable[[str, Reference], float]
+    chooses: bool = False
+    figures: Callable[[Sequence[Row]], dict[str, float]] | None = None
 
     def score(
-        self, prediction: str, answers: list[str], choices: list[str], *, by_letter: bool = False
+        self,
+        prediction: str,
+        answers: list[str],
+        choices: list[str],
+        *,
+        type: str = "",
+        by_letter: bool = False,
     ) -> float:
         """Tells how right a prediction is, in [0, 1]; all texts are composed (NFC) before.
 
         Args:
             prediction: the answer alone, without the chain of thought before it.
-            answers: every accepted answer (in VQAv2 those of the ten annotators, repeats included).
-            choices: the options of a multiple-choice question, else none.
-            by_letter: they were listed with letters, one of which was asked for.
+            answers, choices, type, by_letter: see `Reference`.
         """
-        judge = self.judge_letter if by_letter and self.judge_letter else self.judge
-        return judge(
-            composed(prediction), [composed(one) for one in answers], [*map(composed, choices)]
-        )
+        texts = [composed(one) for one in answers], [composed(one) for one in choices]
+        return self.judge(composed(prediction), Reference(*texts, type, by_letter))
 
     @property
     def label(self) -> str:

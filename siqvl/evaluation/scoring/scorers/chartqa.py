@@ -8,7 +8,7 @@ taken, must be met to the letter. Years are numbers like others: 2010 passes for
 
 from __future__ import annotations
 
-from siqvl.evaluation.scoring.scorers.base import Scorer
+from siqvl.evaluation.scoring.scorers.base import Reference, Scorer
 
 TOLERANCE = 0.05
 
@@ -30,8 +30,8 @@ def relaxed_match(prediction: str, answer: str) -> bool:
     return prediction.lower() == answer.lower()
 
 
-def _judge(prediction: str, answers: list[str], choices: list[str]) -> float:
-    return float(any(relaxed_match(prediction, answer) for answer in answers))
+def _judge(prediction: str, reference: Reference) -> float:
+    return float(any(relaxed_match(prediction, answer) for answer in reference.answers))
 
 
 SCORER = Scorer("chartqa", 1, _judge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from siqvl.evaluation.scoring.scorers.base import Scorer
+from siqvl.evaluation.scoring.scorers.base import Reference, Scorer
 
 
 def normalise(answer: str) -> str:
@@ -19,8 +19,8 @@ def exact_match(prediction: str, answers: list[str]) -> bool:
     return normalise(prediction) in {normalise(answer) for answer in answers}
 
 
-def _judge(prediction: str, answers: list[str], choices: list[str]) -> float:
-    return float(exact_match(prediction, answers))
+def _judge(prediction: str, reference: Reference) -> float:
+    return float(exact_match(prediction, reference.answers))
 
 
 SCORER = Scorer("exact_match", 1, _judge)

@@ -6,7 +6,8 @@ digit stays; and its upper-case contractions (`Im`) never apply, because words a
 first, which is why they are left out here.
 
 One thing is as the published definition has it, not the code: both sides are always normalised.
-The code skips that where all annotators agree, and so calls `Yes.` wrong where ten wrote `yes`.
+The code skips that where all annotators agree, and so calls `Yes.` wrong where ten wrote `yes`
+(`official: true`).
 """
 
 from __future__ import annotations
@@ -53,9 +54,14 @@ CONTRACTIONS = dict(zip(_WORDS[::2], _WORDS[1::2], strict=True))
 @lru_cache(maxsize=65_536)  # the same few answers come again and again
 def normalise(answer: str) -> str:
     """Brings an answer to the form that is compared: `A dog, two cats.` -> `dog 2 cats`."""
-    text = _without_punctuation(answer.replace("\n", " ").replace("\t", " ").strip())
+    text = _without_punctuation(on_one_line(answer))
     words = (NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES)
+
+
+def on_one_line(answer: str) -> str:
+    """Does what is done to every answer, line breaks and tabs being spaces."""
+    return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
 def _without_punctuation(text: str) -> str:

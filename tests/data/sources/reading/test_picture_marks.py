@@ -12,7 +12,8 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import Row, RowKind, evaluation_row, preference_row, sft_row, with_options
 from siqvl.data.sources.reading.picture_marks import placed
 from siqvl.errors import UserError
-from siqvl.evaluation.letters import chosen_letter, lettered
+from siqvl.evaluation.letters import lettered
+from siqvl.evaluation.scoring.meant_option import place_meant
 from siqvl.recipe import DataPrep, Source
 from tests.data.made_pictures import picture
 from tests.data.sources.published_files import read, write_json, write_parquet
@@ -118,7 +119,7 @@ def test_options_that_are_pictures(kind: RowKind, tmp_path: Path) -> None:
         assert (row["choices"], row["answers"]) == (record["choices"], ["<image 3>"])
         by_letter = lettered(row["question"], row["choices"])
         assert by_letter.startswith("Which fits <image>?\nA. <image>\nB. <image>\n")
-        assert chosen_letter("B", row["choices"]) == "<image 3>"
+        assert place_meant("B", row["choices"]) == 1
     assert check_row(row, kind, DataPrep()).reason == ""
 
 

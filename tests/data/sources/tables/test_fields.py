@@ -102,6 +102,18 @@ def said(row: Row) -> tuple[str, str]:
             [picture("#000002")],
             ("Q?", "12"),
         ),
+        *(
+            (  # what stands before an optional column goes with it
+                {"hint": hint, "asked": "Why?", "answer": "a"},
+                {"question": "Context: {hint?}\n{asked} Think."},
+                [],
+                (said, "a"),
+            )
+            for hint, said in (
+                (None, "Why? Think."),
+                ("It rains.", "Context: It rains.\nWhy? Think."),
+            )
+        ),
         ({"place": None, "answer": "a"}, {"image": "{place}.png"}, [], ("Q?", "a")),
         (
             {"n": "7", "answer": "a"},

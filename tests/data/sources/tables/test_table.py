@@ -201,7 +201,7 @@ def test_images_beside_json_lines_and_csv(tmp_path):
             "unknown field `picture` in `columns`; known are id, image, images, question, answer, "
             "answers, choices, reasoning, conversations, messages, prompt, completion, chosen, "
             "rejected, instruction, input, output, history, system, query, response, "
-            "rejected_response",
+            "rejected_response, type, group",
         ),
     ],
 )
