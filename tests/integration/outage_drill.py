@@ -91,7 +91,8 @@ def _reached(process: subprocess.Popen[bytes], folder: Path, stage: Stage) -> bo
     """Wait until a stage has kept its first state, so that it is in the midst of its steps."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end and process.poll() is None:
-        if list(folder.glob(f"outputs/*/*/checkpoints/.{stage.value}.training-*/attempt-*/checkpoint-*")):
+        states = f".{stage.value}.training-*/attempt-*/checkpoint-*"
+        if list(folder.glob(f"outputs/*/*/checkpoints/{states}")):
             return True
         time.sleep(0.02)
     return False
