@@ -8,6 +8,7 @@ the moments between two of which nothing can be torn.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import select
 import signal
@@ -29,6 +30,8 @@ from siqvl.tracking.runs import client
 from tests.quick import children
 
 SECONDS = 300
+#: What a pipeline imports, for the server to do it before it forks for the next.
+IMPORTED = "imported"
 #: Audit events of Python by which files come, go or change their names.
 CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "shutil.rmtree"})
 
@@ -81,16 +84,16 @@ def server() -> Iterator[Server]:
 
 
 def _serve(connection: Connection) -> None:
-    import datasets  # noqa: F401
-    import mlflow.pyfunc  # noqa: F401
-    import torch
-
     import workflows.full_pipeline  # noqa: F401
 
-    torch.set_num_threads(1)
     with contextlib.suppress(EOFError):
         while True:
-            connection.send(_run(*connection.recv()))
+            content, folder, kill = connection.recv()
+            connection.send(_run(content, folder, kill))
+            if (folder / IMPORTED).exists():
+                for name in (folder / IMPORTED).read_text().split():
+                    with contextlib.suppress(Exception):
+                        importlib.import_module(name)
 
 
 def _run(content: dict[str, Any], folder: Path, kill: Kill) -> Ended:
@@ -128,6 +131,7 @@ def _pipeline(content: dict[str, Any], folder: Path, kill: Kill, changes: int) -
     from workflows.full_pipeline import full_pipeline
 
     full_pipeline(recipe=Recipe.model_validate(content))
+    (folder / IMPORTED).write_text("\n".join(sys.modules))
 
 
 @dataclass(frozen=True)
@@ -163,10 +167,15 @@ def outcome(recipe: Recipe) -> Outcome:
         },
         data={path.name: content_of(path) for path in (place / "data").glob("[!.]*")},
         runs=sorted(
-            (run.data.tags.get("siqvl.stage", "") + run.info.run_name.partition(" 2")[0], run.info.status)
+            (
+                run.data.tags.get("siqvl.stage", "") + run.info.run_name.partition(" 2")[0],
+                run.info.status,
+            )
             for run in runs
             if run.info.status != "KILLED"
         ),
-        versions=sorted((one.tags["siqvl.stage"], one.tags["siqvl.checkpoint"]) for one in versions),
+        versions=sorted(
+            (one.tags["siqvl.stage"], one.tags["siqvl.checkpoint"]) for one in versions
+        ),
         aliases={name: checkpoints[int(number)] for name, number in model.aliases.items()},
     )
