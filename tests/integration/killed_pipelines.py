@@ -8,6 +8,7 @@ the moments between two of which nothing can be torn.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import select
@@ -26,6 +27,7 @@ from siqvl.checkpoint import CARD, HISTORY
 from siqvl.data.content import content_of
 from siqvl.files import file_sha256
 from siqvl.recipe import Recipe
+from siqvl.tracking.environment import environment_text
 from siqvl.tracking.runs import client
 from tests.quick import children
 
@@ -94,6 +96,9 @@ def _serve(connection: Connection) -> None:
                 for name in (folder / IMPORTED).read_text().split():
                     with contextlib.suppress(Exception):
                         importlib.import_module(name)
+                (folder / IMPORTED).unlink()
+                environment_text()
+                gc.freeze()  # nor does a collection look at it
 
 
 def _run(content: dict[str, Any], folder: Path, kill: Kill) -> Ended:
