@@ -86,6 +86,7 @@ def once(
             make(log)
         keep(log)
         if place is not None:
+            _clear(out)
             _write(place, begun.model_copy(update={"made": _bytes_of(out)}))
 
 
@@ -134,6 +135,13 @@ def _content(read: Path | list[Source] | None) -> str:
         return verify_checkpoint(read).hash if (read / CARD).exists() else content_of(read)
     except UserError:
         return ""
+
+
+def _clear(out: Path) -> None:
+    """Remove what killed attempts left beside a folder that is there now: states, pieces, parts."""
+    for left in out.parent.iterdir():
+        if left.is_dir() and left.name.startswith((f".{out.name}.", f"{out.name}.tmp-")):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _bytes_of(out: Path) -> str:

@@ -144,6 +144,7 @@ class Outcome:
     """What a pipeline came to, all of which must be the same however often it was killed."""
 
     folders: int
+    left: list[str]  # by whatever was killed
     files: dict[str, str]  # of checkpoints and scores, by their path
     data: dict[str, str]  # prepared
     runs: list[tuple[str, str]]  # (name, status) of those that were not killed
@@ -155,7 +156,7 @@ def outcome(recipe: Recipe) -> Outcome:
     """Look at all that a recipe's pipelines have left on disk and in the store."""
     places = [path.parent for path in Path(recipe.output_dir, recipe.name).glob("*/pipeline.json")]
     place = max(places)
-    paths = [*place.glob("checkpoints/*/*"), *place.glob("evaluation/*/[sp]*.*")]
+    paths = [*place.glob("checkpoints/[!.]*/*"), *place.glob("evaluation/[!.]*/[sp]*.*")]
     store = client(recipe.tracking.uri or "")
     experiment = store.get_experiment_by_name(recipe.tracking.experiment)
     assert experiment is not None
@@ -165,6 +166,11 @@ def outcome(recipe: Recipe) -> Outcome:
     model = store.get_registered_model(recipe.tracking.model_name)
     return Outcome(
         folders=len(places),
+        left=[
+            str(path.relative_to(place))
+            for path in place.rglob("*")
+            if path.is_dir() and (path.name.startswith(".") or ".tmp-" in path.name)
+        ],
         files={
             str(path.relative_to(place)): file_sha256(path)
             for path in paths

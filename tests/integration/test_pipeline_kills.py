@@ -81,6 +81,7 @@ def undisturbed(attempts: Server, folder: Path, kind: Any) -> Straight:
     assert ended.code == 0, (folder / "pipeline" / "printed").read_text()[-3000:]
     found = outcome(recipe)
     assert found.folders == 1
+    assert found.left == []
     assert {status for _, status in found.runs} == {"FINISHED"}
     return Straight(ended, found)
 
