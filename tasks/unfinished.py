@@ -6,7 +6,6 @@ cluster has its own ways: Flyte's cache, and `--recover`.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import time
@@ -18,6 +17,7 @@ from typing import BinaryIO
 from siqvl.errors import UserError
 from siqvl.evaluation.control import control_recipe
 from siqvl.files import atomic_file
+from siqvl.locks import try_lock
 from siqvl.recipe import ChangedCode, Recipe, Stage
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
 from siqvl.stored import Stored, read_stored
@@ -29,8 +29,7 @@ from tasks.once import marks
 from tasks.resources import code
 
 RECORD, LOCK = "pipeline.json", ".lock"
-#: Locks end with the process. Those of fcntl are not handed on to forks, which may outlive it.
-_held: list[BinaryIO] = []
+_held: dict[Path, BinaryIO] = {}  # folders, by this process
 
 
 class Pipeline(Stored):
@@ -132,10 +131,6 @@ def _read(record: Path) -> Pipeline | None:
 
 def _is_held(folder: Path) -> bool:
     """Hold a folder until this process ends; not if another does, nor where there are no locks."""
-    file = (folder / LOCK).open("ab")
-    _held.append(file)  # closed, it would let go of a lock that this process has already
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    if folder not in _held and (file := try_lock(folder / LOCK)) is not None:
+        _held[folder] = file
+    return folder in _held

@@ -22,7 +22,7 @@ from tests.small_recipe import small_recipe
 
 pytestmark = pytest.mark.integration
 
-SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM, signal.SIGINT]
+SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM]
 KILLS = 200  # of the drill
 A_PIPELINE = 5  # kills of one
 

@@ -49,7 +49,7 @@ def step(recipe: Recipe, run: PipelineRun, tmp_path: Path) -> Callable[..., Coun
             kept()
 
         reads = [tmp_path / data, None]
-        once("step", recipe, run, out, stage="dpo", reads=reads, make=make, keep=keep)
+        once("step", recipe, run, out, tags={}, reads=reads, make=make, keep=keep)
         return counts
 
     return do

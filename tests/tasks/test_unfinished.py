@@ -14,7 +14,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from tasks import unfinished
 from tasks.once import FOLDER, Mark, _write
-from tasks.unfinished import LOCK, finish, pipeline_folder
+from tasks.unfinished import finish, pipeline_folder
 
 #: Holds a folder as a pipeline does, says so, and leaves a fork behind when it is killed.
 HOLDER = """
@@ -44,7 +44,8 @@ def changed(recipe: Recipe, *keys: str, to: Any) -> Recipe:
 
 
 def older(folder: Path) -> Path:
-    """Have a folder be one of long ago: names tell when pipelines began, to the second."""
+    """Have a folder be one of long ago, in which nobody works: names tell when pipelines began."""
+    unfinished._held.pop(folder).close()
     return folder.rename(folder.with_name("20000101-000000-0000"))
 
 
@@ -117,7 +118,6 @@ def test_other_code_that_has_done_nothing_is_no_matter(
 
 def test_a_folder_in_which_a_process_works_is_left_alone(recipe: Recipe) -> None:
     held = older(pipeline_folder(recipe, fresh=False))
-    (held / LOCK).unlink()  # of this process
     code = [sys.executable, "-c", HOLDER, str(held)]
     root = Path(__file__).parents[2]
     with subprocess.Popen(code, cwd=root, stdout=subprocess.PIPE, text=True) as process:
@@ -140,7 +140,7 @@ def test_without_locks_every_pipeline_has_a_folder_of_its_own(
     def no_locks(*arguments: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(unfinished.fcntl, "lockf", no_locks)
+    monkeypatch.setattr("siqvl.locks.fcntl.flock", no_locks)
     assert pipeline_folder(recipe, fresh=False) != pipeline_folder(recipe, fresh=False)
 
 
