@@ -23,8 +23,7 @@ from tests.small_recipe import small_recipe
 pytestmark = pytest.mark.integration
 
 SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM]
-KILLS = 200  # of the drill
-A_PIPELINE = 5  # kills of one
+KILLS, A_PIPELINE = 200, 10  # of the drill, and of each of its pipelines
 
 
 def plain(folder: Path) -> Recipe:
@@ -86,9 +85,9 @@ def undisturbed(attempts: Server, folder: Path, kind: Any) -> Straight:
     return Straight(ended, found)
 
 
-def kills(chance: random.Random, straight: Straight) -> list[Kill]:
+def kills(chance: random.Random, straight: Straight, count: int) -> list[Kill]:
     """So that they come anywhere in a pipeline, each attempt going on where the one before was."""
-    places = [(part + chance.random()) / A_PIPELINE for part in range(A_PIPELINE)]
+    places = [(part + chance.random()) / count for part in range(count)]
     shares = [place - before for before, place in zip([0.0, *places], places, strict=False)]
     found = []
     for share in shares:
@@ -103,11 +102,11 @@ def kills(chance: random.Random, straight: Straight) -> list[Kill]:
 
 
 def killed(
-    attempts: Server, folder: Path, kind: Any, straight: Straight, chance: random.Random
+    attempts: Server, folder: Path, kind: Any, straight: Straight, seed: int, count: int
 ) -> Counter[str]:
     """Kill a pipeline some times and compare what it comes to; in which steps it was killed."""
     recipe, hit = kind(folder), Counter[str]()
-    for kill in kills(chance, straight):
+    for kill in kills(random.Random(seed), straight, count):
         ended = attempts.attempt(recipe, folder, kill)
         if ended.code == 0:  # it was there before
             break
@@ -133,7 +132,7 @@ def under_way(recipe: Recipe) -> str:
 def test_killed_pipelines_come_to_what_an_undisturbed_one_does(
     attempts: Server, straight: Straight, tmp_path: Path
 ) -> None:
-    hit = killed(attempts, tmp_path / "killed", plain, straight, random.Random(5))
+    hit = killed(attempts, tmp_path / "killed", plain, straight, 5, 5)
     print(f"\nkilled in {dict(hit)}", end="")
 
 
@@ -144,7 +143,7 @@ def test_two_hundred_kills(attempts: Server, straight: Straight, tmp_path: Path)
     while hit.total() < KILLS:
         kind = list(kinds)[number % 4 == 3]
         folder = tmp_path / f"killed-{number}"
-        hit += killed(attempts, folder, kind, kinds[kind], random.Random(number))
+        hit += killed(attempts, folder, kind, kinds[kind], number, A_PIPELINE)
         shutil.rmtree(folder)
         number += 1
         print(f"\n{hit.total()} kills of {number} pipelines", end="", flush=True)
