@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import multiprocessing
 import os
 import select
 import signal
@@ -124,6 +125,7 @@ def _pipeline(content: dict[str, Any], folder: Path, kill: Kill, changes: int) -
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     print(f"--- {kill}", flush=True)
+    multiprocessing.process._parent_process = None  # as of a program that a user starts
     os.chdir(folder)
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:

@@ -22,7 +22,7 @@ from tests.small_recipe import small_recipe
 
 pytestmark = pytest.mark.integration
 
-SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM]
+SIGNALS = [signal.SIGKILL] * 6 + [signal.SIGTERM, signal.SIGINT]
 KILLS, A_PIPELINE = 200, 10  # of the drill, and of each of its pipelines
 
 
