@@ -178,7 +178,11 @@ def outcome(recipe: Recipe) -> Outcome:
             for path in paths
             if path.name not in (CARD, HISTORY)
         },
-        data={path.name: content_of(path) for path in (place / "data").glob("[!.]*")},
+        data={
+            path.name: content_of(path)
+            for path in (place / "data").glob("[!.]*")
+            if ".shard-" not in path.name  # those hold pieces
+        },
         runs=sorted(
             (
                 run.data.tags.get("siqvl.stage", "") + run.info.run_name.partition(" 2")[0],
