@@ -138,9 +138,10 @@ def _content(read: Path | list[Source] | None) -> str:
 
 
 def _clear(out: Path) -> None:
-    """Remove what killed attempts left beside a folder that is there now: states, pieces, parts."""
-    for left in out.parent.iterdir():
-        if left.is_dir() and left.name.startswith((f".{out.name}.", f"{out.name}.tmp-")):
+    """Remove what killed attempts left in a folder and beside it: states, pieces, parts."""
+    beside = [*out.parent.glob(f".{out.name}.*"), *out.parent.glob(f"{out.name}.tmp-*")]
+    for left in [*beside, *out.glob(".*"), *out.glob("*.tmp-*")]:
+        if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
 
 
