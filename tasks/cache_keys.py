@@ -28,7 +28,7 @@ def prepared_rows(recipe: Recipe, stage: Stage) -> str:
 
 def prepared_benchmarks(recipe: Recipe) -> str:
     """Return what the cache of the prepared benchmarks goes by."""
-    return _hash(benchmarks_key(recipe), DECODING, _asked(recipe))
+    return _hash(benchmarks_key(recipe), DECODING, benchmark_sources(recipe))
 
 
 def trained(recipe: Recipe, stage: Stage) -> str:
@@ -49,13 +49,18 @@ def scored(recipe: Recipe) -> str:
     return _hash(evaluation_key(recipe), LIBRARIES, training)
 
 
+def states(read: Iterable[Source]) -> str:
+    """Return what was at the addresses of sources when this process first looked."""
+    return _hash("", (), read)
+
+
 def look_again() -> None:
     """Forget what was at the addresses of sources; each is asked for once until then."""
     _state.cache_clear()
 
 
-def _asked(recipe: Recipe) -> list[Source]:
-    """The sources of all benchmarks."""
+def benchmark_sources(recipe: Recipe) -> list[Source]:
+    """Return the sources of all benchmarks."""
     found = [(one.source, one.training) for one in recipe.evaluation.benchmarks]
     return [source for pair in found for source in pair if source is not None]
 

@@ -9,8 +9,7 @@ equal either way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,13 @@ from siqvl.evaluation.benchmarks.prepare_benchmarks import prepare_benchmarks, r
 from siqvl.recipe import Recipe, Source, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.stages import STAGES
+from siqvl.tracking.runs import RunLog
+from tasks.cache_keys import benchmark_sources
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData, local, workspace
 from tasks.decks import show
+from tasks.once import once
 from tasks.resources import cached, policy
-from tasks.tracked import share, tracked
+from tasks.tracked import share
 
 
 @task(**policy(Kind.DATA), cache=cached(), enable_deck=True, deck_fields=())
@@ -45,13 +47,15 @@ def data_prep(
     Without `benchmarks` (what `evaluation` prepared) the recipe's own are prepared first, unless
     they lie beside already.
     """
-    with _preparing(stage, recipe, run) as out:
+
+    def make(out: Path) -> None:
         if stage is Preparation.EVALUATION:
-            prepare_benchmarks(recipe, out)
+            prepare_benchmarks(recipe, out, keep_ready=run != ALONE)
         else:
             compared = _held_out(recipe, run, benchmarks)
             prepare(*_rows(stage, recipe), out, **_options(recipe), benchmarks=compared)
-    return PreparedData(str(out))
+
+    return _prepared(stage, recipe, run, benchmarks, make)
 
 
 @task(**policy(Kind.DATA))
@@ -75,10 +79,12 @@ def merge_shards(
     benchmarks: PreparedData | None = None,
 ) -> PreparedData:
     """Bring the shards together: what only all rows can tell is decided here."""
-    with _preparing(stage, recipe, run) as out:
+
+    def make(out: Path) -> None:
         pieces, compared = [local(one) for one in shards], _held_out(recipe, run, benchmarks)
         merge_pieces(pieces, *_rows(stage, recipe), out, **_options(recipe), benchmarks=compared)
-    return PreparedData(str(out))
+
+    return _prepared(stage, recipe, run, benchmarks, make)
 
 
 def _place(stage: Preparation, recipe: Recipe, run: PipelineRun) -> Path:
@@ -103,15 +109,35 @@ def _options(recipe: Recipe) -> dict[str, Any]:
     return {"data": recipe.data, "seed": recipe.seed}
 
 
-@contextmanager
-def _preparing(stage: Preparation, recipe: Recipe, run: PipelineRun) -> Iterator[Path]:
-    """The folder to prepare rows in; its small files are kept in an MLflow run and as a deck."""
+def _prepared(
+    stage: Preparation,
+    recipe: Recipe,
+    run: PipelineRun,
+    benchmarks: PreparedData | None,
+    make: Callable[[Path], None],
+) -> PreparedData:
+    """Rows that are prepared in a folder; its small files are kept in an MLflow run and a deck."""
     out = _place(stage, recipe, run)
-    with tracked(recipe, f"{stage.value} data", run, {"siqvl.stage": stage.value}) as log:
-        yield out
+    is_all = stage is Preparation.EVALUATION
+    sources = benchmark_sources(recipe) if is_all else _rows(stage, recipe)[0]
+
+    def keep(log: RunLog) -> None:
         for manifest in sorted(out.rglob("manifest.json")):
             folder = manifest.parent
             for name in ("manifest.json", "quarantine.jsonl", "report.html"):
                 log.artifact(folder / name, str(folder.relative_to(out.parent)))
             show(folder.name, folder / "report.html")
             print(summary_of(Manifest.read(folder), folder.name))
+
+    once(
+        f"{stage.value} data",
+        recipe,
+        run,
+        out,
+        tags={"siqvl.stage": stage.value},
+        reads=[sources, local(benchmarks)],
+        make=lambda _: make(out),
+        keep=keep,
+        atomic=not is_all,
+    )
+    return PreparedData(str(out))

@@ -23,6 +23,7 @@ from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import CHECKPOINT
 from siqvl.report.answer_table import keep_answers
 from siqvl.tracking.inputs import log_inputs
+from siqvl.tracking.runs import RunLog
 from tasks.contracts import (
     ALONE,
     TINY,
@@ -34,8 +35,9 @@ from tasks.contracts import (
     workspace,
 )
 from tasks.decks import show
+from tasks.once import once
 from tasks.resources import cached, policy
-from tasks.tracked import share, tracked
+from tasks.tracked import share
 from tasks.training import run_name
 
 
@@ -98,15 +100,26 @@ def _scored(
     """
     model, benchmarks = local(checkpoint), local(data)
     out = _place(model, recipe, run)
-    card = read_card(model)
-    tags = {"siqvl.stage": card.stage.value, CHECKPOINT: card.hash}
-    with tracked(recipe, f"{out.name} evaluation", run, tags) as log:
-        scores = score(recipe, checkpoint=model, data=benchmarks, out=out)
+    card, name = read_card(model), f"{out.name} evaluation"
+
+    def keep(log: RunLog) -> None:
+        scores = Scores.read(out)
         for one in scores.scores:
             log_inputs(log, benchmarks / one.benchmark, "evaluation")
         log.metrics(scores.metrics())
         log.artifact(out, "evaluation")
         keep_answers(log, out, benchmarks, recipe.evaluation.report_pictures)
-        show(f"{out.name} evaluation", out / "report.html")
+        show(name, out / "report.html")
         print(stage_table([scores]))
+
+    once(
+        name,
+        recipe,
+        run,
+        out,
+        tags={"siqvl.stage": card.stage.value, CHECKPOINT: card.hash},
+        reads=[model, benchmarks],
+        make=lambda _: score(recipe, checkpoint=model, data=benchmarks, out=out),
+        keep=keep,
+    )
     return EvalReport(str(out))

@@ -23,7 +23,7 @@ REASON = "siqvl.error"
 
 @task(**policy(Kind.DATA))
 @stoppable()
-def close_run(recipe: Recipe, err: FlyteError | None = None) -> None:
+def close_run(recipe: Recipe, fresh: bool = False, err: FlyteError | None = None) -> None:
     """Close the parent run of this execution, and every stage run that a lost pod left open."""
     if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
         return  # no run was opened

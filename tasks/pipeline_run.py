@@ -1,4 +1,4 @@
-"""The first step of a pipeline: judge its recipe, open its MLflow run.
+"""The first step of a pipeline: judge its recipe, open its MLflow run or go on in it.
 
 It also hands the recipe to every step, each time with the hash of what that step depends on
 (`tasks/cache_keys.py`). Flyte's cache looks at the hash in place of the recipe, so another
@@ -7,10 +7,9 @@ learning rate of stage 3 leaves the results of stages 1 and 2 as they are.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from flytekit import HashMethod, task
 
@@ -19,7 +18,8 @@ from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.tracking.environment import keep_origin
-from siqvl.tracking.runs import start_run
+from siqvl.tracking.offline import TAG as OFFLINE
+from siqvl.tracking.runs import catch_up, end_run, reopen, run_log, search, start_run
 from tasks.cache_keys import (
     look_again,
     prepared_benchmarks,
@@ -28,11 +28,19 @@ from tasks.cache_keys import (
     scored,
     trained,
 )
-from tasks.contracts import PipelineRun
+from tasks.contracts import PipelineRun, on_cluster, workspace
 from tasks.flyte_tags import flyte_tags
+from tasks.once import marks
 from tasks.resources import policy
 from tasks.stopping import stoppable
 from tasks.tracked import check_pod
+from tasks.unfinished import new_name, pipeline_folder
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+#: Tags of runs: the folder of a pipeline, and MLflow's own that makes a run the child of another.
+FOLDER, PARENT = "siqvl.folder", "mlflow.parentRunId"
 
 
 def _of(key: Callable[..., str], stage: Stage) -> HashMethod:
@@ -60,20 +68,53 @@ class Opened(NamedTuple):
 
 @task(**policy(Kind.DATA))
 @stoppable()
-def open_run(recipe: Recipe) -> Opened:
-    """Judge the whole recipe, then open the parent run; nothing else starts before."""
+def open_run(recipe: Recipe, fresh: bool = False) -> Opened:
+    """Judge the whole recipe, then open the parent run; nothing else starts before.
+
+    Args:
+        fresh: whether a killed pipeline on this machine is not gone on with.
+    """
     check_pod(recipe)
     check_recipe(recipe)
     look_again()
-    start = time.strftime("%Y%m%d-%H%M%S")
-    tags = {"siqvl.kind": "pipeline", **flyte_tags()}
-    log = start_run(recipe, f"{recipe.name} {start}", tags=tags)
-    log.params(recipe.model_dump(mode="json"))
-    keep_origin(log, recipe)
-    log.flush()
-    # Two pipelines may start in the same second; their folders must differ.
-    run = PipelineRun(name=f"{start}-{log.run_id[:4]}", run_id=log.run_id)
+    name = new_name() if on_cluster() else pipeline_folder(recipe, fresh=fresh).name
+    run = PipelineRun(name=name, run_id=_parent_run(recipe, name))
     control = control_recipe(recipe) if recipe.evaluation.random_tower else recipe
     seen: dict[str, Any] = dict.fromkeys(Opened._fields, recipe)
     seen |= {"run": run, "control": control, "control_evaluation": control}
     return Opened(**seen)
+
+
+def _parent_run(recipe: Recipe, folder: str) -> str:
+    """The MLflow run of a pipeline, opened, or again where the pipeline was killed before."""
+    again = None if on_cluster() else _settled(recipe, folder)
+    name = f"{recipe.name} {folder.rpartition('-')[0]}"
+    if again is None:
+        tags = {"siqvl.kind": "pipeline", FOLDER: folder, **flyte_tags()}
+        log = start_run(recipe, name, tags=tags)
+    else:
+        tags = {"siqvl.recipe_hash": recipe.hash(), **flyte_tags()}
+        log = reopen(recipe, name, again.info.run_id, tags)
+    if again is None or not again.data.params:
+        log.params(recipe.model_dump(mode="json"))
+    keep_origin(log, recipe)
+    log.flush()
+    return log.run_id
+
+
+def _settled(recipe: Recipe, name: str) -> Run | None:
+    """The MLflow run of a killed pipeline, whose children get their true ends."""
+    catch_up(recipe)
+    parent = next(iter(search(recipe, {FOLDER: name})), None)
+    if parent is None:
+        return None
+    steps = marks(workspace(recipe, PipelineRun(name=name))).values()
+    done = {mark.mlflow_run for mark in steps if mark.made is not None}
+    for child in search(recipe, {PARENT: parent.info.run_id}):
+        log = run_log(recipe, child.info.run_id)
+        if done & {log.run_id, child.data.tags.get(OFFLINE)}:
+            if child.info.status != "FINISHED":
+                end_run(log, "FINISHED")
+        elif child.info.status == "RUNNING":
+            end_run(log, "KILLED")
+    return parent

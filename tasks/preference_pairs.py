@@ -11,15 +11,15 @@ from flytekit import task
 
 from siqvl.check import check_sampled
 from siqvl.preferences.pairs_page import PAGE
-from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs
+from siqvl.preferences.sample_pairs import SampledFolders, add_sampled_pairs, sampled_folders
 from siqvl.preferences.statistics import STATISTICS, Sampling
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.tracking.runs import RunLog
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.decks import show
+from tasks.once import once
 from tasks.resources import cached, policy
-from tasks.tracked import tracked
 
 
 class PreferencePairs(NamedTuple):
@@ -45,18 +45,26 @@ def preference_pairs(
     if recipe.stages.dpo.sampled is None:
         return PreferencePairs(data=data, benchmarks=benchmarks)
     out = workspace(recipe, run) / "preference_pairs"
-    scored = local(benchmarks)
-    tags = {"siqvl.stage": Stage.DPO.value}
-    with tracked(recipe, "preference pairs", run, tags) as log:
-        folders = add_sampled_pairs(
-            recipe, checkpoint=local(checkpoint), data=local(data), benchmarks=scored, out=out
-        )
-        _keep_reports(folders, log)
+    model, rows, scored = local(checkpoint), local(data), local(benchmarks)
+    places = sampled_folders(recipe, data=rows, benchmarks=scored, out=out)
+    once(
+        "preference pairs",
+        recipe,
+        run,
+        out,
+        tags={"siqvl.stage": Stage.DPO.value},
+        reads=[model, rows, scored, [recipe.stages.dpo.sampled.source]],
+        make=lambda _: add_sampled_pairs(
+            recipe, checkpoint=model, data=rows, benchmarks=scored, out=out
+        ),
+        keep=lambda log: _keep_reports(places, log),
+        atomic=False,
+    )
     return PreferencePairs(
-        data=PreparedData(str(folders.data)),
+        data=PreparedData(str(places.data)),
         benchmarks=benchmarks
-        if folders.benchmarks == scored
-        else PreparedData(str(folders.benchmarks)),
+        if places.benchmarks == scored
+        else PreparedData(str(places.benchmarks)),
     )
 
 

@@ -19,9 +19,18 @@ from siqvl.recipe.compute import Kind
 from siqvl.registry.promotion import make_candidate, promote
 from siqvl.registry.versions import CHECKPOINT, Registry, RegistryAway
 from siqvl.tracking.runs import RunLog, end_run
-from tasks.contracts import Checkpoint, EvalReport, PipelineReport, PipelineRun, local
+from tasks.contracts import (
+    Checkpoint,
+    EvalReport,
+    PipelineReport,
+    PipelineRun,
+    local,
+    on_cluster,
+    workspace,
+)
 from tasks.resources import policy
 from tasks.tracked import of_pipeline
+from tasks.unfinished import finish
 
 #: Tags of the pipeline's run: whether its gates passed, and what became of the registry's champion.
 PROMOTED = "siqvl.promoted"
@@ -66,6 +75,8 @@ def promotion(
             )
         print(f"promoted {checkpoint.path}: {summary(verdicts)}\n{champion}")
         end_run(log, "FINISHED")
+    if not on_cluster():
+        finish(workspace(recipe, run))
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=run.run_id)
 
 

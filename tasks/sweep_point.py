@@ -14,6 +14,7 @@ from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, Point, points
+from siqvl.report.loss_page import keep_loss_page
 from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import end_run, start_run
 from siqvl.training.stage import train_stage
@@ -58,6 +59,7 @@ def sweep_point(
     with tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log, states_kept(out):
         parent = local(checkpoint)
         card = train_stage(stage, recipe, data=local(data), checkpoint=parent, output=out, log=log)
+        keep_loss_page(log, out)
         scores = evaluate(recipe, checkpoint=out, data=local(benchmarks), out=report)
         log.metrics({**card.metrics, **scores.metrics()})
         log.artifact(out, "checkpoint")

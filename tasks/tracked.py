@@ -27,9 +27,16 @@ from tasks.undelivered import kept
 
 @contextmanager
 def tracked(
-    recipe: Recipe, name: str, run: PipelineRun, tags: dict[str, str] | None = None
+    recipe: Recipe,
+    name: str,
+    run: PipelineRun,
+    tags: dict[str, str] | None = None,
+    again: str | None = None,
 ) -> Iterator[RunLog]:
     """A child run that ends in the true state.
+
+    Args:
+        again: of a killed attempt, to go on in.
 
     Raises:
         UserError: see `check_pod`.
@@ -40,7 +47,7 @@ def tracked(
     with (
         stoppable(),
         kept(recipe, on_cluster=on_cluster()),
-        stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}) as log,
+        stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}, again) as log,
     ):
         yield log
 

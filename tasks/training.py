@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from flytekit import task
 
+from siqvl.checkpoint import read_card
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import CHECKPOINT, Registry, keep_model
+from siqvl.report.loss_page import keep_loss_page
 from siqvl.tracking.runs import RunLog
-from siqvl.training.resuming import is_first_process
 from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
+from tasks.once import once
 from tasks.preemption import states_kept
 from tasks.resources import cached, policy
-from tasks.tracked import tracked
 
 
 def training_task(function: Callable[..., Checkpoint]) -> Any:
@@ -40,27 +41,22 @@ def train(
     name = run_name(stage, recipe.model.random_tower)
     out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local(checkpoint)
-    first = is_first_process()
-    with ExitStack() as open_until_done:
-        log, copies = None, 0
-        if first:
-            tags = {"siqvl.stage": stage.value}
-            log = open_until_done.enter_context(tracked(recipe, name, run, tags))
-            copies = open_until_done.enter_context(states_kept(out))
-        card = train_stage(
-            stage,
-            recipe,
-            data=rows,
-            checkpoint=parent,
-            output=out,
-            log=log,
-            state_copies=copies,
-        )
-        if log is not None:
-            log.metrics(card.metrics)
-            log.tags({CHECKPOINT: card.hash})
-            _keep(out, recipe, log)
-            log.artifact(rows / "manifest.json", "data")
+
+    def make(log: RunLog | None) -> None:
+        with states_kept(out) if log else nullcontext(0) as copies:
+            inputs = {"data": rows, "checkpoint": parent, "output": out}
+            train_stage(stage, recipe, **inputs, log=log, state_copies=copies)
+
+    def keep(log: RunLog) -> None:
+        keep_loss_page(log, out)
+        card = read_card(out)
+        log.metrics(card.metrics)
+        log.tags({CHECKPOINT: card.hash})
+        _keep(out, recipe, log)
+        log.artifact(rows / "manifest.json", "data")
+
+    tags = {"siqvl.stage": stage.value}
+    once(name, recipe, run, out, tags=tags, reads=[rows, parent], make=make, keep=keep)
     return Checkpoint(str(out))
 
 

@@ -2,6 +2,8 @@
 
 pyflyte run workflows/full_pipeline.py full_pipeline
 pyflyte run workflows/full_pipeline.py full_pipeline --recipe recipes/easyvqa.yaml
+
+The same command again goes on where it was killed, or failed; with `--fresh` it begins anew.
 """
 
 from __future__ import annotations
@@ -37,16 +39,16 @@ TRAINING = {
 
 
 @workflow(on_failure=close_run)
-def full_pipeline(recipe: Recipe = TINY) -> PipelineResult:
+def full_pipeline(recipe: Recipe = TINY, fresh: bool = False) -> PipelineResult:
     """Train and score all four stages of a recipe, and promote the last if its gates pass."""
-    checkpoint, report, mlflow_run = all_stages(recipe=recipe)
+    checkpoint, report, mlflow_run = all_stages(recipe=recipe, fresh=fresh)
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=mlflow_run)
 
 
 @dynamic(**planner())
-def all_stages(recipe: Recipe) -> PipelineResult:
+def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
     """The tasks of one recipe, which says what each of them asks of the cluster."""
-    steps = _Steps(recipe)
+    steps = _Steps(recipe, fresh)
     opened, benchmarks = steps.opened, steps.benchmarks
 
     data = steps.prepared(Stage.PROJECTOR_ALIGNMENT)
@@ -94,9 +96,9 @@ class _Steps:
     A task gets the recipe from `open_run`, with the hash that its cache goes by.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, fresh: bool) -> None:
         self.recipe = recipe
-        self.opened = open_run(recipe=recipe)
+        self.opened = open_run(recipe=recipe, fresh=fresh)
         self.benchmarks = self.on(
             Kind.DATA,
             data_prep(

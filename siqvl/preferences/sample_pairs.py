@@ -44,6 +44,15 @@ class SampledFolders:
     sampled: list[Path]
 
 
+def sampled_folders(recipe: Recipe, *, data: Path, benchmarks: Path, out: Path) -> SampledFolders:
+    """The folders that `add_sampled_pairs` leaves."""
+    if recipe.stages.dpo.sampled is None:
+        return SampledFolders(data, benchmarks, [])
+    place, target = out / "evaluation", out / Stage.DPO.value
+    sampled = [place / one.name for one in recipe.evaluation.benchmarks if one.sampled]
+    return SampledFolders(target, place if sampled else benchmarks, [*sampled, target])
+
+
 def add_sampled_pairs(
     recipe: Recipe, *, checkpoint: Path, data: Path, benchmarks: Path, out: Path
 ) -> SampledFolders:
@@ -67,8 +76,9 @@ def add_sampled_pairs(
 
     check_sampled(recipe)
     settings = recipe.stages.dpo.sampled
+    folders = sampled_folders(recipe, data=data, benchmarks=benchmarks, out=out)
     if settings is None:
-        return SampledFolders(data, benchmarks, [])
+        return folders
     card = verify_checkpoint(checkpoint, expected=STAGES[Stage.DPO].parent)
     given = PreparedRows(data)
     _check_sources(given.manifest, recipe, data)
@@ -79,18 +89,13 @@ def add_sampled_pairs(
     model, processor = load_to_answer(checkpoint, recipe.model.attention)
     ask = functools.partial(sampled_rows, model, processor, recipe, settings)
     writer = _Writer(ask, recipe, settings, card.hash)
-    sampled: list[Path] = []
     if wanted:
-        place = out / "evaluation"
-        with atomic_folder(place) as partial:
+        with atomic_folder(folders.benchmarks) as partial:
             _copy_benchmarks(benchmarks, partial, recipe)
             for benchmark in wanted:
                 writer.benchmark(benchmark, partial / benchmark.name)
-        benchmarks = place
-        sampled += [place / benchmark.name for benchmark in wanted]
-    target = out / Stage.DPO.value
-    writer.training(given, benchmarks, target)
-    return SampledFolders(target, benchmarks, [*sampled, target])
+    writer.training(given, folders.benchmarks, folders.data)
+    return folders
 
 
 @dataclass(frozen=True)

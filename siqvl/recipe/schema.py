@@ -171,7 +171,7 @@ class Recipe(Section):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="NumPy takes no other")
     changed_code: ChangedCode = Field(
-        "refuse", description="what a stage does about a state that other code has written"
+        "refuse", description="what is done about a state, or finished steps, of other code"
     )
     model: Model
     data: DataPrep = DataPrep()

@@ -154,16 +154,36 @@ def keep_model(log: RunLog, checkpoint: Path, registry: Registry) -> int | None:
 def _logged(
     store: MlflowClient, log: RunLog, checkpoint: Path, card: CheckpointCard
 ) -> LoggedModel:
-    """The model whose weights are the run's; it is ready when all of it is there."""
-    from mlflow.entities import LoggedModelOutput
+    """The model whose weights are the run's; it is ready when all of it is there.
+
+    One that a killed attempt began is gone on with.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.models import Model
 
     run = store.get_run(log.run_id)
-    model = store.create_logged_model(
-        run.info.experiment_id, card.stage.value, source_run_id=log.run_id, tags=_tags(card, log)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    found = [store.get_logged_model(one.model_id) for one in outputs]
+    begun = [
+        one
+        for one in found
+        if one.tags.get(CHECKPOINT) == card.hash and one.status != LoggedModelStatus.FAILED
+    ]
+    if begun and begun[0].status == LoggedModelStatus.READY:
+        return begun[0]
+    model = (
+        begun[0]
+        if begun
+        else store.create_logged_model(
+            run.info.experiment_id,
+            card.stage.value,
+            source_run_id=log.run_id,
+            tags=_tags(card, log),
+        )
     )
     try:
-        store.log_outputs(log.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        if not begun:
+            store.log_outputs(log.run_id, [LoggedModelOutput(model.model_id, step=0)])
         with tempfile.TemporaryDirectory() as folder:
             described = Model(
                 artifact_path=model.artifact_location,

@@ -238,6 +238,15 @@ class Background:
                 wait.tick(time.monotonic() - begin)
         return True
 
+    def catch_up(self, uri: str, patience: float) -> None:
+        """Wait until a store has heard what others left, at most as `flush` does."""
+        wait = _Wait(self.sender(uri), patience)
+        while wait.sender.ended <= wait.begun and not wait.is_over(""):
+            begin = time.monotonic()
+            with wait.sender.changed:
+                wait.sender.changed.wait(0.05)
+            wait.tick(time.monotonic() - begin)
+
     def close(self) -> bool:
         """End the threads and let go of the outbox; whether the threads ended at once."""
         _BACKGROUNDS.pop((os.getpid(), self.outbox.path.parent), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,12 +33,17 @@ def recipe_text(recipe: Recipe) -> str:
 def environment_text() -> str:
     """The machine in comments, then installed packages as pip reads them, in their order."""
     about = [f"python {platform.python_version()}", platform.platform(), *_gpus()]
+    return "\n".join([*(f"# {line}" for line in about), *_packages()]) + "\n"
+
+
+@cache
+def _packages() -> list[str]:
+    """What is installed; looking takes half a second."""
     installed: dict[str, str] = {}
     for one in distributions():
-        if one.metadata["Name"]:  # a half removed package has none
-            installed.setdefault(one.metadata["Name"], one.version)  # the first is imported
-    packages = [f"{name}=={installed[name]}" for name in sorted(installed, key=str.lower)]
-    return "\n".join([*(f"# {line}" for line in about), *packages]) + "\n"
+        if name := one.metadata["Name"]:  # a half removed package has none
+            installed.setdefault(name, one.version)  # the first is imported
+    return [f"{name}=={installed[name]}" for name in sorted(installed, key=str.lower)]
 
 
 def _gpus() -> list[str]:

@@ -13,16 +13,16 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from siqvl.errors import UserError, one_line
 from siqvl.recipe import Recipe
 from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
-from siqvl.tracking.offline import TAG, experiment_id, new_id
+from siqvl.tracking.offline import TAG, experiment_id, is_offline, new_id, online_id
 from siqvl.tracking.outbox import OutboxPlace, outbox_place
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
 from siqvl.tracking.store import (
@@ -37,6 +37,9 @@ from siqvl.tracking.store import client as client
 from siqvl.tracking.store import tracking_uri as tracking_uri
 from siqvl.tracking.system_metrics import sampled
 from siqvl.version import code_version
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
@@ -183,6 +186,11 @@ def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None
     Raises:
         UserError: the store cannot be reached.
     """
+    return [run_log(recipe, run.info.run_id) for run in search(recipe, tags, status=status)]
+
+
+def search(recipe: Recipe, tags: dict[str, str], *, status: str | None = None) -> list[Run]:
+    """As `find_runs`, with all that the store knows of them."""
     uri, patience = tracking_uri(recipe), recipe.tracking.patience_seconds
     if is_missing_file(uri):
         return []
@@ -190,16 +198,42 @@ def find_runs(recipe: Recipe, tags: dict[str, str], *, status: str | None = None
     wanted = [f"tags.`{name}` = '{value}'" for name, value in tags.items() if "'" not in value]
     wanted += [f"attributes.status = '{status}'"] if status else []
 
-    def found() -> list[Any]:
+    def found() -> list[Run]:
         with opened(uri, "used", patience) as store:
             experiment = store.get_experiment_by_name(recipe.tracking.experiment)
             number = [experiment.experiment_id] if experiment else []
             return store.search_runs(number, " and ".join(wanted)) if number else []
 
-    runs = within(patience, uri, found)
-    return [
-        run_log(recipe, run.info.run_id) for run in runs if tags.items() <= run.data.tags.items()
-    ]
+    return [run for run in within(patience, uri, found) if tags.items() <= run.data.tags.items()]
+
+
+def reopen(recipe: Recipe, name: str, run_id: str, tags: dict[str, str]) -> RunLog:
+    """Go on in a run whose process is gone.
+
+    Args:
+        tags: of who goes on.
+
+    Raises:
+        UserError: the store cannot be reached, or does not have it.
+    """
+    uri, patience = tracking_uri(recipe), recipe.tracking.patience_seconds
+
+    def reopened() -> None:
+        with opened(uri, "used", patience) as store:
+            known = online_id(store, run_id) if is_offline(run_id) else run_id
+            store.update_run(known or run_id, status="RUNNING")
+
+    within(patience, uri, reopened)
+    log = run_log(recipe, run_id)
+    log.tags(tags)
+    heartbeat.begin(_opened(recipe, log)._replace(name=name, own=True))
+    return log
+
+
+def catch_up(recipe: Recipe) -> None:
+    """Have the store hear first what processes that are gone have left, if it is there."""
+    place = outbox_place(recipe)
+    background(place).catch_up(tracking_uri(recipe), place.patience)
 
 
 def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:
@@ -218,13 +252,20 @@ def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:
 
 @contextmanager
 def stage_run(
-    recipe: Recipe, name: str, parent: str | None, tags: dict[str, str]
+    recipe: Recipe, name: str, parent: str | None, tags: dict[str, str], again: str | None = None
 ) -> Iterator[RunLog]:
     """A child run that ends in the true state, and its parent with it when that is a failure.
 
     A retry that succeeds lets the pipeline reach its last task, which closes the parent FINISHED.
+
+    Args:
+        again: the run to go on in, in place of a new one, where the store has it.
     """
-    log = start_run(recipe, name, parent=parent, tags=tags)
+    log = None
+    if again is not None:
+        with suppress(UserError):
+            log = reopen(recipe, name, again, tags)
+    log = log or start_run(recipe, name, parent=parent, tags=tags)
     parents = [run_log(recipe, parent)] if parent else []
     with (
         part_of_runs(recipe, log, *parents),

@@ -9,7 +9,6 @@ from siqvl.checkpoint import CheckpointCard, read_card, verify_checkpoint
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, Stage
-from siqvl.report.loss_page import keep_loss_page
 from siqvl.stages import STAGES
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.inputs import log_inputs
@@ -69,8 +68,6 @@ def train_stage(
         StageInputs(stage, recipe, data, checkpoint, output, states, log, state_copies),
         recipe.distributed,
     )
-    if log:
-        keep_loss_page(log, output)
     return read_card(output, expected=stage)
 
 

@@ -100,6 +100,9 @@ def test_it_trains_what_the_librarys_own_launch_trains(
     )
     assert losses[0] == pytest.approx([one["loss"] for one in read_history(alone)], abs=2e-4)
 
+    written = (out / "model.safetensors").stat().st_mtime_ns
+    assert elastic(trained, recipe, run, Stage.PROJECTOR_ALIGNMENT) == out  # it is done
+    assert (out / "model.safetensors").stat().st_mtime_ns == written
     (child,) = children(log)  # the first process alone tracks
     assert child.info.run_name == STAGE.value
     assert child.info.status == "FINISHED"

@@ -60,6 +60,29 @@ def test_its_weights_are_stored_once_as_the_output_of_its_run(
     assert not list(folder.rglob("__pycache__"))
 
 
+@pytest.mark.parametrize("status", ["PENDING", "READY"])
+def test_a_model_that_a_killed_attempt_began_is_gone_on_with(
+    log: RunLog, registry: Registry, recipe: Recipe, tmp_path: Path, status: str
+) -> None:
+    from mlflow.entities import LoggedModelOutput
+
+    store = client(log.uri)
+    experiment = store.get_run(log.run_id).info.experiment_id
+    begun = store.create_logged_model(
+        experiment, "dpo", source_run_id=log.run_id, tags={CHECKPOINT: hash_of("a")}
+    )
+    store.log_outputs(log.run_id, [LoggedModelOutput(begun.model_id, step=0)])
+    if status == "READY":
+        store.finalize_logged_model(begun.model_id, status)
+    registry.register(log, made_checkpoint(tmp_path / "checkpoint", recipe, "a"))
+    version = store.get_model_version(registry.name, "1")
+    assert version.source == begun.artifact_location
+    assert store.get_logged_model(begun.model_id).status.name == "READY"
+    assert [one.model_id for one in store.get_run(log.run_id).outputs.model_outputs] == [
+        begun.model_id
+    ]
+
+
 def test_it_is_a_model_that_mlflow_describes(
     log: RunLog, registry: Registry, recipe: Recipe, tmp_path: Path
 ) -> None:

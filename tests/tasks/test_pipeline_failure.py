@@ -99,7 +99,7 @@ def opens_and_fails(recipe: Recipe) -> None:
 
 
 @workflow(on_failure=close_run)
-def failing(recipe: Recipe) -> None:
+def failing(recipe: Recipe, fresh: bool = False) -> None:
     opens_and_fails(recipe=recipe)
 
 

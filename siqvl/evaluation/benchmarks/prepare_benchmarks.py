@@ -67,10 +67,13 @@ def _check_benchmark(benchmark: Benchmark) -> None:
         sources.check(benchmark.training, RowKind.EVALUATION)
 
 
-def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
+def prepare_benchmarks(recipe: Recipe, out: Path, *, keep_ready: bool = False) -> None:
     """Writes `out/<benchmark>/` for every benchmark of the recipe but those that are sampled.
 
     What lies there of benchmarks that the recipe has no more is removed.
+
+    Args:
+        keep_ready: whether those stay that a killed run has prepared there.
 
     Raises:
         UserError: a source is not as described, or has not what its benchmark is scored by.
@@ -81,7 +84,8 @@ def prepare_benchmarks(recipe: Recipe, out: Path) -> None:
         _check_first_questions(benchmark, recipe)
     with alone_with_benchmarks(out):
         for benchmark in ready:
-            _prepare(benchmark, recipe, out)
+            if not (keep_ready and is_ready(benchmark, recipe, out)):
+                _prepare(benchmark, recipe, out)
         forget_others(out, {benchmark.name for benchmark in recipe.evaluation.benchmarks})
 
 
