@@ -84,7 +84,8 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.sendall(request)
     code = int(connection.recv(16) or 255)
 if code < 0:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if -code != signal.SIGKILL:
+        signal.signal(-code, signal.SIG_DFL)
     os.kill(os.getpid(), -code)
 sys.exit(code)
 """
@@ -123,6 +124,9 @@ def forked_programs(folder: Path, owner: int) -> None:
 
 def serve(address: Path, owner: int) -> None:
     """Fork for each connection; returns in the program's own process alone."""
+    # programs get what a terminal gives them, also where tests run below `nohup` or behind `&`
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(f"{address}.new")
         listener.listen(64)
