@@ -49,7 +49,7 @@ _ENDS = (
     r"(?=[*_`\"'”’)\]$}\s]{0,9}(?:$|[.,;:)\]!?\n—]|-(?!\w)"
     r"|(?:because|since|as|for|which|that|so|but|here|and|or|is|was|would|must|instead)\b))"
 )
-_LETTER = re.compile(rf"(?:([A-Z])(?![\w&]|['’-]\w)|([a-z]){_ENDS})")
+_LETTER = re.compile(rf"(?:([A-Z])(?![\w&]|['’-]\w)|([a-z])(?!\s*[-+*/^=]){_ENDS})")
 _SURE = re.compile(rf"(?:([B-HJ-Z])(?![\w'’&-])|([AI]){_ENDS})")
 _ALONE = re.compile(rf"(?<![\w'’&-]){_SURE.pattern}")
 _BRACKETS = re.compile(r"\(([A-Z])\)")
@@ -113,6 +113,12 @@ def _without_article(text: str) -> str:
     bare = _bare(text)
     found = _ARTICLE.match(bare)
     return bare[found.end() :] if found and len(bare) > found.end() + 1 else bare
+
+
+def _joint(words: str) -> str:
+    """What stands between words: `dark-red` is dark red, but `a - b` is not `a b`."""
+    plain = all(word.isalpha() and len(word) > 1 for word in words.split())
+    return r"[\s-]+" if plain else r"\s+"
 
 
 _LIKENESS: tuple[Callable[[str], str], ...] = (
@@ -320,7 +326,7 @@ class _Text:
         return [
             re.compile(
                 (r"(?<!\w)(?<!\d[.,])" if words[:1].isalpha() else _BEFORE_NUMBER)
-                + (r"[\s-]+".join(map(re.escape, words.split())) or "(?!)")
+                + (_joint(words).join(map(re.escape, words.split())) or "(?!)")
                 + (
                     r"(?!\w)(?![.,]\d)"
                     if len(words) > 1 and words[-2:].isalpha()

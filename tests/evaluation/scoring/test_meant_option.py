@@ -149,6 +149,8 @@ JUDGED = [
     ("The answer is sun.", ("The moon", "The sun"), "B"),
     ("The answer is 'B'.", ANIMALS, "B"),
     ("a dark-red ball", COLORS, "C"),
+    ("The answer is a - b.", ("$a b$", "$a + b$"), ""),
+    ("The answer is x - 1.", ("x", "x + 1"), ""),
     # letters as options, in another case
     ("The answer is b.", ("b", "a"), "A"),
     ("(b)", ("b", "a"), "A"),
