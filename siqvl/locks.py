@@ -42,15 +42,19 @@ def lock(path: Path, *, shared: bool = False, seconds: float = 0.0) -> BinaryIO 
     end = time.monotonic() + seconds
     while True:
         file = path.open("a+b")
-        if _flocked(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    _held.add(file)
-                    return file
+        if _flocked(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX) and _is_at(file, path):
+            _held.add(file)
+            return file
         file.close()
         if time.monotonic() >= end:
             return None
         time.sleep(_PAUSE)
+
+
+def _is_at(file: BinaryIO, path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
 
 
 def _flocked(file: BinaryIO, how: int) -> bool:
@@ -106,7 +110,7 @@ def shared(path: Path) -> Iterator[Callable[[], bool]]:
     try:
         yield is_last
     finally:
-        if is_last():
+        if is_last() and (file is None or _is_at(file, path)):  # not that of who came since
             path.unlink(missing_ok=True)
         if file is not None:
             file.close()

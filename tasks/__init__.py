@@ -1,6 +1,7 @@
 """Flyte tasks: a file for each step, thin typed shells around `siqvl`."""
 
 import os
+import warnings
 
 import tasks.recipe_type  # noqa: F401  # before any task is declared
 from tasks.cluster import check_cluster
@@ -9,3 +10,5 @@ from tasks.cluster import check_cluster
 # where nothing is any more. It is asked for each call, so a user's own setting counts.
 os.environ.setdefault("FLYTE_LOCAL_CACHE_ENABLED", "false")
 check_cluster()
+# flytekit names a flag twice (`--fresh,--fresh/--no_fresh`), and click says so several times.
+warnings.filterwarnings("ignore", "The parameter --fresh is used more than once", UserWarning)

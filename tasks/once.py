@@ -98,10 +98,11 @@ def marks(folder: Path) -> dict[str, Mark]:
 
 def _usable(place: Path, out: Path, reads: list[str]) -> Mark | None:
     """The mark of a step, if it was made from the same, and is as it was then."""
-    mark = _read(place)
-    if mark is None or mark.reads != reads:
+    if (mark := _read(place)) is None:
         return None
     try:
+        if mark.reads != reads:
+            raise UserError(f"step `{place.stem}` was done with other data than there is now")
         if mark.made is not None and _bytes_of(out) != mark.made:
             raise UserError(f"{out} is not what step `{place.stem}` left there")
         if (out / CARD).exists():

@@ -10,15 +10,13 @@ from flytekit.types.error.error import FlyteError
 from siqvl.errors import one_line
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
-from siqvl.tracking.runs import DEFAULT_STORE, end_open, end_run, find_runs, tracking_uri
+from siqvl.tracking.runs import DEFAULT_STORE, REASON, end_open, end_run, find_runs, tracking_uri
 from tasks.contracts import on_cluster
 from tasks.flyte_tags import EXECUTION, execution
 from tasks.resources import policy
 from tasks.stopping import stoppable
 
 logger = logging.getLogger(__name__)
-
-REASON = "siqvl.error"
 
 
 @task(**policy(Kind.DATA))

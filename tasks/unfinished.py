@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
-from siqvl.errors import UserError
+from siqvl.errors import UserError, one_line
 from siqvl.evaluation.control import control_recipe
 from siqvl.files import atomic_file
 from siqvl.locks import try_lock
@@ -78,6 +78,8 @@ def pipeline_folder(recipe: Recipe, *, fresh: bool) -> Path:
     place, here = workspace(recipe, PipelineRun(name="")), Pipeline.here(recipe)
     for record in [] if fresh else sorted(place.glob(f"*/{RECORD}"), reverse=True):
         known = _read(record)
+        if known is None:
+            print(f"passing over {record.parent}, whose {RECORD} is damaged or of another version")
         if known is None or known.recipe != here.recipe:
             continue
         if known.finished:
@@ -85,7 +87,10 @@ def pipeline_folder(recipe: Recipe, *, fresh: bool) -> Path:
         if _is_held(record.parent):
             if _goes_on(record.parent, known.differing(here), recipe.changed_code):
                 return record.parent
-            break
+        else:
+            why = "another process works there, or its file system has no locks"
+            print(f"beginning anew beside {record.parent}: {why}")
+        break
     folder = workspace(recipe, PipelineRun(name=new_name()))
     folder.mkdir(parents=True)
     _is_held(folder)
@@ -131,6 +136,12 @@ def _read(record: Path) -> Pipeline | None:
 
 def _is_held(folder: Path) -> bool:
     """Hold a folder until this process ends; not if another does, nor where there are no locks."""
-    if folder not in _held and (file := try_lock(folder / LOCK)) is not None:
-        _held[folder] = file
+    try:
+        if folder not in _held and (file := try_lock(folder / LOCK)) is not None:
+            _held[folder] = file
+    except OSError as error:
+        raise UserError(
+            f"the unfinished pipeline in {folder} cannot be gone on with ({one_line(error)}): make "
+            "the folder writable, or begin anew with --fresh"
+        ) from error
     return folder in _held

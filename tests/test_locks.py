@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import time
+from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_a_file_that_its_owner_has_removed_locks_nothing(tmp_path: Path, monkeyp
     assert found is not None
     assert path.exists()
     assert try_lock(path) is None
+
+
+def test_who_ends_after_the_last_leaves_the_file_of_who_came_since(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with ExitStack() as slow:
+        is_last = slow.enter_context(shared(path))
+        with shared(path):
+            assert not is_last()
+        assert not path.exists()
+        with shared(path) as since:
+            slow.close()
+            assert path.exists()
+            assert since()
 
 
 def test_a_forked_process_does_not_keep_the_lock_of_a_killed_one(tmp_path: Path) -> None:

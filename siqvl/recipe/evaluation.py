@@ -75,10 +75,14 @@ class Benchmark(Section):
     def _consistent(self) -> Benchmark:
         if self.official and self.scorer not in DEPARTING:
             raise ValueError(
-                f"`official` is for scorers {', '.join(DEPARTING)}; `{self.scorer}` has one rule"
+                f"`official` is for scorers {', '.join(DEPARTING)}; `{self.scorer}` has one rule: "
+                "set `official: false`"
             )
         if self.letter_suffix is not None and not self.letters:
-            raise ValueError("`letter_suffix` is appended where letters are: set `letters: true`")
+            raise ValueError(
+                "`letter_suffix` is appended where letters are: set `letters: true`, or "
+                "`letter_suffix: null`"
+            )
         if self.method == "likelihood" and not self.letters:
             raise ValueError("method likelihood compares letters: set `letters: true`")
         if self.sampled and self.method != "preference":

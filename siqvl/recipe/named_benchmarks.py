@@ -30,7 +30,7 @@ def named(given: dict[str, Any]) -> dict[str, Any]:
     changes = {key: value for key, value in given.items() if key != "benchmark"}
     name = given["benchmark"]
     if not isinstance(name, str) or name not in benchmarks():
-        close = get_close_matches(str(name), benchmarks(), n=1)
+        close = get_close_matches(str(name).lower(), benchmarks(), n=1)
         hint = f"did you mean `{close[0]}`?" if close else f"known are {', '.join(benchmarks())}"
         raise ValueError(f"no published benchmark is called {shown(name)}; {hint}")
     base: dict[str, Any] = {"name": name, **benchmarks()[name]}

@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 #: MLflow refuses longer values.
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
+#: Tag of a run that has failed: why.
+REASON = "siqvl.error"
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ def search(recipe: Recipe, tags: dict[str, str], *, status: str | None = None) -
 
 
 def reopen(recipe: Recipe, name: str, run_id: str, tags: dict[str, str]) -> RunLog:
-    """Go on in a run whose process is gone.
+    """Go on in a run whose process is gone; why it failed then, it no longer says.
 
     Args:
         tags: of who goes on.
@@ -220,8 +222,10 @@ def reopen(recipe: Recipe, name: str, run_id: str, tags: dict[str, str]) -> RunL
 
     def reopened() -> None:
         with opened(uri, "used", patience) as store:
-            known = online_id(store, run_id) if is_offline(run_id) else run_id
-            store.update_run(known or run_id, status="RUNNING")
+            known = (online_id(store, run_id) if is_offline(run_id) else run_id) or run_id
+            store.update_run(known, status="RUNNING")
+            if REASON in store.get_run(known).data.tags:
+                store.delete_tag(known, REASON)
 
     within(patience, uri, reopened)
     log = run_log(recipe, run_id)

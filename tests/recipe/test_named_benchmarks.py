@@ -42,6 +42,9 @@ def test_a_source_of_another_kind_is_taken_whole() -> None:
     ("given", "said"),
     [
         ({"benchmark": "mmstr"}, "no published benchmark is called 'mmstr'; did you mean `mmstar`"),
+        ({"benchmark": "MMStar"}, "is called 'MMStar'; did you mean `mmstar`"),
+        ({"benchmark": "docvqa", "scorer": "exact_match"}, "one rule: set `official: false`"),
+        ({"benchmark": "mmstar", "letters": False}, "or `letter_suffix: null`"),
         ({"benchmark": 3}, "no published benchmark is called 3; known are mmstar, mmmu, pope,"),
         ({"benchmark": "mme", "scorrer": "mme"}, "did you mean `scorer`"),
         ({"benchmark": "mme", "official": True}, "scorers vqav2, gqa, anls; `mme` has one rule"),

@@ -10,9 +10,10 @@ from flytekit.types.error.error import FlyteError
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import RunLog, client, end_run, start_run
+from siqvl.tracking.runs import REASON, RunLog, client, end_run, start_run
 from tasks.flyte_tags import flyte_tags
-from tasks.pipeline_failure import REASON, close_run, reason
+from tasks.pipeline_failure import close_run, reason
+from tasks.pipeline_run import FOLDER, _parent_run
 from workflows.full_pipeline import full_pipeline
 
 ROOT = Path(__file__).parents[2]
@@ -65,6 +66,14 @@ def test_without_an_error_the_run_is_closed_all_the_same(recipe: Recipe) -> None
     log = pipeline_run(recipe)
     close_run(recipe=recipe)
     assert ended(log) == ("FAILED", None)
+
+
+def test_one_that_is_gone_on_with_has_failed_no_more(recipe: Recipe) -> None:
+    log = pipeline_run(recipe, **{FOLDER: "20260101-000000-abcd"})
+    close_run(recipe=recipe, err=FlyteError(failed_node_id="n3", message=SENTENCE))
+    assert ended(log) == ("FAILED", SENTENCE)
+    assert _parent_run(recipe, "20260101-000000-abcd") == log.run_id
+    assert ended(log) == ("RUNNING", None)
 
 
 def test_of_two_attempts_to_open_a_run_none_stays_open(recipe: Recipe) -> None:

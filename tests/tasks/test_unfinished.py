@@ -70,6 +70,23 @@ def test_the_newest_unfinished_folder_is_gone_on_in(
     assert pipeline_folder(recipe, fresh=False) not in (newer, first)
 
 
+def test_a_folder_that_says_nothing_is_passed_over_aloud(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = older(pipeline_folder(recipe, fresh=False))
+    (folder / unfinished.RECORD).write_text("")
+    assert pipeline_folder(recipe, fresh=False) != folder
+    assert capsys.readouterr().out.startswith(f"passing over {folder}, whose pipeline.json is")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(recipe: Recipe) -> None:
+    folder = older(pipeline_folder(recipe, fresh=False))
+    (folder / unfinished.LOCK).unlink()
+    (folder / unfinished.LOCK).mkdir()  # root may write everywhere
+    with pytest.raises(UserError, match=f"in {folder} cannot be gone on with .*, or .* --fresh"):
+        pipeline_folder(recipe, fresh=False)
+
+
 @pytest.mark.parametrize(
     ("keys", "to", "same"),
     [
@@ -116,7 +133,9 @@ def test_other_code_that_has_done_nothing_is_no_matter(
     assert pipeline_folder(recipe, fresh=False) == folder
 
 
-def test_a_folder_in_which_a_process_works_is_left_alone(recipe: Recipe) -> None:
+def test_a_folder_in_which_a_process_works_is_left_alone(
+    recipe: Recipe, capsys: pytest.CaptureFixture[str]
+) -> None:
     held = older(pipeline_folder(recipe, fresh=False))
     code = [sys.executable, "-c", HOLDER, str(held)]
     root = Path(__file__).parents[2]
@@ -126,6 +145,7 @@ def test_a_folder_in_which_a_process_works_is_left_alone(recipe: Recipe) -> None
         try:
             begun = pipeline_folder(recipe, fresh=False)
             assert begun != held
+            assert f"beginning anew beside {held}: another process" in capsys.readouterr().out
             (begun / unfinished.RECORD).unlink()
             process.kill()
             process.wait()

@@ -131,7 +131,9 @@ def test_missing_data_is_one_line_before_any_work(pyflyte, checkout: Path) -> No
 
 def test_help_shows_the_recipe_option(installed_pyflyte, checkout: Path) -> None:
     arguments = ["run", "workflows/full_pipeline.py", "full_pipeline", "--help"]
-    assert "--recipe" in installed_pyflyte(*arguments, folder=checkout)
+    printed = installed_pyflyte(*arguments, folder=checkout)
+    assert "--recipe" in printed
+    assert "Warning" not in printed
 
 
 HEAVY = ("torch", "transformers", "trl", "mlflow", "datasets", "accelerate")

@@ -24,41 +24,52 @@ from typing import Final
 from siqvl.composed_text import composed
 
 _WRAPPING: Final = " \t\n*_`\"'“”‘’$"
-_OPENING = r"[\s*_`\"'“‘$(\[]*"
+#: Runs are bounded: a model that repeats itself must not cost a search over all of them each time.
+_OPENING = r"[\s*_`\"'“‘$(\[]{0,9}"
 #: What calls the text behind it the answer, and what calls that before it so.
 _CALLS = re.compile(
-    r"(?i:\b(?:answers?|(?:correct|right|best)\s+(?:options?|choices?|one|letter))\b[\s*_]*"
-    r"(?:\b(?:is|are|was|would\s+be|should\s+be|must\s+be|has\s+to\s+be)\b|[:=]|(?=[\s(]+[A-Z]\b))"
-    r"[\s*_]*:?|\\boxed\{)"
+    r"(?i:\b(?:answers?|(?:correct|right|best)\s+(?:options?|choices?|one|letter))\b[\s*_]{0,9}"
+    r"(?:\b(?:is|are|was|would\s+be|should\s+be|must\s+be|has\s+to\s+be)\b|[:=]|(?=[\s(]{1,9}[A-Z]\b))"
+    r"(?:\s+(?:most\s+likely|likely|probably|clearly|definitely|therefore|thus)\b)?"
+    r"[\s*_]{0,9}:?|\\boxed\{)"
     + _OPENING
-    + r"(?i:(?:the\s+)?(?:option|choice|letter)\b[\s:]*)?"
+    + r"(?i:(?:the\s+)?(?:option|choice|letter)\b[\s:]{0,9})?"
     + _OPENING
 )
 _CALLED = re.compile(
-    r"[\s*_`\"'”’)\].$]*\s(?i:is|would\s+be|must\s+be|seems)\s+(?i:the\s+|my\s+|thus\s+)*"
+    r"[\s*_`\"'”’)\].$]{0,9}\s(?i:is|would\s+be|must\s+be|seems)\s+(?i:the\s+|my\s+|thus\s+)*"
     r"(?i:correct|right|best|true|final\s+answer|answer)\b"
 )
 _CHOSEN = re.compile(
-    r"(?i:\b(?:options?|choices?|letter|choose|select|pick|go\s+with|opt\s+for)\b)[\s*_:]*"
+    r"(?i:\b(?:options?|choices?|letter|choose|select|pick|go\s+with|opt\s+for)\b)[\s*_:]{0,9}"
     + _OPENING
 )
 #: What may follow a letter that is also a word.
 _ENDS = (
-    r"(?=[*_`\"'”’)\]$}\s]*(?:$|[.,;:)\]!?\n–—-]"
+    r"(?=[*_`\"'”’)\]$}\s]{0,9}(?:$|[.,;:)\]!?\n—]|-(?!\w)"
     r"|(?:because|since|as|for|which|that|so|but|here|and|or|is|was|would|must|instead)\b))"
 )
-_LETTER = re.compile(rf"(?:([B-HJ-Z])(?![\w'’&])|([AI])(?![\w'’&])|([a-z]){_ENDS})")
+_LETTER = re.compile(rf"(?:([A-Z])(?![\w&]|['’-]\w)|([a-z])(?!\s*[-+*/^=]){_ENDS})")
 _SURE = re.compile(rf"(?:([B-HJ-Z])(?![\w'’&-])|([AI]){_ENDS})")
 _ALONE = re.compile(rf"(?<![\w'’&-]){_SURE.pattern}")
 _BRACKETS = re.compile(r"\(([A-Z])\)")
 #: A letter set off at the beginning, as options are listed: `B. red`, `B) red`, `(B) red`.
 _LISTED = re.compile(
-    r"[*_`\"'“‘]*(?:\(([A-Z])\)|([A-Z])[*_]*(?:[.):]|\s+[–—-](?=\s)))(?!\w)[*_]*\s*"
+    r"[*_`\"'“‘]*(?:\(([A-Z])\)|([A-Z])[*_]*(?:[.):]|\s+[—-](?=\s)))(?!\w)[*_]*\s*"
 )
 _NOT = re.compile(
-    r"(?i:\bnot|n[’']t|\bno|\bnever|\bneither|\bnor|\brather\s+than)\s+(?i:an?\s+|the\s+)?$"
+    r"(?i)(?:\b(?:not|cannot|no|never|neither|nor|without|rather\s+than)|n[’']t)\s+"
+    r"(?:(?:an?|the|be|choose|pick|select|options?|really|show)\s+)*[(*_`\"'“]*$"
 )
-_OR = re.compile(r"[\s*_`\"'”’)\].]*?(?:[,/&]|\b(?:or|and)\b)(?:\s*\b(?:or|and)\b)?")
+_WRONG = re.compile(
+    r"(?i)[*_`\"'”’)\].]*\s+(?:is|was|seems)\s+(?:wrong|incorrect|false|unlikely)\b|"
+    r"[*_`\"'”’)\].]*\s+is(?:n[’']t|\s+not)(?:\s+(?:the|my))?\s+(?:correct|right|best|answer)\b"
+)
+_LOOK_BACK: Final = 60
+_OR = re.compile(r"[\s*_`\"'”’)\].]{0,9}?(?:[,/&]|\b(?:or|and)\b)(?:\s*\b(?:or|and)\b)?")
+#: A number is not part of another one, nor of a sum: 5 is not in `-5`, `3-5`, `0.5` or `5 * 2`.
+_BEFORE_NUMBER = r"(?<!\w)(?<!\d[.,])(?<![\s(]\.)(?<![-/^])"
+_BEHIND_NUMBER = r"(?!\w)(?![.,:]\d)(?!\s*[-+*/^]\s*\d)"
 #: What puts the answer behind it beside the one before: `… or the answer is C`.
 _EITHER = re.compile(r"\bor\s+(?:else\s+)?(?:the\s+)?$")
 _ARTICLE = re.compile(r"(?i:an?|the)\s+")
@@ -73,9 +84,7 @@ def place_meant(text: str, choices: Sequence[str], *, by_letter: bool = False) -
         by_letter: the options were listed with letters. Where they are letters themselves, `B`
             then is the second one, and otherwise the one that reads `B`.
     """
-    return (
-        _Text(composed(text), tuple(map(composed, choices)), by_letter).place if choices else None
-    )
+    return _Text(_read(text), tuple(map(_read, choices)), by_letter).place if choices else None
 
 
 def places_right(answers: Sequence[str], choices: Sequence[str]) -> set[int]:
@@ -83,8 +92,13 @@ def places_right(answers: Sequence[str], choices: Sequence[str]) -> set[int]:
 
     Case, quotes and spaces count where options differ in nothing else.
     """
-    options = tuple(map(composed, choices))
-    return {place for answer in answers for place in _same(composed(answer), options)}
+    options = tuple(map(_read, choices))
+    return {place for answer in answers for place in _same(_read(answer), options)}
+
+
+def _read(text: str) -> str:
+    """A text in NFC, in which a minus is one whatever it is written with."""
+    return composed(text).replace("−", "-").replace("–", "-")
 
 
 def _spaced(text: str) -> str:
@@ -95,11 +109,24 @@ def _bare(text: str) -> str:
     return _spaced(text).strip(_WRAPPING).rstrip(". ").strip(_WRAPPING)
 
 
+def _without_article(text: str) -> str:
+    bare = _bare(text)
+    found = _ARTICLE.match(bare)
+    return bare[found.end() :] if found and len(bare) > found.end() + 1 else bare
+
+
+def _joint(words: str) -> str:
+    """What stands between words: `dark-red` is dark red, but `a - b` is not `a b`."""
+    plain = all(word.isalpha() and len(word) > 1 for word in words.split())
+    return r"[\s-]+" if plain else r"\s+"
+
+
 _LIKENESS: tuple[Callable[[str], str], ...] = (
     str,
     _spaced,
     _bare,
     lambda text: _bare(text).lower(),
+    lambda text: "".join(_without_article(text).lower().split()),
 )
 
 
@@ -141,7 +168,7 @@ class _Text:
         """The text, or a line of it, is an option or a letter."""
         text = self.text if text is None else text
         bare = _bare(text)
-        letter = self._of_letter(bare.strip("().:[] *").upper()) if len(bare) < 8 else None
+        letter = self._of_letter_or_word(bare.strip("().:[] *")) if len(bare) < 8 else None
         same = _same(text, self.options)
         if letter is not None and (self.by_letter or not same):
             return _Target(letter, len(text))
@@ -153,10 +180,12 @@ class _Text:
         for match in _CALLS.finditer(self.text):
             target = self._at(match.end())
             if target is not None:
-                doubted = _EITHER.search(self.text[: match.start()])
+                doubted = _EITHER.search(
+                    self.text[max(0, match.start() - _LOOK_BACK) : match.start()]
+                )
                 found.append((match.end(), _Target(None, target.end) if doubted else target))
         for start, target in self._named() if _CALLED.search(self.text) else ():
-            if _CALLED.match(self.text, target.end) and not self._is_denied(start):
+            if _CALLED.match(self.text, target.end) and not self._is_denied(start, target.end):
                 found.append((start, target))
         if not found:
             return None
@@ -177,17 +206,20 @@ class _Text:
         contradicts = rest is not None and rest.place != place
         ends = rest is not None and not text[rest.end :].strip(_WRAPPING + ".")
         again = _LISTED.match(text[rest.end :].lstrip(" \t\n,;.")) if rest else None
-        goes_on = again is not None and self._of_letter(again[1] or again[2]) is not None
+        goes_on = again is not None and self._of_letter(again[1] or again[2]) not in (None, place)
         return _Target(None if (contradicts and ends) or goes_on else place, listed.end())
 
     def _chosen(self) -> _Target | None:
         """What is chosen, or in brackets."""
         if self._has_several():
             return _Target(None, 0)
-        found = [self._at(match.end()) for match in _CHOSEN.finditer(self.text)]
-        places = [one.place for one in found if one is not None]
+        places: list[int | None] = []
+        for match in _CHOSEN.finditer(self.text):
+            target = self._at(match.end())
+            if target is not None and not self._is_denied(match.start(), target.end):
+                places.append(target.place)
         for match in _BRACKETS.finditer(self.text):
-            if not self._is_denied(match.start()):
+            if not self._is_denied(match.start(), match.end()):
                 places.append(self._of_letter(match[1]))
         return self._agreed([place for place in places if place is not None])
 
@@ -198,11 +230,11 @@ class _Text:
             hits = list(self._patterns[place].finditer(rest))
             if hits and len(self.options[place]) == 1 and self.options[place].isupper():
                 continue  # a letter, which is read below
-            if any(not _NOT.search(rest[: hit.start()]) for hit in hits):
+            if any(not self._is_denied(hit.start(), hit.end()) for hit in hits):
                 found.append(place)
             rest = self._patterns[place].sub(lambda hit: "#" * len(hit[0]), rest)
         for match in _ALONE.finditer(rest):
-            if not _NOT.search(rest[: match.start()]):
+            if not self._is_denied(match.start(), match.end()):
                 alone = self._of_letter_or_word(match[1] or match[2])
                 found += [] if alone is None else [alone]
         return self._agreed(found)
@@ -217,14 +249,13 @@ class _Text:
         return places[0] if len({self.options[place] for place in places}) == 1 else None
 
     def _of_letter(self, letter: str) -> int | None:
-        """The place of a capital; None if there is no such option."""
-        place = ascii_uppercase.find(letter) if len(letter) == 1 else -1
+        """The place of a letter; None if there is no such option."""
+        place = ascii_uppercase.find(letter.upper()) if len(letter) == 1 else -1
         return place if 0 <= place < len(self.options) else None
 
     def _of_letter_or_word(self, letter: str) -> int | None:
-        if letter in self.options and not self.by_letter:
-            return self.options.index(letter)
-        return self._of_letter(letter)
+        same = _same(letter, self.options) if len(letter) == 1 and not self.by_letter else []
+        return same[0] if same else self._of_letter(letter)
 
     def _at(self, start: int) -> _Target | None:
         """What a text names from a place on: the words of an option, or a letter."""
@@ -232,7 +263,7 @@ class _Text:
         letter = _LETTER.match(self.text, start)
         if letter is None or (words is not None and words.end > letter.end()):
             return words
-        place = self._of_letter_or_word((letter[1] or letter[2] or letter[3]).upper())
+        place = self._of_letter_or_word(letter[1] or letter[2])
         if place is None:
             return words
         behind = re.compile(r"[*_]*[.):,\]–—-]*[*_]*\s*").match(self.text, letter.end())
@@ -257,8 +288,9 @@ class _Text:
             if (target := self._at(match.start())) is not None:
                 yield match.start(), target
 
-    def _is_denied(self, start: int) -> bool:
-        return _NOT.search(self.text[:start].rstrip("(*_`\"'“")) is not None
+    def _is_denied(self, start: int, end: int) -> bool:
+        before = self.text[max(0, start - _LOOK_BACK) : start]
+        return bool(_NOT.search(before) or _WRONG.match(self.text, end))
 
     def _is_one_of_several(self, target: _Target) -> bool:
         """Whether another one follows: `B or C`, `A, B and D`; `B or blue` may be the same."""
@@ -293,10 +325,14 @@ class _Text:
         """The words of each option, wherever they stand whole."""
         return [
             re.compile(
-                r"(?<!\w)(?<!\d[.,])"
-                + (r"\s+".join(map(re.escape, _bare(option).split())) or "(?!)")
-                + r"(?!\w)(?![.,]\d)",
-                re.IGNORECASE if len(_bare(option)) > 1 or not _bare(option).isalpha() else 0,
+                (r"(?<!\w)(?<!\d[.,])" if words[:1].isalpha() else _BEFORE_NUMBER)
+                + (_joint(words).join(map(re.escape, words.split())) or "(?!)")
+                + (
+                    r"(?!\w)(?![.,]\d)"
+                    if len(words) > 1 and words[-2:].isalpha()
+                    else _BEHIND_NUMBER
+                ),
+                re.IGNORECASE if len(words) > 1 or not words.isalpha() else 0,
             )
-            for option in self.options
+            for words in map(_without_article, self.options)
         ]

@@ -1,5 +1,6 @@
 """Which option a text means: a table of outputs that were judged by hand, without the code."""
 
+import time
 from itertools import permutations
 from string import ascii_uppercase
 
@@ -92,7 +93,7 @@ JUDGED = [
     ("I choose option A here", ANIMALS, "A"),
     ("I choose option B here", ANIMALS, "B"),
     ("I would go with D", ANIMALS, "D"),
-    ("Option A is wrong, so I pick B.", ANIMALS, ""),
+    ("Option A is wrong, so I pick B.", ANIMALS, "B"),
     ("It must be (C) in my view", ANIMALS, "C"),
     ("It could be (A) or (C)", ANIMALS, ""),
     # mentioned
@@ -129,6 +130,45 @@ JUDGED = [
     ("DOG", ("dog", "Dog"), ""),
     ("'yes'", ("yes", "'yes'"), "B"),
     ("A dog runs.", ("A dog runs.", "A dog sleeps."), "A"),
+    # signs, sums and units
+    ("−5", ("5", "-5"), "B"),
+    ("-5", ("5", "−5"), "B"),
+    ("The answer is −5.", ("5", "-5"), "B"),
+    ("The answer is -5.", ("5", "3"), ""),
+    ("-5", ("5", "3"), ""),
+    ("The answer is .5", ("5", "3"), ""),
+    ("3 – 5", ("3-5", "5"), "A"),
+    ("3–5", ("5", "3-5"), "B"),
+    ("The answer is 3:15.", ("3", "15"), ""),
+    ("The answer is 5^2.", ("5", "25"), ""),
+    ("The answer is 2 + 3 = 5.", ("2", "5"), "B"),
+    ("10cm", ("10 cm", "20 cm"), "A"),
+    ("50 %", ("5%", "50%"), "B"),
+    # articles, quotes and hyphens
+    ("sun", ("the sun", "the moon"), "A"),
+    ("The answer is sun.", ("The moon", "The sun"), "B"),
+    ("The answer is 'B'.", ANIMALS, "B"),
+    ("a dark-red ball", COLORS, "C"),
+    ("The answer is a - b.", ("$a b$", "$a + b$"), ""),
+    ("The answer is x - 1.", ("x", "x + 1"), ""),
+    # letters as options, in another case
+    ("The answer is b.", ("b", "a"), "A"),
+    ("(b)", ("b", "a"), "A"),
+    # said not to be the answer
+    ("B is not the answer.", ANIMALS, ""),
+    ("B isn't correct.", ANIMALS, ""),
+    ("B is incorrect.", ANIMALS, ""),
+    ("The answer cannot be B.", ANIMALS, ""),
+    ("The answer can't be A.", ANIMALS, ""),
+    ("I would not choose B.", ANIMALS, ""),
+    ("I wouldn't pick option B.", ANIMALS, ""),
+    ("The picture doesn't show a dog but a cat.", ANIMALS, "A"),
+    ("It isn't really red, but blue.", COLORS, "B"),
+    ("Neither a dog nor a cat.", ("dog", "cat", "neither"), "C"),
+    ("There is no dog.", ("dog", "no dog"), "B"),
+    ("The answer is most likely C, since A is bright.", COLORS, "C"),
+    ("The right one among the options A-D is C.", COLORS, "C"),
+    ("B. blue B. blue B. blue", COLORS, "B"),
     ("D. H. Lawrence", ("Kafka", "D. H. Lawrence", "Mann", "Woolf"), "B"),
     ("The answer is D. H. Lawrence.", ("Kafka", "D. H. Lawrence", "Mann", "Woolf"), "B"),
 ]
@@ -138,6 +178,14 @@ JUDGED = [
 def test_the_option_a_text_means(text: str, options: tuple[str, ...], letter: str) -> None:
     place = place_meant(text, options)
     assert ("" if place is None else ascii_uppercase[place]) == letter
+
+
+@pytest.mark.parametrize("run", ["\n", " *", " A ) * ", "A or ", "A is correct. "])
+def test_a_model_that_repeats_itself_costs_no_minutes(run: str) -> None:
+    """20,000 line ends took 20 s, at the square of their number."""
+    begin = time.process_time()
+    place_meant("A" + run * (60_000 // len(run)) + "x", ANIMALS)
+    assert time.process_time() - begin < 8
 
 
 def test_a_listed_letter_is_a_place_also_where_options_are_letters() -> None:
