@@ -69,6 +69,8 @@ def test_all_tasks_in_a_row(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> 
     kept = Path(recipe.output_dir) / recipe.name / run.name / "report"
     table, _, gates = (kept / "stages.txt").read_text().partition("\n\n")
     assert table.count("\n") == 1 + len(Stage)  # header, rule, one benchmark a stage
+    scored, _, gates = gates.partition("\n\n")
+    assert scored == "vqa: generation, exact_match/1"
     assert gates == "nothing was tested: the recipe has no gates\n"
     scores = Scores.read(Path(reports[-1].path))
     assert scores.stage is Stage.DPO

@@ -73,7 +73,9 @@ def test_an_entry_on_which_the_server_breaks_stops_no_other(
         return 500 if "poison" in keys else None
 
     server.trouble = breaks
-    log = start_run(recipe, "poisoned")
+    # it takes three rounds to tell the entry from the server: no measure of time here
+    tracking = recipe.tracking.model_copy(update={"patience_seconds": 60.0})
+    log = start_run(recipe.model_copy(update={"tracking": tracking}), "poisoned")
     log_points(log, range(1000))
     log.metrics({"poison": 1.0}, step=3)
     log_points(log, range(1000, 2000))

@@ -195,7 +195,7 @@ def test_an_interrupted_stage_continues_to_the_same_weights(
     with stopped_after(5), pytest.raises(RuntimeError, match="killed"):
         train_stage(stage, recipe, **common, output=tmp_path / "resumed")
     assert not (tmp_path / "resumed").exists()
-    assert list(tmp_path.glob(".resumed.training-*/checkpoint-4"))
+    assert list(tmp_path.glob(".resumed.training-*/attempt-*/checkpoint-4"))
 
     train_stage(stage, recipe, **common, output=tmp_path / "resumed")
     kept = list((Path(recipe.output_dir) / "features").rglob("*.safetensors"))
