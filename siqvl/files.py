@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import os
 import shutil
@@ -104,9 +105,9 @@ def _publish(folder: Path, out: Path, old: Path) -> None:
         try:
             folder.rename(out)
             break
-        except OSError:
-            if not (out.exists() and left):
-                if old.exists() and not out.exists():
+        except OSError as error:  # by now another process may have moved what was there
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not left:
+                with suppress(OSError):  # it takes no name that is taken
                     old.rename(out)
                 raise
         if _exchange(folder, out):
