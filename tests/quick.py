@@ -36,6 +36,7 @@ PRELOADED = (
     "siqvl.training.loop.resumable",
     "siqvl.training.preference.dpo",
     "siqvl.training.sft",
+    "tests.last_delivery",
 )
 
 #: Forks of this one would share the servers and stores of the tests before.
@@ -62,8 +63,8 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 def preloaded_children() -> Iterator[None]:
     """Processes that SiQ-VL spawns are forked from a process that has imported what they need.
 
-    They leave out what `atexit` runs at the end of a spawned one, such as the last delivery to
-    MLflow: tests of that spawn.
+    They leave out what `atexit` runs at the end of a spawned one, but for the last delivery to
+    MLflow.
     """
     from torch.distributed.elastic.multiprocessing.api import MultiprocessContext
 
