@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from siqvl.errors import UserError
+from siqvl.files import atomic_file
 from siqvl.recipe import explain
 
 Content = TypeVar("Content")
@@ -41,3 +42,18 @@ def read_stored(path: Path, kind: type[Content], missing: str) -> Content:
     except UnicodeDecodeError as error:
         reason = f"it is not UTF-8 text (from byte {error.start})"
     raise UserError(f"{path} is damaged: {reason}")
+
+
+def stored_if_sound(path: Path, kind: type[Content]) -> Content | None:
+    """Reads a JSON file as `read_stored` does; None where there is none, or a damaged one."""
+    try:
+        return read_stored(path, kind, "")
+    except UserError:
+        return None
+
+
+def write_stored(path: Path, content: Stored) -> None:
+    """Writes a JSON file, whole or not at all, and its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as partial:
+        partial.write_text(content.model_dump_json(indent=1) + "\n", encoding="utf-8")

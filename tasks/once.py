@@ -18,9 +18,9 @@ from pathlib import Path
 from siqvl.checkpoint import CARD, verify_checkpoint
 from siqvl.data.content import content_of
 from siqvl.errors import UserError
-from siqvl.files import atomic_file, digests_hash, file_digests, known_sha256
+from siqvl.files import digests_hash, file_digests, known_sha256
 from siqvl.recipe import Recipe, Source
-from siqvl.stored import Stored, read_stored
+from siqvl.stored import Stored, stored_if_sound, write_stored
 from siqvl.tracking.runs import RunLog
 from siqvl.training.resuming import is_first_process
 from tasks.cache_keys import states
@@ -82,23 +82,23 @@ def once(
             if place is not None:
                 if mark is None:  # what lies there is of other data, or damaged
                     shutil.rmtree(out, ignore_errors=True)
-                _write(place, begun)
+                write_stored(place, begun)
             make(log)
         keep(log)
         if place is not None:
             _clear(out)
-            _write(place, begun.model_copy(update={"made": _bytes_of(out)}))
+            write_stored(place, begun.model_copy(update={"made": _bytes_of(out)}))
 
 
 def marks(folder: Path) -> dict[str, Mark]:
     """The marks in a pipeline's folder by the names of runs, in the order in which they came."""
     found = sorted(folder.glob(f"{FOLDER}/*.json"), key=lambda path: path.stat().st_mtime_ns)
-    return {path.stem: mark for path in found if (mark := _read(path)) is not None}
+    return {path.stem: mark for path in found if (mark := stored_if_sound(path, Mark)) is not None}
 
 
 def _usable(place: Path, out: Path, reads: list[str]) -> Mark | None:
     """The mark of a step, if it was made from the same, and is as it was then."""
-    if (mark := _read(place)) is None:
+    if (mark := stored_if_sound(place, Mark)) is None:
         return None
     try:
         if mark.reads != reads:
@@ -111,19 +111,6 @@ def _usable(place: Path, out: Path, reads: list[str]) -> Mark | None:
         logger.warning("%s; the step is done again", error)
         return None
     return mark
-
-
-def _read(place: Path) -> Mark | None:
-    try:
-        return read_stored(place, Mark, "")
-    except UserError:
-        return None
-
-
-def _write(place: Path, mark: Mark) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(place) as partial:
-        partial.write_text(mark.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def _content(read: Path | list[Source] | None) -> str:

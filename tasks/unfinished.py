@@ -16,11 +16,10 @@ from typing import BinaryIO
 
 from siqvl.errors import UserError, one_line
 from siqvl.evaluation.control import control_recipe
-from siqvl.files import atomic_file
 from siqvl.locks import try_lock
 from siqvl.recipe import ChangedCode, Recipe, Stage
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
-from siqvl.stored import Stored, read_stored
+from siqvl.stored import Stored, stored_if_sound, write_stored
 from siqvl.tracking.runs import tracking_uri
 from siqvl.training.resuming import LIBRARIES
 from tasks.cache_keys import DECODING
@@ -51,11 +50,6 @@ class Pipeline(Stored):
         digest = hashlib.sha256(json.dumps([*keys, *logged]).encode()).hexdigest()
         return cls(recipe=digest, code={"siqvl": code(), **versions})
 
-    def write(self, folder: Path) -> None:
-        """Write it into a pipeline's folder."""
-        with atomic_file(folder / RECORD) as partial:
-            partial.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
     def differing(self, other: Pipeline) -> str:
         """What differs in another one's code, in words; empty where nothing does."""
         names = [name for name, one in self.code.items() if other.code.get(name) != one]
@@ -77,7 +71,7 @@ def pipeline_folder(recipe: Recipe, *, fresh: bool) -> Path:
     """
     place, here = workspace(recipe, PipelineRun(name="")), Pipeline.here(recipe)
     for record in [] if fresh else sorted(place.glob(f"*/{RECORD}"), reverse=True):
-        known = _read(record)
+        known = stored_if_sound(record, Pipeline)
         if known is None:
             print(f"passing over {record.parent}, whose {RECORD} is damaged or of another version")
         if known is None or known.recipe != here.recipe:
@@ -94,7 +88,7 @@ def pipeline_folder(recipe: Recipe, *, fresh: bool) -> Path:
     folder = workspace(recipe, PipelineRun(name=new_name()))
     folder.mkdir(parents=True)
     _is_held(folder)
-    here.write(folder)
+    write_stored(folder / RECORD, here)
     return folder
 
 
@@ -105,8 +99,8 @@ def new_name() -> str:
 
 def finish(folder: Path) -> None:
     """Note that nothing of a pipeline is left to do."""
-    if (known := _read(folder / RECORD)) is not None:
-        known.model_copy(update={"finished": True}).write(folder)
+    if (known := stored_if_sound(folder / RECORD, Pipeline)) is not None:
+        write_stored(folder / RECORD, known.model_copy(update={"finished": True}))
 
 
 def _goes_on(folder: Path, differing: str, changed_code: ChangedCode) -> bool:
@@ -125,13 +119,6 @@ def _goes_on(folder: Path, differing: str, changed_code: ChangedCode) -> bool:
     what = f"done{f' {by}' * bool(differing)}: {', '.join(done)}" if done else "no step is done"
     print(f"going on in {folder} ({what}); --fresh begins anew")
     return True
-
-
-def _read(record: Path) -> Pipeline | None:
-    try:
-        return read_stored(record, Pipeline, "")
-    except UserError:
-        return None
 
 
 def _is_held(folder: Path) -> bool:

@@ -43,6 +43,7 @@ class Decoder:
         self._keys = weight.new_zeros(shape)
         self._values = weight.new_zeros(shape)
         self.lengths = torch.zeros(rows, dtype=torch.long, device=weight.device)
+        self._rows = torch.arange(rows, device=weight.device)
         places = torch.arange(tokens, device=weight.device)
         self._cos, self._sin = self._text.rotary_emb(weight[:0], places[None])
         self._places = places
@@ -66,8 +67,7 @@ class Decoder:
             self._keys[layer, : len(lengths), :, :width] = kept.keys
             self._values[layer, : len(lengths), :, :width] = kept.values
         self.lengths[: len(lengths)] = lengths
-        rows = torch.arange(len(lengths), device=hidden.device)
-        return self._model.lm_head(hidden[rows, lengths - 1])
+        return self._model.lm_head(hidden[self._rows[: len(lengths)], lengths - 1])
 
     def step(self, tokens: torch.Tensor, longest: int) -> torch.Tensor:
         """Read one more token of each of the first rows, and score what follows.
@@ -80,7 +80,7 @@ class Decoder:
             [rows, vocabulary].
         """
         count = len(tokens)
-        at, rows = self.lengths[:count], self._places.new_tensor(range(count))
+        at, rows = self.lengths[:count], self._rows[:count]
         cos, sin = self._cos[0, at, None], self._sin[0, at, None]
         unseen = self._places[:longest] > at[:, None]
         hidden = self._text.embed_tokens(tokens)

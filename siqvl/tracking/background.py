@@ -187,6 +187,15 @@ class _Wait:
         return is_away or (run in sender.held and self.all >= self.patience)
 
 
+def _moment(waits: list[_Wait]) -> None:
+    """Let a little time pass, or less where the first one's sender has news."""
+    begin, changed = time.monotonic(), waits[0].sender.changed
+    with changed:
+        changed.wait(0.05)
+    for wait in waits:
+        wait.tick(time.monotonic() - begin)
+
+
 class Background:
     """The outbox of this process in one folder, and the threads that deliver it."""
 
@@ -231,21 +240,14 @@ class Background:
             ]
             if not open_waits:
                 return False
-            begin, changed = time.monotonic(), open_waits[0].sender.changed
-            with changed:
-                changed.wait(0.05)
-            for wait in {id(one): one for one in open_waits}.values():
-                wait.tick(time.monotonic() - begin)
+            _moment(list({id(one): one for one in open_waits}.values()))
         return True
 
     def catch_up(self, uri: str, patience: float) -> None:
         """Wait until a store has heard what others left, at most as `flush` does."""
         wait = _Wait(self.sender(uri), patience)
         while wait.sender.ended <= wait.begun and not wait.is_over(""):
-            begin = time.monotonic()
-            with wait.sender.changed:
-                wait.sender.changed.wait(0.05)
-            wait.tick(time.monotonic() - begin)
+            _moment([wait])
 
     def close(self) -> bool:
         """End the threads and let go of the outbox; whether the threads ended at once."""

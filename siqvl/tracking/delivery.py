@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from siqvl.errors import one_line
 from siqvl.tracking.offline import create, is_offline, online_id
 from siqvl.tracking.outbox import Entry, Outbox, Stream
-from siqvl.tracking.store import Failure, failure, is_gone
+from siqvl.tracking.store import Failure, failure, is_gone, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -125,7 +125,7 @@ class Delivery:
 
     @property
     def _in_flight(self) -> int:
-        return IN_FLIGHT if _is_server(self.stream.uri) else 1
+        return IN_FLIGHT if is_server(self.stream.uri) else 1
 
     def _at_once(self, run_id: str, batches: Sequence[Sequence[Entry]]) -> list[Exception | None]:
         """What became of each request; see `_failed`."""
@@ -226,13 +226,13 @@ def _log_batch(store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> No
     One to a server is written here: MLflow's client makes entities, protobuf, JSON, objects and
     JSON again of every point, which takes most of the time of a delivery, and of Python's lock.
     """
-    from mlflow.entities import Metric, Param, RunTag
+    found = {kind: [one.content for one in entries if one.kind == kind] for kind in MOST}
+    if not is_server(store.tracking_uri):
+        from mlflow.entities import Metric, Param, RunTag
 
-    kinds: dict[str, Any] = {"metric": Metric, "param": Param, "tag": RunTag}
-    found = {kind: [one.content for one in entries if one.kind == kind] for kind in kinds}
-    if not _is_server(store.tracking_uri):
-        made = [[kinds[kind](*one) for one in contents] for kind, contents in found.items()]
-        store.log_batch(run_id, made[0], made[1], made[2])
+        metrics = [Metric(*one) for one in found["metric"]]
+        params = [Param(*one) for one in found["param"]]
+        store.log_batch(run_id, metrics, params, [RunTag(*one) for one in found["tag"]])
         return
     from mlflow.utils.credentials import get_default_host_creds
     from mlflow.utils.rest_utils import http_request, verify_rest_response
@@ -247,10 +247,6 @@ def _log_batch(store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> No
             metric["value"] = json.dumps(metric["value"])  # as text, which JSON has no number for
     answer = http_request(get_default_host_creds(store.tracking_uri), LOG_BATCH, "POST", json=body)
     verify_rest_response(answer, LOG_BATCH)
-
-
-def _is_server(uri: str) -> bool:
-    return uri.startswith(("http://", "https://"))
 
 
 def _dataset(values: dict[str, Any]) -> Any:

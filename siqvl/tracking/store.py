@@ -106,7 +106,12 @@ def client(uri: str, patience: float | None = None) -> MlflowClient:
 
 def least(uri: str) -> float:
     """Seconds of silence that are no outage, however short the patience."""
-    return LEAST if uri.startswith(("http://", "https://")) else LEAST_OF_DATABASE
+    return LEAST if is_server(uri) else LEAST_OF_DATABASE
+
+
+def is_server(uri: str) -> bool:
+    """Whether a store is asked by HTTP."""
+    return uri.startswith(("http://", "https://"))
 
 
 def within(seconds: float, uri: str, ask: Callable[[], T]) -> T:

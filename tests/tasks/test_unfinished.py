@@ -12,8 +12,9 @@ import pytest
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
+from siqvl.stored import write_stored
 from tasks import unfinished
-from tasks.once import FOLDER, Mark, _write
+from tasks.once import FOLDER, Mark
 from tasks.unfinished import finish, pipeline_folder
 
 #: Holds a folder as a pipeline does, says so, and leaves a fork behind when it is killed.
@@ -52,7 +53,7 @@ def older(folder: Path) -> Path:
 def other_code(folder: Path, monkeypatch: pytest.MonkeyPatch, done: bool) -> None:
     """Have another version of siqvl begin a pipeline, and finish a step of it perhaps."""
     if done:
-        _write(folder / FOLDER / "dpo data.json", Mark(reads=[], mlflow_run="1", made="2"))
+        write_stored(folder / FOLDER / "dpo data.json", Mark(reads=[], mlflow_run="1", made="2"))
     monkeypatch.setattr(unfinished, "code", lambda: "others")
 
 
