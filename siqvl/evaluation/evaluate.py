@@ -59,7 +59,7 @@ def evaluate(recipe: Recipe, *, checkpoint: Path, data: Path, out: Path) -> Scor
 def answer_shard(
     recipe: Recipe, *, checkpoint: Path, data: Path, out: Path, shard: int = 0, shards: int = 1
 ) -> None:
-    """Answers every `shards`-th batch of each benchmark, from number `shard` on, into `out`.
+    """Answers every `shards`-th portion of each benchmark, from number `shard` on, into `out`.
 
     Answers that are there already, of the same model to the same questions, are kept.
 
@@ -75,8 +75,9 @@ def answer_shard(
     pictures = EncodedPictures(model, processor, recipe.features_batch_size)
     work = []
     for questions, _ in asked:
-        method = method_of(questions.benchmark, model, processor)
-        planned = plan(questions, method, recipe.evaluation.batch_size)
+        batch_size = recipe.evaluation.batch_size
+        method = method_of(questions.benchmark, model, processor, batch_size)
+        planned = plan(questions, method, batch_size)
         key = _key(card, questions, recipe)
         folder = _folder(out, questions.benchmark, key)
         describe(folder, key, first_prompt_text(planned, processor))

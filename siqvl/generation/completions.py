@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from siqvl.checkpoint import verify_checkpoint
-from siqvl.data.collate import GenerationCollator
 from siqvl.data.encode import encode_prompt
 from siqvl.data.encoded import Item
 from siqvl.data.schema import Row
 from siqvl.device import answering_attention, best_device
 from siqvl.errors import UserError, one_line
-from siqvl.generation.loop import Choose, end_ids, likeliest, write
+from siqvl.generation.choose import Choose, likeliest
+from siqvl.generation.loop import Written, end_ids, write
+from siqvl.generation.prompts import Prompt, after_pictures
 from siqvl.model.assemble import load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class Completion(NamedTuple):
@@ -56,27 +60,61 @@ def prompt_item(row: Row, processor: SiQVLProcessor, *, suffix: str = "") -> Ite
 def complete(
     model: SiQVLForConditionalGeneration,
     processor: SiQVLProcessor,
-    prompts: Sequence[Item],
+    items: Sequence[Item],
     *,
     max_new_tokens: int,
+    places: int | None = None,
     samples: int = 1,
     choose: Choose = likeliest,
-    **encoded: Any,
+    progress: Callable[[int], object] | None = None,
 ) -> list[Completion]:
-    """Writes completions of a batch of prompts, `samples` for each, which follow one another.
+    """Writes completions of prompts, `samples` for each, which follow one another.
 
     Args:
-        prompts: `input_ids`, and `images` as `prompt_item` has them.
-        encoded: the model's arguments for pictures that are not among the prompts' images.
+        items: `input_ids`, and `images` as `prompt_item` has them.
+        places: completions at once; None: all of them.
+        progress: told of prompts all of whose completions have ended, one by one.
     """
-    batch = GenerationCollator(processor)(prompts)
+
+    def encode(names: Sequence[Any]) -> dict[str, Any]:
+        return _pixels([items[item]["images"][number] for item, number in names], processor, model)
+
+    token = model.config.image_token_id
+    prompts = []
+    for number, item in enumerate(items):
+        ids, pictures = item["input_ids"], range(len(item["images"]))
+        names = tuple((number, picture) for picture in pictures)
+        prompts.append(Prompt(ids, names, after_pictures(ids, token)))
     written = write(
         model,
-        {name: one.to(model.device) for name, one in batch.items()} | encoded,
+        prompts,
+        encode,
+        places=places or samples * len(prompts),
         max_new_tokens=max_new_tokens,
         end_ids=end_ids(model, processor.tokenizer.eos_token_id),
         samples=samples,
         choose=choose,
     )
+    found: list[Written | None] = [None] * (samples * len(prompts))
+    left = [samples] * len(prompts)
+    for row, one in written:
+        found[row] = one
+        left[row // samples] -= 1
+        if progress is not None and not left[row // samples]:
+            progress(1)
+    return texts_of([one for one in found if one is not None], processor)
+
+
+def texts_of(written: Sequence[Written], processor: SiQVLProcessor) -> list[Completion]:
+    """Decodes tokens that were written."""
     texts = processor.batch_decode([one.ids for one in written], skip_special_tokens=True)
     return [Completion(text.strip(), one.ended) for text, one in zip(texts, written, strict=True)]
+
+
+def _pixels(
+    images: list[Image], processor: SiQVLProcessor, model: SiQVLForConditionalGeneration
+) -> dict[str, Any]:
+    if not images:
+        return {}
+    pixels = processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
+    return {"pixel_values": pixels.to(model.device)}

@@ -7,26 +7,30 @@ head]`, each row as long as it is, and a step is the arithmetic alone, by the mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.nn import functional as F
-from transformers import DynamicCache
 
+from siqvl.generation.prompts import Encode, Prompt, read
 from siqvl.model.modeling import SiQVLForConditionalGeneration
+
+#: By so many tokens the cache grows.
+MORE_TOKENS = 64
 
 
 class Decoder:
     """The language model of a loaded checkpoint, and a cache for rows that it writes.
 
-    Rows are numbered from 0 without a gap: one that has ended gives its place to the last.
+    Rows are numbered from 0 without a gap: one that has ended gives its place to the last. The
+    cache has room for as many tokens as the longest row that ever was there, and a few more.
 
     Args:
         rows: the cache has room for.
-        tokens: of the longest row, its prompt counted in.
     """
 
-    def __init__(self, model: SiQVLForConditionalGeneration, rows: int, tokens: int) -> None:
+    def __init__(self, model: SiQVLForConditionalGeneration, rows: int) -> None:
         config = model.config.text_config
         self._model = model
         self._text = model.model.language_model
@@ -39,35 +43,50 @@ class Decoder:
             layer.self_attn.sliding_window or 0 for layer in self._text.layers
         ]  # 0: the layer sees all
         weight = model.lm_head.weight
-        shape = (len(self._text.layers), rows, self._heads, tokens, self._size)
-        self._keys = weight.new_zeros(shape)
-        self._values = weight.new_zeros(shape)
+        empty = weight.new_empty(rows, self._heads, 0, self._size)
+        self._keys = [empty] * len(self._text.layers)
+        self._values = [empty] * len(self._text.layers)
         self.lengths = torch.zeros(rows, dtype=torch.long, device=weight.device)
         self._rows = torch.arange(rows, device=weight.device)
-        places = torch.arange(tokens, device=weight.device)
-        self._cos, self._sin = self._text.rotary_emb(weight[:0], places[None])
-        self._places = places
+        self._make_room(0)
 
-    def begin(self, prompts: dict[str, torch.Tensor], lengths: torch.Tensor) -> torch.Tensor:
-        """Read prompts, one a row.
-
-        Args:
-            prompts: the model's arguments; `input_ids` [prompts, tokens] padded on the right, which
-                what is causal does not see.
-            lengths: [prompts], tokens of each.
+    def read(self, prompts: Sequence[Prompt], encode: Encode, start: int) -> torch.Tensor:
+        """Reads prompts, into one row each from number `start` on.
 
         Returns:
             Scores of the first new token, [prompts, vocabulary].
         """
-        cache = DynamicCache(config=self._model.config.text_config)
-        hidden = self._model.model(**prompts, past_key_values=cache, use_cache=True)[0]
+        count = len(prompts)
+        lengths = [len(prompt.ids) for prompt in prompts]
+        found = read(self._model, prompts, encode)
+        assert found.cache is not None
+        width = max(lengths)
+        self._make_room(width)
         kept: Any
-        for layer, kept in enumerate(cache.layers):
-            width = kept.keys.shape[2]
-            self._keys[layer, : len(lengths), :, :width] = kept.keys
-            self._values[layer, : len(lengths), :, :width] = kept.values
-        self.lengths[: len(lengths)] = lengths
-        return self._model.lm_head(hidden[self._rows[: len(lengths)], lengths - 1])
+        for layer, kept in enumerate(found.cache.layers):
+            for cache, tokens in ((self._keys, kept.keys), (self._values, kept.values)):
+                if found.columns is not None:
+                    at = found.columns[:, None, :, None].expand(-1, self._heads, -1, self._size)
+                    tokens = tokens.gather(2, at)
+                cache[layer][start : start + count, :, :width] = tokens
+        self.lengths[start : start + count] = torch.tensor(lengths)
+        ends = self.lengths[start : start + count] - found.starts - 1
+        return self._model.lm_head(found.hidden[self._rows[:count], ends])
+
+    def _make_room(self, tokens: int) -> None:
+        """Lengthens the rows of the cache, layer by layer, so that never all of it exists twice."""
+        width = self._keys[0].shape[2]
+        if tokens <= width and width:
+            return
+        width = -(-max(tokens, 1) // MORE_TOKENS) * MORE_TOKENS
+        for cache in (self._keys, self._values):
+            for layer, old in enumerate(cache):
+                cache[layer] = old.new_zeros(*old.shape[:2], width, self._size)
+                cache[layer][:, :, : old.shape[2]] = old
+        self._places = torch.arange(width, device=self.lengths.device)
+        self._cos, self._sin = self._text.rotary_emb(
+            self._model.lm_head.weight[:0], self._places[None]
+        )
 
     def step(self, tokens: torch.Tensor, longest: int) -> torch.Tensor:
         """Read one more token of each of the first rows, and score what follows.
@@ -79,6 +98,7 @@ class Decoder:
         Returns:
             [rows, vocabulary].
         """
+        self._make_room(longest)
         count = len(tokens)
         at, rows = self.lengths[:count], self._rows[:count]
         cos, sin = self._cos[0, at, None], self._sin[0, at, None]
@@ -129,8 +149,8 @@ class Decoder:
     def move(self, source: torch.Tensor, target: torch.Tensor) -> None:
         """Copy rows to the places of others."""
         width = int(self.lengths[source].max())
-        for cache in (self._keys, self._values):
-            cache[:, target, :, :width] = cache[:, source, :, :width]
+        for cache in (*self._keys, *self._values):
+            cache[target, :, :width] = cache[source, :, :width]
         self.lengths[target] = self.lengths[source]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from siqvl.data.schema import Row
+from siqvl.generation.choose import Drawn
 from siqvl.generation.completions import Completion, complete, prompt_item
-from siqvl.generation.loop import Drawn
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import SampledPairs
@@ -27,35 +27,31 @@ def sample(
 ) -> list[list[Completion]]:
     """Draws `settings.samples` completions of every question, in the questions' order.
 
-    Questions of similar length share a batch.
-
     Args:
         questions: rows with `id`, `question` and decoded `images`.
-        progress: told how many questions are done, batch by batch.
+        progress: told of questions as they are done, as `complete` does.
     """
     prompts = [prompt_item(row, processor, suffix=settings.prompt_suffix) for row in questions]
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]["input_ids"]))
-    together = max(1, settings.batch_size // settings.samples)
-    completions: list[list[Completion]] = [[] for _ in prompts]
-    for start in range(0, len(order), together):
-        indices = order[start : start + together]
-        written = complete(
-            model,
-            processor,
-            [prompts[index] for index in indices],
-            max_new_tokens=settings.max_new_tokens,
+    written = complete(
+        model,
+        processor,
+        [prompts[index] for index in order],
+        max_new_tokens=settings.max_new_tokens,
+        places=settings.batch_size,
+        samples=settings.samples,
+        choose=drawn(
+            [questions[index]["id"] for index in order],
+            seed=seed,
             samples=settings.samples,
-            choose=drawn(
-                [questions[index]["id"] for index in indices],
-                seed=seed,
-                samples=settings.samples,
-                max_new_tokens=settings.max_new_tokens,
-                temperature=settings.temperature,
-            ),
-        )
-        for place, completion in enumerate(written):
-            completions[indices[place // settings.samples]].append(completion)
-        progress(len(indices))
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+        ),
+        progress=progress,
+    )
+    completions: list[list[Completion]] = [[] for _ in prompts]
+    for place, completion in enumerate(written):
+        completions[order[place // settings.samples]].append(completion)
     return completions
 
 

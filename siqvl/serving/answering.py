@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from siqvl.data.schema import Row
 from siqvl.errors import UserError
+from siqvl.generation.choose import Choose, likeliest
 from siqvl.generation.completions import complete, load_to_answer, prompt_item
-from siqvl.generation.loop import Choose, likeliest
 from siqvl.generation.sampling import drawn
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
@@ -96,15 +96,12 @@ class Answerer:
                     f"row {row['id']}: question and picture take {taken:,} tokens, the model "
                     f"reads {longest:,} and writes {writing.max_new_tokens:,}"
                 )
-        answers: list[Answer] = []
-        for start in range(0, len(rows), self.settings.batch_size):
-            some = slice(start, start + self.settings.batch_size)
-            written = complete(
-                self._model,
-                self._processor,
-                prompts[some],
-                max_new_tokens=writing.max_new_tokens,
-                choose=writing.choose([row["id"] for row in rows[some]]),
-            )
-            answers += [Answer(one.text, one.ended) for one in written]
-        return answers
+        written = complete(
+            self._model,
+            self._processor,
+            prompts,
+            max_new_tokens=writing.max_new_tokens,
+            places=self.settings.batch_size,
+            choose=writing.choose([row["id"] for row in rows]),
+        )
+        return [Answer(one.text, one.ended) for one in written]

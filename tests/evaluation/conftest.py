@@ -97,7 +97,7 @@ def put(asking: Recipe, rows: Path, checkpoint: Path):
     def build(name: str, **changes: Any) -> Put:
         benchmark = next(one for one in asking.evaluation.benchmarks if one.name == name)
         questions = load_questions(benchmark.model_copy(update=changes), rows)
-        method = method_of(questions.benchmark, model, processor)
+        method = method_of(questions.benchmark, model, processor, 5)
         planned = plan(questions, method, 5)
         pictures = EncodedPictures(model, processor, 4)
         shown = [image for prompt in planned.prompts for image in prompt.pictures]

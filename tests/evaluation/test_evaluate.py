@@ -176,7 +176,7 @@ def test_an_evaluation_that_was_killed_asks_only_what_is_left(
         prompts.append(len(batch))
         return answer(self, batch, pictures)
 
-    monkeypatch.setattr("siqvl.evaluation.asking.predict.BATCHES", 1)
+    monkeypatch.setattr("siqvl.evaluation.asking.question_plan.BATCHES", 1)
     monkeypatch.setattr(Generation, "answer", counted)
     with pytest.raises(KeyboardInterrupt):
         evaluate(asking, **inputs)

@@ -9,7 +9,9 @@ import torch
 from siqvl.data import sources
 from siqvl.data.encode import encode_prompt
 from siqvl.data.schema import RowKind
-from siqvl.generation.loop import Drawn, end_ids, pick, write
+from siqvl.generation.choose import Drawn, pick
+from siqvl.generation.loop import end_ids, write
+from siqvl.generation.prompts import Prompt
 from siqvl.generation.sampling import random_numbers, sample
 from siqvl.recipe import SampledPairs, Source
 
@@ -28,16 +30,22 @@ def completions(asked, **changes):
     return sample(*asked, questions(), settings(**changes), seed=0, progress=lambda count: None)
 
 
-def draw(model, batch, uniform, *, temperature: float, end_ids):
+def draw(asked, row, uniform, *, temperature: float, end_ids):
+    model, processor = asked
     count, longest = uniform.shape
-    return write(
+    prompt = Prompt(encode_prompt(row, processor).input_ids, ("its picture",))
+    written = write(
         model,
-        batch,
+        [prompt],
+        lambda names: dict(processor.image_processor(images=row["images"], return_tensors="pt")),
+        places=count,
         max_new_tokens=longest,
         end_ids=end_ids,
-        samples=count // len(batch["input_ids"]),
+        samples=count,
         choose=Drawn(uniform, temperature),
     )
+    found = dict(written)
+    return [found[number] for number in range(count)]
 
 
 def test_completions_end_where_config_or_tokenizer_say() -> None:
@@ -113,21 +121,18 @@ def test_completions_do_not_depend_on_the_batch(asked) -> None:
 
 
 def test_a_completion_ends_with_an_end_token_or_at_the_limit(asked) -> None:
-    model, processor = asked
+    model, _ = asked
     row = questions()[0]
-    ids = torch.tensor([encode_prompt(row, processor).input_ids])
-    pixels = processor.image_processor(images=row["images"], return_tensors="pt")
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
     numbers = torch.rand(4, 5, generator=torch.Generator().manual_seed(0))
     everything = range(model.config.text_config.vocab_size)
-    at_once = draw(model, batch, numbers, temperature=1.0, end_ids=everything)
+    at_once = draw(asked, row, numbers, temperature=1.0, end_ids=everything)
     assert [(len(found), ended) for found, ended in at_once] == [(1, True)] * 4
-    never = draw(model, batch, numbers, temperature=1.0, end_ids=[])
+    never = draw(asked, row, numbers, temperature=1.0, end_ids=[])
     assert [(len(found), ended) for found, ended in never] == [(5, False)] * 4
     assert [found[:1] for found, _ in never] == [found for found, _ in at_once]
     # one of them ends at its second token: it leaves the batch, and the others go on as before
     second = never[2][0][1]
-    early = draw(model, batch, numbers, temperature=1.0, end_ids=[second])
+    early = draw(asked, row, numbers, temperature=1.0, end_ids=[second])
     for (found, ended), (full, _) in zip(early, never, strict=True):
         stop = full.index(second) + 1 if second in full else 5
         assert (found, ended) == (full[:stop], second in full)
@@ -135,16 +140,13 @@ def test_a_completion_ends_with_an_end_token_or_at_the_limit(asked) -> None:
 
 def test_suppressed_tokens_are_not_drawn(asked, monkeypatch: pytest.MonkeyPatch) -> None:
     """The image token, which has mass in every distribution, and whatever is likeliest here."""
-    model, processor = asked
+    model, _ = asked
     row = questions()[0]
-    ids = torch.tensor([encode_prompt(row, processor).input_ids])
-    pixels = processor.image_processor(images=row["images"], return_tensors="pt")
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **pixels}
     numbers = torch.rand(16, 12, generator=torch.Generator().manual_seed(0))
-    free = draw(model, batch, numbers, temperature=1.0, end_ids=[])
+    free = draw(asked, row, numbers, temperature=1.0, end_ids=[])
     often = sorted({token for found, _ in free for token in found[:4]})
     suppressed = [*model.generation_config.suppress_tokens, *often]
     monkeypatch.setattr(model.generation_config, "suppress_tokens", suppressed)
-    found = draw(model, batch, numbers, temperature=1.0, end_ids=[])
+    found = draw(asked, row, numbers, temperature=1.0, end_ids=[])
     assert model.config.image_token_id in suppressed
     assert not {token for one, _ in found for token in one} & set(suppressed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -37,7 +38,7 @@ class EncodedPictures:
         self._processor = processor
         self._batch_size = batch_size
         self._kept_bytes = kept_bytes
-        self._encoded: dict[str, torch.Tensor] = {}  # oldest first
+        self._encoded: dict[Hashable, torch.Tensor] = {}  # oldest first
 
     def load(
         self, hashes: Iterable[str], dataset: Dataset, places: dict[str, tuple[int, int]]
@@ -58,9 +59,14 @@ class EncodedPictures:
         for image, tokens in zip(missing, self._tokens(passes), strict=True):
             self._encoded[image] = tokens
 
-    def tokens(self, hashes: Sequence[str]) -> torch.Tensor:
-        """Gives [images, tokens an image, text hidden] of pictures that were loaded."""
-        return torch.stack([self._encoded[image] for image in hashes])
+    def inputs(self, hashes: Sequence[Hashable]) -> dict[str, Any]:
+        """Makes the model's argument for pictures that were loaded; empty if there are none."""
+        if not hashes:
+            return {}
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        tokens = torch.stack([self._encoded[image] for image in hashes])
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tokens)}}
 
     def _tokens(self, passes: PixelBatches) -> Iterator[torch.Tensor]:
         for number in range(len(passes)):

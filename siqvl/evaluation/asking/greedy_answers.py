@@ -9,9 +9,12 @@ from siqvl.data.encode import encode_prompt, shown_with
 from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
-from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
+from siqvl.evaluation.asking.prompts import Output, Prompt
 from siqvl.evaluation.letters import REQUEST, lettered
-from siqvl.generation.completions import complete
+from siqvl.generation import prompts as generation
+from siqvl.generation.completions import texts_of
+from siqvl.generation.loop import end_ids, write
+from siqvl.generation.prompts import after_pictures
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Benchmark
@@ -42,11 +45,12 @@ def encoded_question(
 
 @dataclass(frozen=True)
 class Generation:
-    """Greedy answers, in batches, with the KV cache."""
+    """Greedy answers, `batch_size` in the making at a time."""
 
     model: SiQVLForConditionalGeneration
     processor: SiQVLProcessor
     benchmark: Benchmark
+    batch_size: int
 
     def text(self, row: Row) -> str:
         return question_of(row, self.benchmark) + suffix_of(row, self.benchmark)
@@ -55,11 +59,19 @@ class Generation:
         return (encoded_question(row, self.benchmark, self.processor, images),)
 
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        written = complete(
+        token = self.model.config.image_token_id
+        asked = []
+        for prompt in prompts:
+            ids = prompt.words[0].input_ids
+            asked.append(generation.Prompt(ids, prompt.pictures, after_pictures(ids, token)))
+        written = write(
             self.model,
-            self.processor,
-            [{"input_ids": prompt.words[0].input_ids, "images": []} for prompt in prompts],
+            asked,
+            pictures.inputs,
+            places=self.batch_size,
             max_new_tokens=self.benchmark.max_new_tokens,
-            **image_inputs(prompts, pictures),
+            end_ids=end_ids(self.model, self.processor.tokenizer.eos_token_id),
         )
-        return [Output(one.text) for one in written]
+        found = dict(written)
+        texts = texts_of([found[number] for number in range(len(found))], self.processor)
+        return [Output(one.text) for one in texts]

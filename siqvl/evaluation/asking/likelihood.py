@@ -17,9 +17,11 @@ from siqvl.data.encoded import IGNORED, Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.greedy_answers import encoded_question, question_of
-from siqvl.evaluation.asking.log_probability import last_hidden_states, log_probabilities
-from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
+from siqvl.evaluation.asking.log_probability import log_probabilities
+from siqvl.evaluation.asking.prompts import Output, Prompt
 from siqvl.evaluation.letters import letters
+from siqvl.generation import prompts as generation
+from siqvl.generation.prompts import after_pictures, read
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Benchmark
@@ -32,6 +34,7 @@ class Likelihood:
     model: SiQVLForConditionalGeneration
     processor: SiQVLProcessor
     benchmark: Benchmark
+    batch_size: int
 
     def text(self, row: Row) -> Hashable:
         return question_of(row, self.benchmark), len(row["choices"])
@@ -42,7 +45,8 @@ class Likelihood:
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
         return [
             Output(letters(len(found))[found.index(max(found))])
-            for found in self.log_probabilities(prompts, pictures)
+            for start in range(0, len(prompts), self.batch_size)
+            for found in self.log_probabilities(prompts[start : start + self.batch_size], pictures)
         ]
 
     def log_probabilities(
@@ -53,13 +57,18 @@ class Likelihood:
         tokens = [self._tokens(letter) for letter in most]
         if any(len(ids) > 1 for ids in tokens):
             return [self._one_by_one(prompt, tokens, pictures) for prompt in prompts]
-        ids = [prompt.words[0].input_ids for prompt in prompts]
-        hidden = last_hidden_states(self.model, ids, **image_inputs(prompts, pictures))
-        ends = torch.tensor([len(row) - 1 for row in ids], device=hidden.device)
+        asked = []
+        for prompt in prompts:
+            ids = prompt.words[0].input_ids
+            shared = after_pictures(ids, self.model.config.image_token_id)
+            asked.append(generation.Prompt(ids, prompt.pictures, shared))
         with torch.inference_mode():
-            at_end = hidden[torch.arange(len(ids), device=hidden.device), ends]
-            found = self.model.lm_head(at_end).float().log_softmax(-1)
-            of_letters = found[:, [token for (token,) in tokens]].tolist()
+            found = read(self.model, asked, pictures.inputs, keep=False)
+            ends = torch.tensor([len(one.ids) - 1 for one in asked], device=found.starts.device)
+            rows = torch.arange(len(asked), device=ends.device)
+            scores = self.model.lm_head(found.hidden[rows, ends - found.starts])
+            log_probs = scores.float().log_softmax(-1)
+            of_letters = log_probs[:, [token for (token,) in tokens]].tolist()
         return [row[: prompt.options] for row, prompt in zip(of_letters, prompts, strict=True)]
 
     def _one_by_one(
@@ -68,11 +77,13 @@ class Likelihood:
         """Where a letter takes several tokens: every letter as a completion of its own."""
         asked = prompt.words[0].input_ids
         sequences = [
-            Encoded([*asked, *ids], [IGNORED] * len(asked) + ids, len(prompt.pictures))
+            (
+                Encoded([*asked, *ids], [IGNORED] * len(asked) + ids, len(prompt.pictures)),
+                prompt.pictures,
+            )
             for ids in tokens[: prompt.options]
         ]
-        images = image_inputs([prompt], pictures, repeats=len(sequences))
-        return log_probabilities(self.model, sequences, **images)
+        return log_probabilities(self.model, sequences, pictures.inputs)
 
     @cache  # noqa: B019  # lives as long as one benchmark's evaluation
     def _tokens(self, letter: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a model answered so far, kept on disk: files of some batches that are whole or not there.
+"""What a model answered so far, kept on disk: files of some answers that are whole or not there.
 
 A killed evaluation goes on from the files it left; shards hand theirs to the one that merges them.
 """
@@ -18,7 +18,7 @@ from siqvl.evaluation.asking.question_plan import Ask
 from siqvl.files import atomic_file
 
 #: Raise it whenever what is written or how answers come about changes.
-VERSION = 2
+VERSION = 3
 DESCRIPTION = "about.json"
 _SCHEMA = pa.schema(
     {"player": pa.string(), "row": pa.int64(), "generation": pa.string(), "margin": pa.float64()}

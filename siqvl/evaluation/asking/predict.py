@@ -19,39 +19,33 @@ from siqvl.evaluation.asking.question_plan import Plan
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions
 from siqvl.recipe import Benchmark
 
-#: Batches whose answers are written together: what a killed run loses at most.
-BATCHES = 16
 
-
-def method_of(benchmark: Benchmark, model: Any, processor: Any) -> Method:
-    """Gives the way in which a benchmark asks."""
+def method_of(benchmark: Benchmark, model: Any, processor: Any, batch_size: int) -> Method:
+    """Gives the way in which a benchmark asks, `batch_size` prompts at a time."""
     if benchmark.method == "preference":
-        return Preference(model, processor)
+        return Preference(model, processor, batch_size)
     if benchmark.method == "likelihood":
-        return Likelihood(model, processor, benchmark)
-    return Generation(model, processor, benchmark)
+        return Likelihood(model, processor, benchmark, batch_size)
+    return Generation(model, processor, benchmark, batch_size)
 
 
 class Share:
-    """A shard's part of a plan, and the folder its answers go to.
+    """A shard's part of a plan, and the folder its answers go to, a file a portion.
 
     Args:
-        shard: takes every `shards`-th batch, from number `shard` on.
+        shard: takes every `shards`-th portion, from number `shard` on.
     """
 
     def __init__(self, plan: Plan, folder: Path, shard: int = 0, shards: int = 1) -> None:
         self.plan = plan
         self._folder = folder
-        self._name = f"{shard:03d}-of-{shards:03d}"
-        mine = plan.batches[shard::shards]
-        self._chunks = [mine[start : start + BATCHES] for start in range(0, len(mine), BATCHES)]
+        self._mine = range(len(plan.portions))[shard::shards]
 
     def answers(self, *, left: bool = False) -> int:
         """Counts the answers it takes, all or those that are not there yet."""
         return sum(
-            self.plan.answers(batch)
-            for number, chunk in enumerate(self._chunks)
-            for batch in chunk
+            self.plan.answers(self.plan.portions[number])
+            for number in self._mine
             if not (left and self._path(number).exists())
         )
 
@@ -61,21 +55,21 @@ class Share:
         """Answers what is left."""
         places = questions.places
         bar.set_description(questions.benchmark.name)
-        for number, chunk in enumerate(self._chunks):
+        for number in self._mine:
             if self._path(number).exists():
                 continue
-            shown = (self.plan.prompts[one].pictures for one in chain.from_iterable(chunk))
-            pictures.load(chain.from_iterable(shown), questions.dataset, places)
+            portion = self.plan.portions[number]
+            prompts = [self.plan.prompts[one] for one in portion]
+            shown = chain.from_iterable(prompt.pictures for prompt in prompts)
+            pictures.load(shown, questions.dataset, places)
             answered = []
-            for batch in chunk:
-                prompts = [self.plan.prompts[one] for one in batch]
-                for one, output in zip(batch, method.answer(prompts, pictures), strict=True):
-                    answered += [(ask, output) for ask in self.plan.asks[one]]
-                bar.update(self.plan.answers(batch))
+            for one, output in zip(portion, method.answer(prompts, pictures), strict=True):
+                answered += [(ask, output) for ask in self.plan.asks[one]]
+            bar.update(self.plan.answers(portion))
             write_outputs(self._path(number), answered)
 
-    def _path(self, chunk: int) -> Path:
-        return self._folder / f"{self._name}-{chunk:06d}.parquet"
+    def _path(self, portion: int) -> Path:
+        return self._folder / f"{portion:06d}.parquet"
 
 
 def first_prompt_text(plan: Plan, processor: Any) -> str:

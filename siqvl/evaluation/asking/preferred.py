@@ -11,7 +11,7 @@ from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.log_probability import log_probabilities
-from siqvl.evaluation.asking.prompts import Output, Prompt, image_inputs
+from siqvl.evaluation.asking.prompts import Output, Prompt
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 
@@ -24,6 +24,7 @@ class Preference:
 
     model: SiQVLForConditionalGeneration
     processor: SiQVLProcessor
+    batch_size: int
 
     def text(self, row: Row) -> Hashable:
         return json.dumps([row["prompt"], row["chosen"], row["rejected"]])
@@ -32,8 +33,13 @@ class Preference:
         return encode_preference(shown_with(row, images), self.processor)
 
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        sequences = [prompt.words[side] for side in (0, 1) for prompt in prompts]
-        images = image_inputs(prompts, pictures, repeats=2)
-        found = log_probabilities(self.model, sequences, **images)
-        chosen, rejected = found[: len(prompts)], found[len(prompts) :]
-        return [Output("", one - other) for one, other in zip(chosen, rejected, strict=True)]
+        return [
+            output
+            for start in range(0, len(prompts), self.batch_size)
+            for output in self._batch(prompts[start : start + self.batch_size], pictures)
+        ]
+
+    def _batch(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
+        sequences = [(prompt.words[side], prompt.pictures) for prompt in prompts for side in (0, 1)]
+        found = log_probabilities(self.model, sequences, pictures.inputs)
+        return [Output("", one - other) for one, other in zip(found[::2], found[1::2], strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
@@ -49,18 +49,4 @@ class Method(Protocol):
         """Encodes a row's words, when they come with so many pictures."""
 
     def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        """Puts a batch to the model."""
-
-
-def image_inputs(
-    prompts: Sequence[Prompt], pictures: EncodedPictures, repeats: int = 1
-) -> dict[str, Any]:
-    """Makes the model's argument for the pictures of a batch, each `repeats` times; empty if there
-    are none."""
-    hashes = [image for prompt in prompts for image in prompt.pictures]
-    if not hashes:
-        return {}
-    from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-    tokens = pictures.tokens(hashes).repeat(repeats, 1, 1)
-    return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tokens)}}
+        """Puts prompts to the model."""

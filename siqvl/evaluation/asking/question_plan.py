@@ -1,7 +1,7 @@
-"""What is asked of a model for one benchmark: every different prompt once, in batches.
+"""What is asked of a model for one benchmark: every different prompt once, in portions.
 
-The batches follow from the rows, the players and the batch size alone. Shards and runs that go on
-take whole batches, so that an answer is computed in the same company whoever computes it, and comes
+The portions follow from the rows, the players and the batch size alone. Shards and runs that go on
+take whole ones, so that an answer is computed in the same company whoever computes it, and comes
 out equal to the last bit.
 """
 
@@ -17,6 +17,10 @@ from siqvl.evaluation.asking.prompts import Method, Prompt
 from siqvl.evaluation.benchmarks.benchmark_rows import Questions
 from siqvl.recipe import Player
 
+#: Batches in a portion: while one of its answers is written, the next prompt waits for the place.
+#: What a killed run loses is a portion at most.
+BATCHES = 4
+
 Ask = tuple[Player, int]  # who asks, and about which row
 
 
@@ -26,16 +30,16 @@ class Plan:
 
     Attributes:
         asks: for each prompt, the players and rows that it answers.
-        batches: numbers of prompts; those of like length share one, which saves padding.
+        portions: numbers of prompts; those of like length share one, which saves padding.
     """
 
     prompts: list[Prompt]
     asks: list[list[Ask]]
-    batches: list[list[int]]
+    portions: list[list[int]]
 
-    def answers(self, batch: list[int]) -> int:
-        """Counts the players' rows that a batch answers."""
-        return sum(len(self.asks[number]) for number in batch)
+    def answers(self, portion: list[int]) -> int:
+        """Counts the players' rows that a portion answers."""
+        return sum(len(self.asks[number]) for number in portion)
 
 
 def players_of(questions: Questions) -> list[Player]:
@@ -68,8 +72,9 @@ def plan(questions: Questions, method: Method, batch_size: int) -> Plan:
                 asks.append([])
             asks[number].append((player, row))
     order = sorted(range(len(prompts)), key=lambda number: (len(prompts[number]), number))
-    starts = range(0, len(order), batch_size)
-    return Plan(prompts, asks, [order[start : start + batch_size] for start in starts])
+    size = batch_size * BATCHES
+    starts = range(0, len(order), size)
+    return Plan(prompts, asks, [order[start : start + size] for start in starts])
 
 
 def shown(questions: Questions, player: Player) -> list[Pictures]:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from siqvl.data.collate import padded
 from siqvl.generation.decoder import Decoder
 from siqvl.generation.loop import end_ids, write
+from siqvl.generation.prompts import Prompt
 
 
 def reference(put, player: str, row: int, new: int) -> list[int]:
@@ -27,10 +27,27 @@ def reference(put, player: str, row: int, new: int) -> list[int]:
     return written[0, ids.shape[1] :].tolist()
 
 
-def greedy(model, input_ids, attention_mask, *, max_new_tokens: int, **images) -> list[list[int]]:
-    batch = {"input_ids": input_ids, "attention_mask": attention_mask, **images}
-    written = write(model, batch, max_new_tokens=max_new_tokens, end_ids=end_ids(model))
-    return [one.ids for one in written]
+def greedy(one, prompts, *, max_new_tokens: int, places: int) -> list[list[int]]:
+    """What the loop writes from pixels."""
+
+    def encode(names):
+        pixels = []
+        for name in names:
+            at, number = one.questions.places[name]
+            pixels.append(one.questions.dataset[at]["images"][number])
+        return dict(one.processor.image_processor(images=pixels, return_tensors="pt"))
+
+    asked = [Prompt(prompt.words[0].input_ids, prompt.pictures) for prompt in prompts]
+    written = write(
+        one.model,
+        asked,
+        encode,
+        places=places,
+        max_new_tokens=max_new_tokens,
+        end_ids=end_ids(one.model),
+    )
+    found = dict(written)
+    return [found[number].ids for number in range(len(asked))]
 
 
 @pytest.mark.parametrize("player", ["picture", "no_picture"])
@@ -48,12 +65,12 @@ def test_a_batch_writes_what_generate_writes_for_each_row(put, player: str) -> N
     assert len(lengths) > 1, "all rows are of one length: nothing was padded"
 
 
-def test_rows_that_end_leave_the_batch_and_change_no_other(put, monkeypatch) -> None:
+@pytest.mark.parametrize("places", [1, 3, 8, 100])
+def test_a_place_that_is_free_is_taken_and_no_row_changes(put, monkeypatch, places: int) -> None:
     """Ends come at different steps when a token that some rows write early is made an end token."""
     one = put("reasoned")
     prompts = one.prompts("picture")
-    ids = [prompt.words[0].input_ids for prompt in prompts]
-    free = [reference(one, "picture", row, 24) for row in range(len(ids))]
+    free = [reference(one, "picture", row, 24) for row in range(len(prompts))]
     written_at = {
         token: {row.index(token) for row in free if token in row}
         for token in {token for row in free for token in row}
@@ -71,23 +88,11 @@ def test_rows_that_end_leave_the_batch_and_change_no_other(put, monkeypatch) -> 
         return step(decoder, tokens, longest)
 
     monkeypatch.setattr(Decoder, "step", counted)
-    written = greedy(
-        one.model,
-        padded(ids, one.processor.tokenizer.pad_token_id),
-        padded([[1] * len(row) for row in ids], 0),
-        max_new_tokens=24,
-        **image_inputs_of(one, prompts),
-    )
+    written = greedy(one, prompts, max_new_tokens=24, places=places)
     assert written == expected
-    assert min(sizes) < sizes[0]
-
-
-def image_inputs_of(one, prompts):
-    pixels = []
-    for prompt in prompts:
-        at, number = one.questions.places[prompt.pictures[0]]
-        pixels.append(one.questions.dataset[at]["images"][number])
-    return dict(one.processor.image_processor(images=pixels, return_tensors="pt"))
+    assert max(sizes) <= places
+    steps = sum(len(row) - 1 for row in expected)
+    assert sum(sizes) == steps  # no place is computed for nothing
 
 
 def test_suppressed_tokens_are_not_written(put, monkeypatch) -> None:
@@ -96,14 +101,7 @@ def test_suppressed_tokens_are_not_written(put, monkeypatch) -> None:
     suppressed = [*one.model.generation_config.suppress_tokens, first]
     monkeypatch.setattr(one.model.generation_config, "suppress_tokens", suppressed)
     prompts = one.prompts("picture")[:1]
-    ids = torch.tensor([prompts[0].words[0].input_ids])
-    (written,) = greedy(
-        one.model,
-        ids,
-        torch.ones_like(ids),
-        max_new_tokens=5,
-        **image_inputs_of(one, prompts),
-    )
+    (written,) = greedy(one, prompts, max_new_tokens=5, places=1)
     assert first not in written
     assert written == reference(one, "picture", 0, 5)
 

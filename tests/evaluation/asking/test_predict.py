@@ -14,7 +14,7 @@ from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.other_picture import other_pictures
 from siqvl.evaluation.asking.outputs import read_outputs
 from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
-from siqvl.evaluation.asking.question_plan import plan
+from siqvl.evaluation.asking.question_plan import BATCHES, plan
 
 PICTURES = st.lists(st.integers(0, 6).map(lambda n: (f"picture-{n}",)), min_size=2, max_size=30)
 
@@ -67,7 +67,7 @@ def test_each_player_is_shown_its_pictures(put) -> None:
         assert other.pictures[0] not in row["image_hashes"]
 
 
-def test_equal_prompts_are_put_once_and_every_prompt_in_one_batch(put) -> None:
+def test_equal_prompts_are_put_once_and_every_prompt_in_one_portion(put) -> None:
     one = put("asked")
     questions = [row["question"] for row in one.questions.rows]
     different = {
@@ -77,10 +77,11 @@ def test_equal_prompts_are_put_once_and_every_prompt_in_one_batch(put) -> None:
     }
     assert len(different) < 12 * 3 - 2, "nothing is there twice"
     assert len(one.plan.prompts) == len(different)
-    assert sorted(number for batch in one.plan.batches for number in batch) == list(
+    assert sorted(number for portion in one.plan.portions for number in portion) == list(
         range(len(one.plan.prompts))
     )
-    assert {len(batch) for batch in one.plan.batches[:-1]} == {5}
+    assert len(one.plan.portions) > 1
+    assert {len(portion) for portion in one.plan.portions[:-1]} == {5 * BATCHES}
     asked = [ask for asks in one.plan.asks for ask in asks]
     assert len(asked) == len(set(asked)) == 3 * 12
 
@@ -119,10 +120,11 @@ def test_pictures_are_encoded_once_and_forgotten_when_there_are_too_many(put) ->
         few.load(hashes[7:8], one.questions.dataset, one.questions.places)
         assert passes == [5, 5, 5]
         with pytest.raises(KeyError):
-            few.tokens(hashes[3:4])
+            few.inputs(hashes[3:4])
         # of whatever company: the same tokens, those of transformers' own forward pass
-        alone = one.pictures.tokens(hashes[7:8])
-        assert torch.equal(few.tokens(hashes[7:8]), alone)
+        alone = one.pictures.inputs(hashes[7:8])["mm_encoder_outputs"]["image"].pooler_output
+        again = few.inputs(hashes[7:8])["mm_encoder_outputs"]["image"].pooler_output
+        assert torch.equal(again, alone)
         at, number = one.questions.places[hashes[7]]
         picture = one.questions.dataset[at]["images"][number]
         pixels = one.processor.image_processor(images=[picture], return_tensors="pt")
@@ -134,30 +136,30 @@ def test_pictures_are_encoded_once_and_forgotten_when_there_are_too_many(put) ->
 
 
 class Interrupting:
-    """A method that is cut off after some batches."""
+    """A method that is cut off after some portions."""
 
-    def __init__(self, method, batches: int) -> None:
+    def __init__(self, method, portions: int) -> None:
         self._method = method
-        self._left = batches
-        self.batches = 0
+        self._left = portions
+        self.portions = 0
 
     def answer(self, prompts, pictures):
         if self._left == 0:
             raise KeyboardInterrupt
         self._left -= 1
-        self.batches += 1
+        self.portions += 1
         return self._method.answer(prompts, pictures)
 
 
 def test_a_killed_evaluation_goes_on_where_it_was(put, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("siqvl.evaluation.asking.predict.BATCHES", 2)
+    monkeypatch.setattr("siqvl.evaluation.asking.question_plan.BATCHES", 1)
     one = put("asked")
-    total = len(one.plan.batches)
+    total = len(one.plan.portions)
     assert total >= 6
 
-    def run(folder: Path, batches: int) -> Interrupting:
+    def run(folder: Path, portions: int) -> Interrupting:
         folder.mkdir(exist_ok=True)
-        method = Interrupting(one.method, batches)
+        method = Interrupting(one.method, portions)
         share = Share(one.plan, folder)
         with tqdm(disable=True) as bar:
             share.predict(one.questions, method, one.pictures, bar)
@@ -165,12 +167,12 @@ def test_a_killed_evaluation_goes_on_where_it_was(put, tmp_path: Path, monkeypat
 
     run(tmp_path / "whole", total)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", 5)  # two files of two batches; the fifth batch is lost
-    assert len(list((tmp_path / "killed").glob("*.parquet"))) == 2
+        run(tmp_path / "killed", 4)
+    assert len(list((tmp_path / "killed").glob("*.parquet"))) == 4
     share = Share(one.plan, tmp_path / "killed")
-    done = sum(one.plan.answers(batch) for batch in one.plan.batches[:4])
+    done = sum(one.plan.answers(portion) for portion in one.plan.portions[:4])
     assert share.answers(left=True) == share.answers() - done
-    assert run(tmp_path / "killed", total).batches == total - 4
+    assert run(tmp_path / "killed", total).portions == total - 4
     assert read_outputs([tmp_path / "killed"]) == read_outputs([tmp_path / "whole"])
 
 
@@ -186,7 +188,7 @@ def test_marks_are_asked_only_with_the_pictures_that_they_mark(put) -> None:
         update={"blind": ["no_picture", "other_picture"]}
     )
     questions = dataclasses.replace(one.questions, benchmark=benchmark, rows=rows)
-    planned = plan(questions, method_of(benchmark, one.model, one.processor), 2)
+    planned = plan(questions, method_of(benchmark, one.model, one.processor, 2), 2)
     token, image = one.processor.image_token, "<|vision_start|><|image_pad|><|vision_end|>"
     found = {}
     for prompt, asks in zip(planned.prompts, planned.asks, strict=True):
