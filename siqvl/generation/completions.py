@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
 from siqvl.checkpoint import verify_checkpoint
 from siqvl.data.encode import encode_prompt
 from siqvl.data.encoded import Item
@@ -76,8 +78,8 @@ def complete(
         progress: told of prompts all of whose completions have ended, one by one.
     """
 
-    def encode(names: Sequence[Any]) -> dict[str, Any]:
-        return _pixels([items[item]["images"][number] for item, number in names], processor, model)
+    def encode(names: Sequence[Any]) -> torch.Tensor:
+        return _tokens([items[item]["images"][number] for item, number in names], processor, model)
 
     token = model.config.image_token_id
     prompts = []
@@ -111,10 +113,10 @@ def texts_of(written: Sequence[Written], processor: SiQVLProcessor) -> list[Comp
     return [Completion(text.strip(), one.ended) for text, one in zip(texts, written, strict=True)]
 
 
-def _pixels(
+def _tokens(
     images: list[Image], processor: SiQVLProcessor, model: SiQVLForConditionalGeneration
-) -> dict[str, Any]:
-    if not images:
-        return {}
+) -> torch.Tensor:
     pixels = processor.image_processor(images=images, return_tensors="pt")["pixel_values"]
-    return {"pixel_values": pixels.to(model.device)}
+    found = model.get_image_features(pixels.to(model.device), return_dict=True).pooler_output
+    assert found is not None
+    return found

@@ -34,10 +34,12 @@ def draw(asked, row, uniform, *, temperature: float, end_ids):
     model, processor = asked
     count, longest = uniform.shape
     prompt = Prompt(encode_prompt(row, processor).input_ids, ("its picture",))
+    pixels = processor.image_processor(images=row["images"], return_tensors="pt")
+    tokens = model.get_image_features(**pixels, return_dict=True).pooler_output.detach()
     written = write(
         model,
         [prompt],
-        lambda names: dict(processor.image_processor(images=row["images"], return_tensors="pt")),
+        lambda names: tokens,
         places=count,
         max_new_tokens=longest,
         end_ids=end_ids,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from datasets import Dataset
@@ -59,14 +58,9 @@ class EncodedPictures:
         for image, tokens in zip(missing, self._tokens(passes), strict=True):
             self._encoded[image] = tokens
 
-    def inputs(self, hashes: Sequence[Hashable]) -> dict[str, Any]:
-        """Makes the model's argument for pictures that were loaded; empty if there are none."""
-        if not hashes:
-            return {}
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        tokens = torch.stack([self._encoded[image] for image in hashes])
-        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=tokens)}}
+    def tokens(self, hashes: Sequence[Hashable]) -> torch.Tensor:
+        """Gives [images, tokens an image, text hidden] of pictures that were loaded."""
+        return torch.stack([self._encoded[image] for image in hashes])
 
     def _tokens(self, passes: PixelBatches) -> Iterator[torch.Tensor]:
         for number in range(len(passes)):

@@ -67,7 +67,7 @@ class Generation:
         written = write(
             self.model,
             asked,
-            pictures.inputs,
+            pictures.tokens,
             places=self.batch_size,
             max_new_tokens=self.benchmark.max_new_tokens,
             end_ids=end_ids(self.model, self.processor.tokenizer.eos_token_id),

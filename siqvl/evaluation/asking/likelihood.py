@@ -17,11 +17,13 @@ from siqvl.data.encoded import IGNORED, Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.greedy_answers import encoded_question, question_of
+from siqvl.evaluation.asking.log_probability import Sequence as Judged
 from siqvl.evaluation.asking.log_probability import log_probabilities
 from siqvl.evaluation.asking.prompts import Output, Prompt
 from siqvl.evaluation.letters import letters
 from siqvl.generation import prompts as generation
-from siqvl.generation.prompts import after_pictures, read
+from siqvl.generation.decoder import Decoder
+from siqvl.generation.prompts import after_pictures
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Benchmark
@@ -63,10 +65,7 @@ class Likelihood:
             shared = after_pictures(ids, self.model.config.image_token_id)
             asked.append(generation.Prompt(ids, prompt.pictures, shared))
         with torch.inference_mode():
-            found = read(self.model, asked, pictures.inputs, keep=False)
-            ends = torch.tensor([len(one.ids) - 1 for one in asked], device=found.starts.device)
-            rows = torch.arange(len(asked), device=ends.device)
-            scores = self.model.lm_head(found.hidden[rows, ends - found.starts])
+            scores = Decoder(self.model, len(asked)).read(asked, pictures.tokens, 0)
             log_probs = scores.float().log_softmax(-1)
             of_letters = log_probs[:, [token for (token,) in tokens]].tolist()
         return [row[: prompt.options] for row, prompt in zip(of_letters, prompts, strict=True)]
@@ -77,13 +76,14 @@ class Likelihood:
         """Where a letter takes several tokens: every letter as a completion of its own."""
         asked = prompt.words[0].input_ids
         sequences = [
-            (
+            Judged(
                 Encoded([*asked, *ids], [IGNORED] * len(asked) + ids, len(prompt.pictures)),
                 prompt.pictures,
+                len(asked),
             )
             for ids in tokens[: prompt.options]
         ]
-        return log_probabilities(self.model, sequences, pictures.inputs)
+        return log_probabilities(self.model, sequences, pictures.tokens)
 
     @cache  # noqa: B019  # lives as long as one benchmark's evaluation
     def _tokens(self, letter: str) -> list[int]:

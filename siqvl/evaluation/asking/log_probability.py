@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable
+from typing import NamedTuple
 
 import torch
 
 from siqvl.data.collate import padded
 from siqvl.data.encoded import IGNORED, Encoded
-from siqvl.generation.prompts import Encode, Prompt, after_pictures, read
+from siqvl.generation.prompts import Encode, Prompt, after_pictures
+from siqvl.generation.reading import Reader
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 #: Positions whose logits are held in memory at once: 622 MB with Qwen's 151,936 tokens.
 POSITIONS = 1024
 
-Sequences = Sequence[tuple[Encoded, tuple[Hashable, ...]]]  # beside the names of their pictures
+
+class Sequence(NamedTuple):
+    """What is judged.
+
+    Attributes:
+        encoded: tokens; those with a label count.
+        pictures: names of its pictures.
+        shared: tokens at the beginning that others may have too, which are read once and of which
+            none counts.
+    """
+
+    encoded: Encoded
+    pictures: tuple[Hashable, ...]
+    shared: int
 
 
 def log_probabilities(
-    model: SiQVLForConditionalGeneration, sequences: Sequences, encode: Encode
+    model: SiQVLForConditionalGeneration, sequences: Collection[Sequence], encode: Encode
 ) -> list[float]:
-    """Sums log p(token | all before it), in nats, over the tokens of each sequence with a label.
+    """Sums log p(token | all before it), in nats, over the tokens of each sequence that count.
 
-    Logits are made for those tokens alone, and a prompt that several sequences begin with is read
-    once.
+    Logits are made for those tokens alone.
 
     Args:
-        encode: makes the model's argument for pictures of these names.
+        encode: gives the tokens of pictures by their names.
     """
     token = model.config.image_token_id
     with torch.inference_mode():
-        found = read(model, [_begun(*one, token) for one in sequences], encode, keep=False)
-        starts = found.starts.tolist()
-        own = [one.labels[start + 1 :] for (one, _), start in zip(sequences, starts, strict=True)]
-        labels = padded(own, IGNORED).to(found.hidden.device)
+        prompts = [_prompt(one, token) for one in sequences]
+        hidden, starts = Reader(model).states(prompts, encode)
+        own = [
+            [IGNORED] * (one.shared - start - 1) + one.encoded.labels[max(one.shared, start + 1) :]
+            for one, start in zip(sequences, starts, strict=True)
+        ]
+        labels = padded(own, IGNORED).to(hidden.device)
         learned = labels != IGNORED
-        at, tokens = found.hidden[:, : labels.shape[1]][learned], labels[learned]
+        at, tokens = hidden[:, : labels.shape[1]][learned], labels[learned]
         log_probs = [
             model.lm_head(at[start : start + POSITIONS])
             .float()
@@ -49,10 +66,9 @@ def log_probabilities(
     return sums.tolist()
 
 
-def _begun(one: Encoded, pictures: tuple[Hashable, ...], image_token: int) -> Prompt:
-    """A sequence whose prompt may be shared, but for its last token, which is read for a score."""
-    first = next(place for place, label in enumerate(one.labels) if label != IGNORED)
-    shared = max(first - 1, 0)
-    if after_pictures(one.input_ids, image_token) > shared:
+def _prompt(one: Sequence, image_token: int) -> Prompt:
+    """Reads the last shared token with the others: what is found there scores the next."""
+    ids, shared = one.encoded.input_ids, max(one.shared - 1, 0)
+    if after_pictures(ids, image_token) > shared:
         shared = 0
-    return Prompt(one.input_ids, pictures, shared)
+    return Prompt(ids, one.pictures, shared)

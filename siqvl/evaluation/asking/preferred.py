@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from siqvl.data.encode import encode_preference, shown_with
 from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
+from siqvl.evaluation.asking.log_probability import Sequence as Judged
 from siqvl.evaluation.asking.log_probability import log_probabilities
 from siqvl.evaluation.asking.prompts import Output, Prompt
 from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -40,6 +42,16 @@ class Preference:
         ]
 
     def _batch(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        sequences = [(prompt.words[side], prompt.pictures) for prompt in prompts for side in (0, 1)]
-        found = log_probabilities(self.model, sequences, pictures.inputs)
+        sequences = []
+        for prompt in prompts:
+            # what both sides begin with is as likely in both, and drops out of the margin
+            shared = _alike(*(words.input_ids for words in prompt.words))
+            sequences += [Judged(words, prompt.pictures, shared) for words in prompt.words]
+        found = log_probabilities(self.model, sequences, pictures.tokens)
         return [Output("", one - other) for one, other in zip(found[::2], found[1::2], strict=True)]
+
+
+def _alike(chosen: Sequence[int], rejected: Sequence[int]) -> int:
+    """Counts the tokens that both begin with, one less than the shorter has at most."""
+    pairs = zip(chosen[:-1], rejected[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -35,7 +35,8 @@ def greedy(one, prompts, *, max_new_tokens: int, places: int) -> list[list[int]]
         for name in names:
             at, number = one.questions.places[name]
             pixels.append(one.questions.dataset[at]["images"][number])
-        return dict(one.processor.image_processor(images=pixels, return_tensors="pt"))
+        pixels = one.processor.image_processor(images=pixels, return_tensors="pt")
+        return one.model.get_image_features(**pixels, return_dict=True).pooler_output
 
     asked = [Prompt(prompt.words[0].input_ids, prompt.pictures) for prompt in prompts]
     written = write(

@@ -120,10 +120,10 @@ def test_pictures_are_encoded_once_and_forgotten_when_there_are_too_many(put) ->
         few.load(hashes[7:8], one.questions.dataset, one.questions.places)
         assert passes == [5, 5, 5]
         with pytest.raises(KeyError):
-            few.inputs(hashes[3:4])
+            few.tokens(hashes[3:4])
         # of whatever company: the same tokens, those of transformers' own forward pass
-        alone = one.pictures.inputs(hashes[7:8])["mm_encoder_outputs"]["image"].pooler_output
-        again = few.inputs(hashes[7:8])["mm_encoder_outputs"]["image"].pooler_output
+        alone = one.pictures.tokens(hashes[7:8])
+        again = few.tokens(hashes[7:8])
         assert torch.equal(again, alone)
         at, number = one.questions.places[hashes[7]]
         picture = one.questions.dataset[at]["images"][number]

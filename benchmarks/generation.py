@@ -1,0 +1,138 @@
+"""How fast a model answers: evaluation and sampled pairs, beside another build and transformers.
+
+    python -m benchmarks.generation builds --run outputs/tiny/… --against FOLDER
+    python -m benchmarks.generation peers       # the 50m model beside transformers' own loops
+
+`builds` scores the last checkpoint of a pipeline that ran, and draws completions from the one
+before, with this build and with the checkout FOLDER in turns, and counts the answers that differ.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import click
+
+from siqvl.text_table import text_table
+
+ROOT = Path(__file__).resolve().parent.parent
+MIB = 2**20
+
+
+@click.group()
+def main() -> None:
+    """Benchmarks of answering."""
+    now = time.strftime("%Y-%m-%d")
+    about = (f"{now}, {platform.machine()}, {os.cpu_count()} cores", platform.python_version())
+    click.echo(", Python ".join(about))
+
+
+@main.command()
+@click.option("--run", required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--against", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--recipe", default=Path("recipes/tiny.yaml"), type=Path, help="in each build")
+@click.option("--repeats", default=3)
+@click.option("--what", "works", multiple=True, default=("evaluate", "sample"))
+def builds(
+    run: Path, against: Path | None, recipe: Path, repeats: int, works: tuple[str, ...]
+) -> None:
+    """Answers per second of this build's evaluation and sampling, and another's in turns.
+
+    --run is the output folder of a pipeline, of the older build if both are to read it.
+    """
+    folders = ({"other": against.resolve()} if against else {}) | {"this": ROOT}
+    lines = [("work", "build", "answers", "s", "answers/s", "x other", "CPU s", "MiB", "differ")]
+    for work in works:
+        found: dict[str, list[dict[str, Any]]] = {}
+        for _ in range(repeats):
+            for build, folder in folders.items():
+                found.setdefault(build, []).append(once(work, folder, folder / recipe, run))
+        base = found.get("other", found["this"])
+        for build, runs in found.items():
+            rates = [
+                one["answers"] / one["seconds"] / (other["answers"] / other["seconds"])
+                for one, other in zip(runs, base, strict=True)
+            ]
+            texts = zip(runs[0]["texts"], base[0]["texts"], strict=True)
+            median = {
+                name: statistics.median(one[name] for one in runs)
+                for name in ("seconds", "cpu_seconds", "peak_mib")
+            }
+            answers = runs[0]["answers"]
+            lines.append(
+                (
+                    work,
+                    build,
+                    f"{answers:,}",
+                    f"{median['seconds']:.1f}",
+                    f"{answers / median['seconds']:,.0f}",
+                    f"{statistics.median(rates):.2f}",
+                    f"{median['cpu_seconds']:.1f}",
+                    f"{median['peak_mib']:,.0f}",
+                    f"{sum(one != other for one, other in texts)}",
+                )
+            )
+    click.echo("\n".join(text_table(lines, left=(0, 1))))
+
+
+def once(work: str, build: Path, recipe: Path, run: Path) -> dict[str, Any]:
+    """What `answer_once` prints, and the most memory that it and its children held.
+
+    Raises:
+        ClickException: it failed.
+    """
+    pairs = run / "preference_pairs" / "evaluation"
+    data = pairs if pairs.is_dir() else run / "data" / "evaluation"
+    stage = "dpo" if work == "evaluate" else "cot_sft"
+    out = Path(tempfile.mkdtemp())
+    try:
+        program = str(ROOT / "benchmarks" / "answer_once.py")
+        arguments = [work, recipe, run / "checkpoints" / stage, data, out / "report"]
+        child = subprocess.Popen(
+            [sys.executable, "-P", program, *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": str(build)},
+            cwd=build,
+            stdout=subprocess.PIPE,
+            stderr=(out / "log").open("wb"),
+            text=True,
+        )
+        peak = 0.0
+        while child.poll() is None:
+            peak = max(peak, held_mib(child.pid))
+            time.sleep(0.2)
+        assert child.stdout is not None
+        if child.returncode:
+            raise click.ClickException(f"{build}: {(out / 'log').read_text()[-2_000:]}")
+        return json.loads(child.stdout.read()) | {"peak_mib": peak}
+    finally:
+        shutil.rmtree(out)
+
+
+def held_mib(pid: int) -> float:
+    """Memory of a process and its children, of what they share each its part."""
+    import psutil
+
+    total = 0
+    try:
+        parent = psutil.Process(pid)
+        for one in (parent, *parent.children(recursive=True)):
+            total += one.memory_full_info().pss
+    except psutil.Error:  # one of them has just ended
+        return 0.0
+    return total / MIB
+
+
+if __name__ == "__main__":
+    main()
