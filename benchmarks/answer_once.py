@@ -1,4 +1,4 @@
-"""One evaluation, or one sampling of pairs, by whichever build PYTHONPATH names; prints its figures.
+"""One evaluation, or one sampling of pairs, by the build that PYTHONPATH names; prints its figures.
 
 `benchmarks/generation.py` starts it, so it asks nothing of siqvl that a build lacks.
 """

@@ -28,7 +28,6 @@ import click
 from siqvl.text_table import text_table
 
 ROOT = Path(__file__).resolve().parent.parent
-MIB = 2**20
 
 
 @click.group()
@@ -111,7 +110,7 @@ def once(work: str, build: Path, recipe: Path, run: Path) -> dict[str, Any]:
         peak = 0.0
         while child.poll() is None:
             peak = max(peak, held_mib(child.pid))
-            time.sleep(0.2)
+            time.sleep(0.5)
         assert child.stdout is not None
         if child.returncode:
             raise click.ClickException(f"{build}: {(out / 'log').read_text()[-2_000:]}")
@@ -128,10 +127,11 @@ def held_mib(pid: int) -> float:
     try:
         parent = psutil.Process(pid)
         for one in (parent, *parent.children(recursive=True)):
-            total += one.memory_full_info().pss
-    except psutil.Error:  # one of them has just ended
+            rollup = Path(f"/proc/{one.pid}/smaps_rollup").read_text()
+            total += next(int(line.split()[1]) for line in rollup.splitlines() if "Pss:" in line)
+    except (psutil.Error, OSError):  # one of them has just ended
         return 0.0
-    return total / MIB
+    return total / 1024
 
 
 if __name__ == "__main__":

@@ -150,8 +150,21 @@ def attention_of(recipe: Recipe, stage: Stage) -> str:
     return resolve_attention(recipe.model.attention, precision_of(figures), masked=masked)
 
 
+def answering_precision(recipe: Recipe, stage: Stage) -> Precision:
+    """What a checkpoint of a stage answers in on this machine, see `evaluation.precision`.
+
+    Raises:
+        UserError: this machine has not the precision that the recipe names.
+    """
+    precision = recipe.evaluation.precision
+    if precision != "auto":
+        return resolve_precision(precision)
+    trained = precision_of(recipe.stage(stage))
+    return "bf16" if trained == "bf16" and torch.cuda.is_available() else "fp32"
+
+
 def answering_attention(name: str) -> str:
-    """The kernel that answers, in fp32, when training is to use `name` of a recipe."""
+    """The kernel that answers when training is to use `name` of a recipe."""
     return name if name == "eager" else "sdpa"
 
 

@@ -66,12 +66,15 @@ def answer_shard(
     Raises:
         UserError: as `evaluate`.
     """
+    from siqvl.data.features.build_features import features_folder
+    from siqvl.device import answering_precision
     from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
     from siqvl.evaluation.asking.predict import Share, first_prompt_text, method_of
     from siqvl.generation.completions import load_to_answer
 
     card, asked = _asked(recipe, checkpoint, data)
-    model, processor = load_to_answer(checkpoint, recipe.model.attention)
+    precision = answering_precision(recipe, card.stage)
+    model, processor = load_to_answer(checkpoint, recipe.model.attention, precision)
     pictures = EncodedPictures(model, processor, recipe.features_batch_size)
     work = []
     for questions, _ in asked:
@@ -86,6 +89,8 @@ def answer_shard(
     left = sum(share.answers(left=True) for _, _, share in work)
     with tqdm(total=total, initial=total - left, unit=" answers", mininterval=1.0) as bar:
         for questions, method, share in work:
+            if recipe.evaluation.cached_features and share.answers(left=True):
+                pictures.keep(features_folder(recipe), questions.dataset)
             share.predict(questions, method, pictures, bar)
 
 
@@ -147,6 +152,7 @@ def _key(card: CheckpointCard, questions: Questions, recipe: Recipe) -> str:
         "batch_size": recipe.evaluation.batch_size,
         "pictures": recipe.features_batch_size,
         "attention": recipe.model.attention,
+        "precision": recipe.evaluation.precision,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 

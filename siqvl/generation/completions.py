@@ -12,11 +12,11 @@ from siqvl.checkpoint import verify_checkpoint
 from siqvl.data.encode import encode_prompt
 from siqvl.data.encoded import Item
 from siqvl.data.schema import Row
-from siqvl.device import answering_attention, best_device
+from siqvl.device import Precision, answering_attention, best_device
 from siqvl.errors import UserError, one_line
+from siqvl.generation.beginnings import Prompt, after_pictures
 from siqvl.generation.choose import Choose, likeliest
 from siqvl.generation.loop import Written, end_ids, write
-from siqvl.generation.prompts import Prompt, after_pictures
 from siqvl.model.assemble import load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
@@ -33,12 +33,13 @@ class Completion(NamedTuple):
 
 
 def load_to_answer(
-    checkpoint: Path, attention: str
+    checkpoint: Path, attention: str, precision: Precision = "fp32"
 ) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:
     """Loads a checkpoint directory on the fastest device of this machine.
 
     Args:
         attention: `model.attention` of a recipe.
+        precision: of weights and arithmetic.
 
     Raises:
         UserError: the files are not what the checkpoint's card says, or are no model that works.
@@ -49,7 +50,8 @@ def load_to_answer(
         model, processor = load_checkpoint(checkpoint, attn_implementation=kernel)
     except (ValueError, OSError) as error:
         raise UserError(one_line(error)) from error
-    model.to(best_device())  # type: ignore[arg-type]  # transformers wraps `to` untyped
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    model.to(best_device(), dtype)  # type: ignore[arg-type]  # transformers wraps `to` untyped
     return model.eval(), processor
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+from siqvl.generation.beginnings import Encode, Prompt
 from siqvl.generation.cache import Cache
 from siqvl.generation.layers import Layers
-from siqvl.generation.prompts import Encode, Prompt
 from siqvl.generation.reading import Reader, attended
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import torch
 
+from siqvl.generation.beginnings import Encode, Prompt
 from siqvl.generation.choose import Choose, likeliest
-from siqvl.generation.prompts import Encode, Prompt
 from siqvl.generation.writing import Token, Writing
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from siqvl.data.collate import padded
+from siqvl.generation.beginnings import Encode, Prompt, beginnings
 from siqvl.generation.cache import Cache
 from siqvl.generation.layers import Layers
-from siqvl.generation.prompts import Encode, Prompt, beginnings
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 
+from siqvl.generation.beginnings import Encode, Prompt
 from siqvl.generation.choose import Choose
 from siqvl.generation.decoder import Decoder
-from siqvl.generation.prompts import Encode, Prompt
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 #: Tokens, padding included, that one pass reads of prompts: what bounds the memory it takes.

@@ -71,6 +71,7 @@ def add_sampled_pairs(
         UserError: the recipe, the checkpoint or the data is not what is needed; or a sampled
             benchmark ends with no pair. Nothing that was there is changed then.
     """
+    from siqvl.device import answering_precision
     from siqvl.generation.completions import load_to_answer
     from siqvl.preferences.sampled_rows import sampled_rows
 
@@ -86,7 +87,9 @@ def add_sampled_pairs(
     for folder in (out / Stage.DPO.value, out / "evaluation"):
         _refuse(folder)
 
-    model, processor = load_to_answer(checkpoint, recipe.model.attention)
+    model, processor = load_to_answer(
+        checkpoint, recipe.model.attention, answering_precision(recipe, card.stage)
+    )
     ask = functools.partial(sampled_rows, model, processor, recipe, settings)
     writer = _Writer(ask, recipe, settings, card.hash)
     if wanted:

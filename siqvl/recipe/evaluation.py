@@ -158,8 +158,20 @@ class Gate(Section):
 class Evaluation(Section):
     """How every checkpoint is scored, and what must hold before one is promoted."""
 
+    LATER = ("precision", "cached_features")
+
     benchmarks: list[Benchmark] = Field(min_length=1)
     batch_size: PositiveInt = 32
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="of answers, and of those that become pairs: auto is bf16 on a GPU where the "
+        "stage trained in it, else fp32",
+    )
+    cached_features: bool = Field(
+        False,
+        description="keep the tower's features of benchmarks in `features_dir`, in the answers' "
+        "precision, for the stages and runs to come",
+    )
     shards: PositiveInt = Field(1, description="Flyte tasks that answer side by side")
     random_tower: bool = Field(
         False, description="train and score a control: stage 1 behind a tower of random weights"

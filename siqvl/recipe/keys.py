@@ -80,6 +80,7 @@ def pairs_key(recipe: Recipe) -> str:
             "sampled": sampled.model_dump(mode="json") if sampled else None,
             "sources": len(recipe.stages.dpo.sources),
             "benchmarks": _benchmarks(recipe),
+            **_precision(recipe),
         }
     )
 
@@ -94,8 +95,15 @@ def evaluation_key(recipe: Recipe) -> str:
             "benchmarks": _benchmarks(recipe),
             "batch_size": recipe.evaluation.batch_size,
             "pictures": recipe.evaluation.report_pictures,
+            **_precision(recipe),
         }
     )
+
+
+def _precision(recipe: Recipe) -> dict[str, Any]:
+    """Of answers; left out where a recipe of before the key would have the same."""
+    precision = recipe.evaluation.precision
+    return {} if precision == "auto" else {"precision": precision}
 
 
 def _model(recipe: Recipe) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from pathlib import Path
 
 from accelerate import PartialState
 from datasets import Dataset
@@ -14,9 +13,8 @@ from datasets import Dataset
 from siqvl.data.batching import BatchPlan
 from siqvl.data.encode import encode_dataset
 from siqvl.data.encoded import EncodedDataset
-from siqvl.data.features.build_features import cached_features
+from siqvl.data.features.build_features import cached_features, features_folder
 from siqvl.device import best_device, precision_of
-from siqvl.files import expanded
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe, Stage
@@ -95,13 +93,6 @@ def on_device(model: SiQVLForConditionalGeneration) -> PartialState:
     state = PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
     model.to(state.device)
     return state
-
-
-def features_folder(recipe: Recipe) -> Path:
-    """Where what a frozen model makes of rows is kept for later runs."""
-    if recipe.features_dir:
-        return expanded(recipe.features_dir)
-    return expanded(recipe.output_dir) / "features"
 
 
 def plan_metrics(plan: BatchPlan, left_out: Mapping[str, int]) -> dict[str, float]:

@@ -9,9 +9,9 @@ import torch
 from siqvl.data import sources
 from siqvl.data.encode import encode_prompt
 from siqvl.data.schema import RowKind
+from siqvl.generation.beginnings import Prompt
 from siqvl.generation.choose import Drawn, pick
 from siqvl.generation.loop import end_ids, write
-from siqvl.generation.prompts import Prompt
 from siqvl.generation.sampling import random_numbers, sample
 from siqvl.recipe import SampledPairs, Source
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from siqvl.check import check_model
+from siqvl.data.features.build_features import features_folder
 from siqvl.data.sources.base import resolve
 from siqvl.files import expanded
 from siqvl.look.recipe_processor import local_processor
 from siqvl.recipe import Recipe, Source
 from siqvl.tracking.outbox import outbox_place
 from siqvl.tracking.store import tracking_uri
-from siqvl.training.rows import features_folder
 from siqvl.training.stage_process import _load_model
 from tasks import contracts
 from tests.small_recipe import small_recipe

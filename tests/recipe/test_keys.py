@@ -73,7 +73,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
     if isinstance(content, list):
         number = int(first)
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
-    later = {*Recipe.model_fields, *Benchmark.LATER}
+    later = {*Recipe.model_fields, *Benchmark.LATER, *Evaluation.LATER}
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
 
@@ -171,6 +171,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
             "trust_remote_code": True,
         }.items()
     ),
+    ("evaluation.precision", "bf16", {"pairs", "evaluation"}),
     # sampled pairs; what they weigh is in the data that comes of it, see tests/data/test_content.py
     ("stages.dpo.sampled.samples", 7, {"pairs"}),
     ("stages.dpo.sampled.temperature", 0.5, {"pairs"}),

@@ -23,10 +23,11 @@ from tqdm import tqdm
 from siqvl.data.encoded import MISSING_HASHES
 from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
 from siqvl.errors import UserError
-from siqvl.files import PARTIAL
+from siqvl.files import PARTIAL, expanded
 from siqvl.locks import NoLocks, lock, locked
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
+from siqvl.recipe import Recipe
 from siqvl.tensor_store import TensorStore, open_store, write_shard
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,13 @@ logger = logging.getLogger(__name__)
 SHARD_BYTES = 512 * 2**20
 LONGEST_SHARD = 600.0  # seconds in which another run is taken to write one
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def features_folder(recipe: Recipe) -> Path:
+    """Where what a frozen model makes of rows is kept for later runs."""
+    if recipe.features_dir:
+        return expanded(recipe.features_dir)
+    return expanded(recipe.output_dir) / "features"
 
 
 def cached_features(
@@ -49,6 +57,7 @@ def cached_features(
     world: int = 1,
     barrier: Callable[[], object] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    exact: bool = False,
 ) -> TensorStore:
     """Looks up the features of all pictures of `dataset`, and computes what the folder lacks.
 
@@ -63,9 +72,12 @@ def cached_features(
         workers: loader processes that decode and resize pictures.
         rank: which of `world` processes this is; each computes its share of the pictures.
         barrier: waits for all processes; required when there are several.
+        exact: keep features as the tower gives them, for answers, not rounded to bf16; passes are
+            filled up, so that a picture's do not depend on its company.
 
     Returns:
-        Hash of a picture (`image_hashes` of a row) -> its features, bf16 [patches, hidden].
+        Hash of a picture (`image_hashes` of a row) -> its features [patches, hidden], bf16 unless
+        they are exact.
 
     Raises:
         UserError: the tower is trainable or gives values that are not finite, or the disk is too
@@ -73,7 +85,7 @@ def cached_features(
     """
     if world > 1 and barrier is None:
         raise ValueError("several processes fill one cache: pass the barrier that they wait at")
-    tower = Tower.frozen(model, processor, precision)
+    tower = Tower.frozen(model, processor, precision, pass_size=batch_size if exact else None)
     place = Path(folder) / tower.layout.key
     pictures = _pictures(dataset)
     share = sorted(pictures)[rank::world]
@@ -89,6 +101,17 @@ def cached_features(
             _build(place, owner, tower, images, loader, batch_size, shard_bytes, show=rank == 0)
     if barrier is not None:
         barrier()
+    return _all_of(place, tower, pictures, cache)
+
+
+def _all_of(
+    place: Path, tower: Tower, pictures: dict[str, Place], cache: TensorStore
+) -> TensorStore:
+    """Opens the store once more, now that all has been written.
+
+    Raises:
+        UserError: something is not there.
+    """
     cache = open_store(place, tower.layout, pictures.keys(), cache.shards)
     if lost := len(pictures.keys() - cache.keys()):
         raise UserError(

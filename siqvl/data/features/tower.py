@@ -17,7 +17,7 @@ from siqvl.device import autocast
 from siqvl.errors import UserError
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
-from siqvl.tensor_store import VERSION, Layout
+from siqvl.tensor_store import DTYPES, VERSION, Layout
 
 Precision = Literal["fp32", "bf16", "fp16"]
 #: Saving adds these to an image processor; they do not change what it does.
@@ -33,12 +33,20 @@ class Tower:
     processor: SiQVLProcessor
     precision: Precision
     layout: Layout
+    pass_size: int | None  # pictures that every pass is filled up to
 
     @classmethod
     def frozen(
-        cls, model: SiQVLForConditionalGeneration, processor: SiQVLProcessor, precision: Precision
+        cls,
+        model: SiQVLForConditionalGeneration,
+        processor: SiQVLProcessor,
+        precision: Precision,
+        pass_size: int | None = None,
     ) -> Tower:
         """Takes the tower of a model where and as it is.
+
+        Args:
+            pass_size: fill every pass up to so many pictures, and keep features as they are.
 
         Raises:
             UserError: the tower is trainable.
@@ -49,26 +57,33 @@ class Tower:
                 "vision_tower out of `trainable`, or set cached_features: false"
             )
         config = model.config
+        weight = next(model.model.vision_tower.parameters())
+        exact = pass_size is not None and weight.dtype == torch.float32
         layout = Layout(
-            key=_key(model, processor, precision),
+            key=_key(model, processor, precision, pass_size),
             origin="this tower, this image processor",
             tensor="features",
             row="picture",
             names="images",
-            dtype="BF16",
+            dtype="F32" if exact else "BF16",
             shape=(config.patch_grid**2, config.vision_config.hidden_size),
         )
-        return cls(model, processor, precision, layout)
+        return cls(model, processor, precision, layout, pass_size)
 
     def features(self, pixels: torch.Tensor, images: list[str]) -> torch.Tensor:
-        """Turns pixels [n, 3, H, W] of `images` into bf16 [n, patches, hidden] on the CPU.
+        """Turns pixels [n, 3, H, W] of `images` into [n, patches, hidden] on the CPU, of the
+        layout's type.
 
         Raises:
             UserError: the tower gives NaN or infinite values.
         """
-        device = self.model.model.vision_tower.device
-        with torch.no_grad(), autocast(device, self.precision):
-            features = self.model.model.get_vision_features(pixels.to(device)).bfloat16()
+        tower, count = self.model.model.vision_tower, len(pixels)
+        if self.pass_size is not None:
+            fill = pixels[-1:].expand(self.pass_size - count, -1, -1, -1)
+            pixels = torch.cat([pixels, fill])
+        with torch.no_grad(), autocast(tower.device, self.precision):
+            features = self.model.model.get_vision_features(pixels.to(tower.device, tower.dtype))
+        features = features[:count].to(DTYPES[self.layout.dtype])
         finite = features.isfinite().all(dim=(1, 2)).tolist()
         if not all(finite):
             raise UserError(
@@ -79,7 +94,10 @@ class Tower:
 
 
 def _key(
-    model: SiQVLForConditionalGeneration, processor: SiQVLProcessor, precision: Precision
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    precision: Precision,
+    pass_size: int | None,
 ) -> str:
     """Digest of everything that features depend on, but for the picture."""
     general = PretrainedConfig().to_dict()  # names, labels and versions, which change no feature
@@ -91,6 +109,8 @@ def _key(
         "image_processor": image_settings(processor),
         "implementation": type(processor.image_processor).__name__,
     }
+    if pass_size is not None:  # others keep the key they always had
+        about["pass"] = [pass_size, config.get("_attn_implementation")]
     return key_of(about, model.model.vision_tower.state_dict().items())
 
 

@@ -11,10 +11,10 @@ from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.prompts import Output, Prompt
 from siqvl.evaluation.letters import REQUEST, lettered
-from siqvl.generation import prompts as generation
+from siqvl.generation import beginnings as generation
+from siqvl.generation.beginnings import after_pictures
 from siqvl.generation.completions import texts_of
 from siqvl.generation.loop import end_ids, write
-from siqvl.generation.prompts import after_pictures
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Benchmark

@@ -21,9 +21,9 @@ from siqvl.evaluation.asking.log_probability import Sequence as Judged
 from siqvl.evaluation.asking.log_probability import log_probabilities
 from siqvl.evaluation.asking.prompts import Output, Prompt
 from siqvl.evaluation.letters import letters
-from siqvl.generation import prompts as generation
+from siqvl.generation import beginnings as generation
+from siqvl.generation.beginnings import after_pictures
 from siqvl.generation.decoder import Decoder
-from siqvl.generation.prompts import after_pictures
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Benchmark

@@ -9,7 +9,7 @@ import torch
 
 from siqvl.data.collate import padded
 from siqvl.data.encoded import IGNORED, Encoded
-from siqvl.generation.prompts import Encode, Prompt, after_pictures
+from siqvl.generation.beginnings import Encode, Prompt, after_pictures
 from siqvl.generation.reading import Reader
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 

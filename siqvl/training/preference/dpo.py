@@ -10,6 +10,7 @@ import torch
 
 from siqvl.data.collate import Batch, Features
 from siqvl.data.encoded import EncodedDataset
+from siqvl.data.features.build_features import features_folder
 from siqvl.data.loader import TrainingLoader
 from siqvl.data.pairs import PreferenceCollator
 from siqvl.device import precision_of
@@ -21,7 +22,7 @@ from siqvl.training.loop.planned import PlannedTrainer, training_loader
 from siqvl.training.preference.losses import Pairs, preference_loss
 from siqvl.training.preference.pair_log_probs import TAKE_ANY_MASK, completion_log_probs, sums
 from siqvl.training.preference.reference_pass import Reference, reference_log_probs
-from siqvl.training.rows import features_folder, on_device
+from siqvl.training.rows import on_device
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from siqvl.generation.beginnings import Prompt
 from siqvl.generation.decoder import Decoder
 from siqvl.generation.loop import end_ids, write
-from siqvl.generation.prompts import Prompt
 
 
 def reference(put, player: str, row: int, new: int) -> list[int]:

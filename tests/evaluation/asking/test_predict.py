@@ -135,6 +135,30 @@ def test_pictures_are_encoded_once_and_forgotten_when_there_are_too_many(put) ->
         hook.remove()
 
 
+def test_features_that_are_kept_give_the_same_tokens_without_the_tower(put, tmp_path) -> None:
+    import torch
+
+    one = put("asked")
+    hashes = list(one.questions.places)
+    passes = []
+    tower = one.model.model.vision_tower
+    hook = tower.register_forward_hook(lambda module, args, output: passes.append(len(args[0])))
+    try:
+        for expected in ([4] * -(-len(hashes) // 4), []):  # computed, then found
+            kept = EncodedPictures(one.model, one.processor, 4)
+            kept.keep(tmp_path, one.questions.dataset)
+            assert passes == expected
+            passes.clear()
+            kept.load(hashes, one.questions.dataset, one.questions.places)
+            assert passes == []
+            assert torch.equal(kept.tokens(hashes), one.pictures.tokens(hashes))
+        other = EncodedPictures(one.model, one.processor, 3)
+        other.keep(tmp_path, one.questions.dataset)
+        assert set(passes) == {3}, "passes of another size round otherwise: they are not the same"
+    finally:
+        hook.remove()
+
+
 class Interrupting:
     """A method that is cut off after some portions."""
 
