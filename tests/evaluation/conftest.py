@@ -88,6 +88,9 @@ class Put(NamedTuple):
         count = len(self.questions.rows)
         return [self.plan.prompts[numbers[player, row]] for row in range(count)]
 
+    def answers(self, prompts: list[Any]) -> list[Any]:
+        return self.method.answer(prompts, self.pictures, lambda number, tokens: None)
+
 
 @pytest.fixture(scope="session")
 def put(asking: Recipe, rows: Path, checkpoint: Path):

@@ -170,11 +170,11 @@ def test_an_evaluation_that_was_killed_asks_only_what_is_left(
     inputs = {"checkpoint": checkpoint, "data": rows, "out": tmp_path / "report"}
     answer, prompts = Generation.answer, []
 
-    def counted(self, batch, pictures):
+    def counted(self, batch, pictures, told):
         if len(prompts) == 3:
             raise KeyboardInterrupt
         prompts.append(len(batch))
-        return answer(self, batch, pictures)
+        return answer(self, batch, pictures, told)
 
     monkeypatch.setattr("siqvl.evaluation.asking.question_plan.BATCHES", 1)
     monkeypatch.setattr(Generation, "answer", counted)
@@ -183,9 +183,9 @@ def test_an_evaluation_that_was_killed_asks_only_what_is_left(
     assert not (tmp_path / "report").exists()
     again = []
 
-    def recorded(self, batch, pictures):
+    def recorded(self, batch, pictures, told):
         again.append((self.benchmark.name, len(batch)))
-        return answer(self, batch, pictures)
+        return answer(self, batch, pictures, told)
 
     monkeypatch.setattr(Generation, "answer", recorded)
     evaluate(asking, **inputs)

@@ -9,7 +9,7 @@ from siqvl.data.encode import encode_prompt, shown_with
 from siqvl.data.encoded import Encoded
 from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
-from siqvl.evaluation.asking.prompts import Output, Prompt
+from siqvl.evaluation.asking.prompts import Output, Prompt, Told
 from siqvl.evaluation.letters import REQUEST, lettered
 from siqvl.generation import beginnings as generation
 from siqvl.generation.beginnings import after_pictures
@@ -58,7 +58,9 @@ class Generation:
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
         return (encoded_question(row, self.benchmark, self.processor, images),)
 
-    def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
+    def answer(
+        self, prompts: Sequence[Prompt], pictures: EncodedPictures, told: Told
+    ) -> list[Output]:
         token = self.model.config.image_token_id
         asked = []
         for prompt in prompts:
@@ -72,6 +74,9 @@ class Generation:
             max_new_tokens=self.benchmark.max_new_tokens,
             end_ids=end_ids(self.model, self.processor.tokenizer.eos_token_id),
         )
-        found = dict(written)
+        found = {}
+        for number, one in written:
+            found[number] = one
+            told(number, len(one.ids))
         texts = texts_of([found[number] for number in range(len(found))], self.processor)
         return [Output(one.text) for one in texts]

@@ -19,7 +19,7 @@ from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.greedy_answers import encoded_question, question_of
 from siqvl.evaluation.asking.log_probability import Sequence as Judged
 from siqvl.evaluation.asking.log_probability import log_probabilities
-from siqvl.evaluation.asking.prompts import Output, Prompt
+from siqvl.evaluation.asking.prompts import Output, Prompt, Told
 from siqvl.evaluation.letters import letters
 from siqvl.generation import beginnings as generation
 from siqvl.generation.beginnings import after_pictures
@@ -44,12 +44,16 @@ class Likelihood:
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
         return (encoded_question(row, self.benchmark, self.processor, images),)
 
-    def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        return [
-            Output(letters(len(found))[found.index(max(found))])
-            for start in range(0, len(prompts), self.batch_size)
-            for found in self.log_probabilities(prompts[start : start + self.batch_size], pictures)
-        ]
+    def answer(
+        self, prompts: Sequence[Prompt], pictures: EncodedPictures, told: Told
+    ) -> list[Output]:
+        outputs: list[Output] = []
+        for start in range(0, len(prompts), self.batch_size):
+            some = prompts[start : start + self.batch_size]
+            for found in self.log_probabilities(some, pictures):
+                told(len(outputs), 0)
+                outputs.append(Output(letters(len(found))[found.index(max(found))]))
+        return outputs
 
     def log_probabilities(
         self, prompts: Sequence[Prompt], pictures: EncodedPictures

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,32 @@ class Share:
             shown = chain.from_iterable(prompt.pictures for prompt in prompts)
             pictures.load(shown, questions.dataset, places)
             answered = []
-            for one, output in zip(portion, method.answer(prompts, pictures), strict=True):
+            told = _Told(bar, [len(self.plan.asks[one]) for one in portion])
+            for one, output in zip(portion, method.answer(prompts, pictures, told), strict=True):
                 answered += [(ask, output) for ask in self.plan.asks[one]]
-            bar.update(self.plan.answers(portion))
             write_outputs(self._path(number), answered)
 
     def _path(self, portion: int) -> Path:
         return self._folder / f"{portion:06d}.parquet"
+
+
+class _Told:
+    """Moves the bar on, and shows how quickly tokens are written.
+
+    Args:
+        answers: of each prompt of a portion.
+    """
+
+    def __init__(self, bar: tqdm, answers: list[int]) -> None:
+        self._bar, self._answers = bar, answers
+        self._tokens, self._start = 0, time.monotonic()
+
+    def __call__(self, number: int, tokens: int) -> None:
+        self._tokens += tokens
+        if self._tokens:
+            rate = self._tokens / max(time.monotonic() - self._start, 1e-9)
+            self._bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
+        self._bar.update(self._answers[number])
 
 
 def first_prompt_text(plan: Plan, processor: Any) -> str:

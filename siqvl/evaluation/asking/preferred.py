@@ -13,7 +13,7 @@ from siqvl.data.schema import Row
 from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.log_probability import Sequence as Judged
 from siqvl.evaluation.asking.log_probability import log_probabilities
-from siqvl.evaluation.asking.prompts import Output, Prompt
+from siqvl.evaluation.asking.prompts import Output, Prompt, Told
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 
@@ -34,12 +34,15 @@ class Preference:
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
         return encode_preference(shown_with(row, images), self.processor)
 
-    def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        return [
-            output
-            for start in range(0, len(prompts), self.batch_size)
-            for output in self._batch(prompts[start : start + self.batch_size], pictures)
-        ]
+    def answer(
+        self, prompts: Sequence[Prompt], pictures: EncodedPictures, told: Told
+    ) -> list[Output]:
+        outputs: list[Output] = []
+        for start in range(0, len(prompts), self.batch_size):
+            for output in self._batch(prompts[start : start + self.batch_size], pictures):
+                told(len(outputs), 0)
+                outputs.append(output)
+        return outputs
 
     def _batch(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
         sequences = []

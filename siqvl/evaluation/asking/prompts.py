@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -39,6 +39,10 @@ class Output(NamedTuple):
     margin: float | None = None  # of a preference
 
 
+#: Takes the number of a prompt that is answered, and how many tokens were written for it.
+Told = Callable[[int, int], object]
+
+
 class Method(Protocol):
     """A way to ask: `siqvl.evaluation.asking.greedy_answers`, `likelihood` or `preferred`."""
 
@@ -48,5 +52,7 @@ class Method(Protocol):
     def words(self, row: Row, images: int) -> tuple[Encoded, ...]:
         """Encodes a row's words, when they come with so many pictures."""
 
-    def answer(self, prompts: Sequence[Prompt], pictures: EncodedPictures) -> list[Output]:
-        """Puts prompts to the model."""
+    def answer(
+        self, prompts: Sequence[Prompt], pictures: EncodedPictures, told: Told
+    ) -> list[Output]:
+        """Puts prompts to the model, and tells of each as it is answered."""

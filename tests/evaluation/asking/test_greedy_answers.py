@@ -59,9 +59,7 @@ def test_a_batch_writes_what_generate_writes_for_each_row(put, player: str) -> N
         one.processor.tokenizer.decode(reference(one, player, row, 24), skip_special_tokens=True)
         for row in range(len(prompts))
     ]
-    assert [out.generation for out in one.method.answer(prompts, one.pictures)] == [
-        text.strip() for text in expected
-    ]
+    assert [out.generation for out in one.answers(prompts)] == [text.strip() for text in expected]
     lengths = {len(prompt) for prompt in prompts}
     assert len(lengths) > 1, "all rows are of one length: nothing was padded"
 
@@ -111,11 +109,11 @@ def test_suppressed_tokens_are_not_written(put, monkeypatch) -> None:
 def test_the_batch_size_changes_no_answer(put, size: int) -> None:
     one = put("reasoned")
     prompts = one.prompts("picture")
-    together = one.method.answer(prompts, one.pictures)
+    together = one.answers(prompts)
     apart = [
         output
         for start in range(0, len(prompts), size)
-        for output in one.method.answer(prompts[start : start + size], one.pictures)
+        for output in one.answers(prompts[start : start + size])
     ]
     assert apart == together
 

@@ -43,7 +43,7 @@ def test_log_probabilities_are_those_of_the_next_token(put, player: str) -> None
         options = len(one.questions.rows[row]["choices"])
         expected = by_hand(one, player, row, tokens[:options])
         assert found[row] == pytest.approx(expected, abs=1e-4)
-        (output,) = one.method.answer([prompts[row]], one.pictures)
+        (output,) = one.answers([prompts[row]])
         assert output.generation == letters(options)[expected.index(max(expected))]
     assert len({len(row) for row in found}) > 1, "all rows have equally many options"
 

@@ -167,12 +167,12 @@ class Interrupting:
         self._left = portions
         self.portions = 0
 
-    def answer(self, prompts, pictures):
+    def answer(self, prompts, pictures, told):
         if self._left == 0:
             raise KeyboardInterrupt
         self._left -= 1
         self.portions += 1
-        return self._method.answer(prompts, pictures)
+        return self._method.answer(prompts, pictures, told)
 
 
 def test_a_killed_evaluation_goes_on_where_it_was(put, tmp_path: Path, monkeypatch) -> None:

@@ -42,7 +42,7 @@ def collated(put, rows: list[dict]) -> dict[str, torch.Tensor]:
 def test_margins_are_sums_over_the_completion_and_its_end_token(put, player: str) -> None:
     one = put("pairs")
     model = copy.deepcopy(one.model).double()
-    margins = [out.margin for out in one.method.answer(one.prompts(player), one.pictures)]
+    margins = [out.margin for out in one.answers(one.prompts(player))]
     for margin, row in zip(margins, rows_of(one, player), strict=True):
         sums = []
         for side in encode_preference(row, one.processor):
@@ -70,20 +70,20 @@ def test_margins_are_those_of_trl(put) -> None:
         logits = one.model(**batch).logits[:, :-1]
     each = selective_log_softmax(logits, batch["input_ids"][:, 1:])
     chosen, rejected = (each * mask).sum(1).chunk(2)
-    margins = [out.margin for out in one.method.answer(one.prompts("picture"), one.pictures)]
+    margins = [out.margin for out in one.answers(one.prompts("picture"))]
     assert margins == pytest.approx((chosen - rejected).tolist(), abs=1e-4)
 
 
 def test_a_swapped_pair_has_the_opposite_margin_and_score(put) -> None:
     one = put("pairs")
-    margins = [out.margin for out in one.method.answer(one.prompts("picture"), one.pictures)]
+    margins = [out.margin for out in one.answers(one.prompts("picture"))]
     for row in one.questions.rows:
         row["chosen"], row["rejected"] = row["rejected"], row["chosen"]
     swapped = [
         type(prompt)(one.method.words(row, 1), prompt.pictures)
         for row, prompt in zip(one.questions.rows, one.prompts("picture"), strict=True)
     ]
-    other = [out.margin for out in one.method.answer(swapped, one.pictures)]
+    other = [out.margin for out in one.answers(swapped)]
     assert other == pytest.approx([-margin for margin in margins], abs=1e-4)
     assert [preference_score(m) + preference_score(-m) for m in margins] == [1.0] * len(margins)
 
