@@ -86,6 +86,18 @@ def builds(
     click.echo("\n".join(text_table(lines, left=(0, 1))))
 
 
+@main.command()
+@click.option("--prompts", default=192)
+@click.option("--places", default=32, help="completions at once of ours")
+@click.option("--batch", "sizes", multiple=True, default=(16, 32, 64), help="of `generate`")
+@click.option("--repeats", default=3)
+def peers(prompts: int, places: int, sizes: tuple[int, ...], repeats: int) -> None:
+    """Tokens per second beside `generate` and `generate_batch`; needs SIQVL_REAL_DATA."""
+    from benchmarks.generation_peers import compare
+
+    click.echo(compare(prompts, places, sizes, repeats))
+
+
 def once(work: str, build: Path, recipe: Path, run: Path) -> dict[str, Any]:
     """What `answer_once` prints, and the most memory that it and its children held.
 

@@ -46,7 +46,7 @@ def write(
     encode: Encode,
     *,
     places: int,
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     end_ids: Sequence[int],
     samples: int = 1,
     choose: Choose = likeliest,
@@ -58,6 +58,7 @@ def write(
     Args:
         encode: makes the model's argument for the pictures that prompts name.
         places: completions at once; with more `samples` than that, those of one prompt.
+        max_new_tokens: of a completion at most, for all prompts or for each.
         end_ids: a completion ends with the first of these.
         samples: completions a prompt, which follow one another.
 
@@ -68,6 +69,9 @@ def write(
     at_once = max(1, places // samples)  # prompts
     writing = Writing(model, at_once * samples, end_ids=end_ids, choose=choose)
     ends = frozenset(end_ids)
+    limits = max_new_tokens
+    if isinstance(limits, int):
+        limits = [limits] * len(prompts)
     unfinished: dict[int, list[int]] = {}
     taken = 0
 
@@ -83,9 +87,12 @@ def write(
         with torch.inference_mode():
             if taken < len(prompts) and not few:
                 some = prompts[taken : taken + free]
-                first = taken * samples
                 tokens = writing.admit(
-                    some, encode, first=first, limit=max_new_tokens, samples=samples
+                    some,
+                    encode,
+                    first=taken * samples,
+                    limits=limits[taken : taken + free],
+                    samples=samples,
                 )
                 taken += len(some)
             else:

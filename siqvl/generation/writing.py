@@ -67,7 +67,7 @@ class Writing:
         encode: Encode,
         *,
         first: int,
-        limit: int,
+        limits: Sequence[int],
         samples: int = 1,
     ) -> list[Token]:
         """Takes prompts up, and chooses the first token of each completion.
@@ -76,7 +76,7 @@ class Writing:
             prompts: not more than there is room for; pictures and prompts are read once for all
                 samples.
             first: number of the first completion; the others follow.
-            limit: tokens of a completion at most.
+            limits: tokens at most of each prompt's completions.
             samples: completions a prompt, which follow one another.
         """
         start, count = len(self), len(prompts)
@@ -94,7 +94,7 @@ class Writing:
             scores = scores[of_prompts]
         self._rows += range(first, first + len(lengths))
         self._steps += [0] * len(lengths)
-        self._limits += [limit] * len(lengths)
+        self._limits += [limit for limit in limits for _ in range(samples)]
         self._lengths += lengths
         return self._chosen(scores, start)
 
