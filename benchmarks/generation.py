@@ -115,18 +115,16 @@ def once(work: str, build: Path, recipe: Path, run: Path) -> dict[str, Any]:
             [sys.executable, "-P", program, *map(str, arguments)],
             env=os.environ | {"PYTHONPATH": str(build)},
             cwd=build,
-            stdout=subprocess.PIPE,
+            stdout=(out / "figures").open("wb"),  # more than a pipe holds
             stderr=(out / "log").open("wb"),
-            text=True,
         )
         peak = 0.0
         while child.poll() is None:
             peak = max(peak, held_mib(child.pid))
             time.sleep(0.5)
-        assert child.stdout is not None
         if child.returncode:
             raise click.ClickException(f"{build}: {(out / 'log').read_text()[-2_000:]}")
-        return json.loads(child.stdout.read()) | {"peak_mib": peak}
+        return json.loads((out / "figures").read_text()) | {"peak_mib": peak}
     finally:
         shutil.rmtree(out)
 
