@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Any, NoReturn
 
 import torch
-from lmms_eval.api.instance import Instance
+from lmms_eval.api.instance import GenerationResult, Instance
 from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
@@ -117,14 +117,15 @@ class SiQVLSimple(_SiQVL):
 
         return self._asked(name, row, context, kwargs, task)
 
-    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """Gives each option's negative log-probability, in nats, and whether it would be written.
 
-        `lmms.loglikelihood` is documented to give log-probabilities, but version 0.7.3 takes the
-        option with the *least* value for the model's choice (`api/task.py`, `np.argmin(lls)`), as
-        its own models give losses.
+        `lmms.loglikelihood` is documented to give pairs of a log-probability and that, but version
+        0.7.3 takes the option with the *least* value for the model's choice (`api/task.py`,
+        `np.argmin(lls)`), as its own models give losses; and it makes a text of every pair that
+        comes without a `GenerationResult` around it (`unwrap_generation_output`).
         """
-        found: list[tuple[float, bool]] = []
+        found: list[GenerationResult] = []
         with tqdm(total=len(requests), desc="SiQ-VL", disable=self.rank != 0) as bar:
             for (doc_id, task, split, context), same in groupby(requests, _of_one_question):
                 options = list(same)
@@ -132,7 +133,7 @@ class SiQVLSimple(_SiQVL):
                 doc = self.task_dict[task][split][doc_id]
                 row = self._row(name, context, options[0].args[2], doc)
                 judged = self._loaded.likely(row, [_continuation(one, doc) for one in options])
-                found += [(-one.log_probability, one.greedy) for one in judged]
+                found += [GenerationResult((-one.log_probability, one.greedy)) for one in judged]
                 bar.update(len(options))
         return found
 

@@ -51,7 +51,7 @@ def test_registering_imports_no_model_library():
 
 def test_the_extra_pins_the_version_whose_protocol_this_is():
     extra = PROJECT["optional-dependencies"]["lmms-eval"]
-    assert extra == ["lmms-eval==0.7.3", "torchvision==0.28.0"]
+    assert extra == ["lmms-eval==0.7.3", "torchvision==0.28.0", "filelock<4.3"]
     assert "torch==2.13.0" in PROJECT["dependencies"]
 
 
