@@ -13,7 +13,7 @@
 #
 # Seen on 2026-11-30, Python 3.11.7, Linux x86-64, of questions whose right option has a probability of 0.8:
 #
-#   documented: `logprob: float`, `isgreedy:`
+#   documented: `logprob: float`, `isgreedy`:
 #   log-probabilities: acc 0.0, acc_norm 0.0
 #   their negatives: acc 1.0, acc_norm 1.0
 #   the pair (0.2, True) is handed on as '(0.2, True)', in a GenerationResult as (0.2, True)
@@ -75,7 +75,7 @@ venv/bin/python look.py > said 2> errors || { cat said errors; exit 1; }
 grep -E '^(documented|log-prob|their|the pair)' said > seen  # else what it logs
 cat seen
 diff seen - <<'SEEN'
-documented: `logprob: float`, `isgreedy:`
+documented: `logprob: float`, `isgreedy`:
 log-probabilities: acc 0.0, acc_norm 0.0
 their negatives: acc 1.0, acc_norm 1.0
 the pair (0.2, True) is handed on as '(0.2, True)', in a GenerationResult as (0.2, True)
