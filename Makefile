@@ -41,7 +41,7 @@ lint: $(READY)  ## style and types
 test-fast: $(READY)  ## the unit tests alone
 	$(PYTEST) -m "not integration"
 
-drills: $(READY)  ## what takes too long for `make test`: more kills, broken rows and pictures that look alike
+drills: $(READY)  ## what takes too long for `make test`: more kills, broken rows, look-alikes; lmms-eval installed anew
 	$(BIN)/python -m pytest -m drill
 
 ui: $(READY)  ## open the MLflow page of this folder's runs at http://127.0.0.1:5000

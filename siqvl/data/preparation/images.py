@@ -135,13 +135,13 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     _check_size(image, max_pixels)
     stream = io.BytesIO()
     try:
         with warnings.catch_warnings(action="ignore"):
-            image = _rgb(ImageOps.exif_transpose(image))
+            image = upright_rgb(image)
             # no EXIF, no text chunks: they may hold private data
             image.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))
     except BadRow:
@@ -153,10 +153,15 @@ def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
     return _stored(data, Image.open(io.BytesIO(data)).convert("RGB") if format == "JPEG" else image)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """The picture in RGB, on white where it is transparent."""
-    from PIL import Image
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Turns a picture upright and into RGB, on white where it is transparent.
 
+    Raises:
+        BadRow: its numbers have no common scale.
+    """
+    from PIL import Image, ImageOps
+
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.mode in ("I", "F"):
