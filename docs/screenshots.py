@@ -106,6 +106,7 @@ def run_pipeline(folder: Path, uri: str, name: str, rate: float) -> None:
         "stages": {},
         "evaluation": {
             "random_tower": False,
+            "likelihood_control": False,
             "gates": [],
             "champion_benchmark": "multistep-direct",
         },

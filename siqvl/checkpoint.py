@@ -23,7 +23,7 @@ from siqvl.files import (
     file_sha256,
     known_sha256,
 )
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Control, Recipe, Stage
 from siqvl.stored import Stored, read_stored
 
 if TYPE_CHECKING:
@@ -77,10 +77,22 @@ class CheckpointCard(Stored):
         return str(self.recipe.get("name", "unnamed"))
 
     @property
-    def random_tower(self) -> bool:
-        """Return whether this is the control of stage 1, behind a tower of random weights."""
-        model = self.recipe.get("model")
-        return isinstance(model, dict) and model.get("random_tower") is True
+    def control(self) -> Control | None:
+        """Return which control this is; None: it is a stage itself."""
+        if self._says("model", Control.RANDOM_TOWER):
+            return Control.RANDOM_TOWER
+        if self.stage is Control.LIKELIHOOD.stage and self._says(
+            "stages", "dpo", Control.LIKELIHOOD
+        ):
+            return Control.LIKELIHOOD
+        return None
+
+    def _says(self, *keys: str) -> bool:
+        """Whether a key of the recipe, which may be of another day, is true."""
+        value: Any = self.recipe
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value is True
 
     def todays_recipe(self) -> Recipe:
         """Return the recipe as one of today.

@@ -32,7 +32,7 @@ from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
 from tasks.resources import cached, policy
 from tasks.stopping import Stopped, stoppable
-from tasks.training import run_name, train
+from tasks.training import run_name, train, trained_control
 
 
 class ByRecipe(Elastic):
@@ -62,7 +62,7 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         recipe = inputs["recipe"]
         self.shaped(recipe.distributed)
         os.environ[STARTED_BY] = execution()
-        name = run_name(inputs["stage"], recipe.model.random_tower)
+        name = run_name(inputs["stage"], trained_control(inputs["stage"], recipe))
         of_stage = {EXECUTION: execution(), "mlflow.runName": name}
         # the plugin has no option for it
         config = partial(launcher.LaunchConfig, signals_to_handle=SIGNALS_OF_TORCH)

@@ -38,7 +38,7 @@ from tasks.decks import show
 from tasks.once import once
 from tasks.resources import cached, policy
 from tasks.tracked import share
-from tasks.training import run_name
+from tasks.training import run_name, run_tags
 
 
 @task(**policy(Kind.EVALUATION), cache=cached(), enable_deck=True, deck_fields=())
@@ -84,7 +84,7 @@ def merge_evaluation(
 
 def _place(checkpoint: Path, recipe: Recipe, run: PipelineRun) -> Path:
     card = read_card(checkpoint)
-    return workspace(recipe, run) / "evaluation" / run_name(card.stage, card.random_tower)
+    return workspace(recipe, run) / "evaluation" / run_name(card.stage, card.control)
 
 
 def _scored(
@@ -117,7 +117,7 @@ def _scored(
         recipe,
         run,
         out,
-        tags={"siqvl.stage": card.stage.value, CHECKPOINT: card.hash},
+        tags={**run_tags(card.stage, card.control), CHECKPOINT: card.hash},
         reads=[model, benchmarks],
         make=lambda _: score(recipe, checkpoint=model, data=benchmarks, out=out),
         keep=keep,

@@ -11,6 +11,7 @@ from flytekit import task
 
 from siqvl.evaluation.gates.gate import judge
 from siqvl.evaluation.gates.verdict import Verdict, gate_table, summary, write_verdicts
+from siqvl.evaluation.over_controls import OverControl, control_table, over_controls
 from siqvl.evaluation.scoring.scores import Scores, stage_table
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
@@ -38,7 +39,7 @@ def pipeline_report(
     run: PipelineRun,
     checkpoints: list[Checkpoint],
     reports: list[EvalReport],
-    control: list[EvalReport],
+    controls: list[EvalReport],
     benchmarks: PreparedData,
 ) -> PipelineReport:
     """Judge the recipe's gates and keep what people look at.
@@ -46,17 +47,18 @@ def pipeline_report(
     Args:
         checkpoints: the stages, in order.
         reports: their evaluations, in order.
-        control: the evaluation of stage 1 behind a random tower, or nothing.
+        controls: the evaluations of the recipe's controls.
         benchmarks: their pictures, for the page.
     """
     out = workspace(recipe, run) / "report"
     out.mkdir(parents=True, exist_ok=True)
     with of_pipeline(recipe, run) as log:
-        scored = [local(report) for report in [*reports, *control]]
+        scored = [local(report) for report in [*reports, *controls]]
         verdicts = judge(recipe.evaluation.gates, scored)
         write_verdicts(verdicts, out)
         scores = [Scores.read(report) for report in scored]
-        tables = _tables(scores, verdicts)
+        compared = over_controls(scored)
+        tables = _tables(scores, compared, verdicts)
         (out / STAGES_TABLE).write_text(tables + "\n", encoding="utf-8")
         write_page(
             recipe,
@@ -66,17 +68,21 @@ def pipeline_report(
             reports=scored,
             benchmarks=local(benchmarks),
             verdicts=verdicts,
+            compared=compared,
         )
+        for one in compared:
+            log.metrics(one.metrics())
         _log(log, scores[: len(reports)], verdicts, out)
     show("pipeline", out / PAGE)
     print(f"\n{tables}\n\nreport: {out / PAGE}\n")
     return PipelineReport(str(out))
 
 
-def _tables(scores: list[Scores], verdicts: list[Verdict]) -> str:
-    """Every stage on every benchmark, then every gate."""
+def _tables(scores: list[Scores], compared: list[OverControl], verdicts: list[Verdict]) -> str:
+    """Every stage on every benchmark, then over its control, then every gate."""
+    controls = [control_table(compared)] if compared else []
     gates = [gate_table(verdicts)] if verdicts else []
-    return "\n\n".join([stage_table(scores), *gates, summary(verdicts)])
+    return "\n\n".join([stage_table(scores), *controls, *gates, summary(verdicts)])
 
 
 def _log(log: RunLog, scores: list[Scores], verdicts: list[Verdict], out: Path) -> None:

@@ -15,7 +15,7 @@ from flytekit import HashMethod, task
 
 from siqvl.check import check_recipe
 from siqvl.evaluation.control import control_recipe
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Control, Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.offline import TAG as OFFLINE
@@ -62,8 +62,10 @@ class Opened(NamedTuple):
     cot_sft: Annotated[Recipe, _of(trained, Stage.COT_SFT)]
     dpo_data: Annotated[Recipe, _of(prepared_rows, Stage.DPO)]
     dpo: Annotated[Recipe, _of(trained, Stage.DPO)]
-    control: Annotated[Recipe, _of(trained, Stage.PROJECTOR_ALIGNMENT)]
-    control_evaluation: Annotated[Recipe, HashMethod(scored)]
+    random_tower: Annotated[Recipe, _of(trained, Control.RANDOM_TOWER.stage)]
+    random_tower_evaluation: Annotated[Recipe, HashMethod(scored)]
+    likelihood_control: Annotated[Recipe, _of(trained, Control.LIKELIHOOD.stage)]
+    likelihood_control_evaluation: Annotated[Recipe, HashMethod(scored)]
 
 
 @task(**policy(Kind.DATA))
@@ -79,9 +81,11 @@ def open_run(recipe: Recipe, fresh: bool = False) -> Opened:
     look_again()
     name = new_name() if on_cluster() else pipeline_folder(recipe, fresh=fresh).name
     run = PipelineRun(name=name, run_id=_parent_run(recipe, name))
-    control = control_recipe(recipe) if recipe.evaluation.random_tower else recipe
-    seen: dict[str, Any] = dict.fromkeys(Opened._fields, recipe)
-    seen |= {"run": run, "control": control, "control_evaluation": control}
+    seen: dict[str, Any] = dict.fromkeys(Opened._fields, recipe) | {"run": run}
+    for control in recipe.evaluation.controls:
+        seen |= dict.fromkeys(
+            (control.value, f"{control}_evaluation"), control_recipe(recipe, control)
+        )
     return Opened(**seen)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from flytekit import task
 
 from siqvl.checkpoint import read_card
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Control, Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import CHECKPOINT, Registry, keep_model
 from siqvl.report.loss_page import keep_loss_page
@@ -38,7 +38,8 @@ def train(
 
     Of several processes that torch elastic started, the first tracks and keeps states.
     """
-    name = run_name(stage, recipe.model.random_tower)
+    control = trained_control(stage, recipe)
+    name = run_name(stage, control)
     out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local(checkpoint)
 
@@ -52,22 +53,36 @@ def train(
         card = read_card(out)
         log.metrics(card.metrics)
         log.tags({CHECKPOINT: card.hash})
-        _keep(out, recipe, log)
+        _keep(out, control, recipe, log)
         log.artifact(rows / "manifest.json", "data")
 
-    tags = {"siqvl.stage": stage.value}
+    tags = run_tags(stage, control)
     once(name, recipe, run, out, tags=tags, reads=[rows, parent], make=make, keep=keep)
     return Checkpoint(str(out))
 
 
-def _keep(checkpoint: Path, recipe: Recipe, log: RunLog) -> None:
-    """A version in the model registry; the control of stage 1 is no model for anybody to serve."""
-    if recipe.model.random_tower:
+def _keep(checkpoint: Path, control: Control | None, recipe: Recipe, log: RunLog) -> None:
+    """A version in the model registry; a control is no model for anybody to serve."""
+    if control is not None:
         log.artifact(checkpoint, "checkpoint")
     else:
         keep_model(log, checkpoint, Registry(log.uri, recipe.tracking.model_name))
 
 
-def run_name(stage: Stage, random_tower: bool) -> str:
-    """The name of a stage's run and folder; the control of stage 1 lies beside stage 1 itself."""
-    return stage.value + ("-random_tower" if random_tower else "")
+def trained_control(stage: Stage, recipe: Recipe) -> Control | None:
+    """Which control a recipe trains in a stage; None: the stage itself."""
+    if recipe.model.random_tower:
+        return Control.RANDOM_TOWER
+    marked = stage is Control.LIKELIHOOD.stage and recipe.stages.dpo.likelihood_control
+    return Control.LIKELIHOOD if marked else None
+
+
+def run_name(stage: Stage, control: Control | None) -> str:
+    """The name of a stage's run and folder; a control lies beside its stage."""
+    return stage.value + (f"-{control}" if control else "")
+
+
+def run_tags(stage: Stage, control: Control | None) -> dict[str, str]:
+    """Tags of a run that tell what it is about."""
+    tags = {"siqvl.stage": stage.value}
+    return tags | {"siqvl.control": control.value} if control else tags

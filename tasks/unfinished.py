@@ -43,8 +43,10 @@ class Pipeline(Stored):
         """What this process would make of a recipe."""
         keys = [benchmarks_key(recipe), pairs_key(recipe), evaluation_key(recipe)]
         keys += [key(recipe, stage) for key in (data_key, training_key) for stage in Stage]
-        if recipe.evaluation.random_tower:
-            keys.append(training_key(control_recipe(recipe), Stage.PROJECTOR_ALIGNMENT))
+        keys += [
+            training_key(control_recipe(recipe, control), control.stage)
+            for control in recipe.evaluation.controls
+        ]
         logged = [tracking_uri(recipe), recipe.tracking.experiment]
         versions = {name: version(name) for name in (*LIBRARIES, *DECODING)}
         digest = hashlib.sha256(json.dumps([*keys, *logged]).encode()).hexdigest()

@@ -35,6 +35,7 @@ def small_recipe(folder: Path, **sections: Any) -> Recipe:
         "benchmarks": content["evaluation"]["benchmarks"][:1],
         "gates": [],
         "random_tower": False,
+        "likelihood_control": False,
         "champion_benchmark": "vqa",
     }
     for benchmark in content["evaluation"]["benchmarks"]:

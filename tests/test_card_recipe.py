@@ -41,7 +41,7 @@ def test_it_is_read_and_says_what_does_not_fit(trained, tmp_path: Path) -> None:
     card, before = read_card(checkpoint), read_card(trained.checkpoint(Stage.DPO))
     assert card.model_copy(update={"recipe": before.recipe}) == before
     assert before.todays_recipe() == trained.recipe
-    assert (card.recipe_name, card.random_tower) == (trained.recipe.name, False)
+    assert (card.recipe_name, card.control) == (trained.recipe.name, None)
     with pytest.raises(UserError) as caught:
         card.todays_recipe()
     for part in ("`tiny`", "dpo", "unknown key `novelty`", "`model.image_tokens`", "most_rows`"):

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from siqvl.evaluation.scoring.predictions import PREDICTIONS, schema
 from siqvl.evaluation.scoring.scores import Result, Score, Scores
-from siqvl.recipe import Stage
+from siqvl.recipe import Control, Stage
 
 #: (benchmark, player) -> score by question id.
 Answers = Mapping[tuple[str, str], Mapping[str, float]]
@@ -20,7 +20,7 @@ def write_report(
     stage: Stage,
     answers: Answers,
     *,
-    random_tower: bool = False,
+    control: Control | None = None,
     checkpoint_hash: str = "",
     scorer: str = "exact_match/1",
     data_fingerprint: str = "",
@@ -48,9 +48,13 @@ def write_report(
     names = dict.fromkeys(benchmark for benchmark, _ in answers)
     scored = [_score(name, answers, scorer, data_fingerprint) for name in names]
     hash = checkpoint_hash or stage.value
-    Scores(stage=stage, random_tower=random_tower, checkpoint_hash=hash, scores=scored).write(
-        folder
-    )
+    Scores(
+        stage=stage,
+        random_tower=control is Control.RANDOM_TOWER,
+        likelihood_control=control is Control.LIKELIHOOD,
+        checkpoint_hash=hash,
+        scores=scored,
+    ).write(folder)
     return folder
 
 

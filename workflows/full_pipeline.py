@@ -54,10 +54,7 @@ def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
     data = steps.prepared(Stage.PROJECTOR_ALIGNMENT)
     aligned = steps.trained(Stage.PROJECTOR_ALIGNMENT, data)
     aligned_report = steps.scored(aligned, benchmarks)
-    control = []
-    if recipe.evaluation.random_tower:
-        blind = steps.trained(Stage.PROJECTOR_ALIGNMENT, data, as_seen=opened.control)
-        control = [steps.scored(blind, benchmarks, as_seen=opened.control_evaluation)]
+    controls = steps.controlled(Stage.PROJECTOR_ALIGNMENT, data, benchmarks)
 
     answering = steps.trained(Stage.VQA_SFT, steps.prepared(Stage.VQA_SFT), aligned)
     answering_report = steps.scored(answering, benchmarks)
@@ -69,6 +66,7 @@ def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
     reasoning_report = steps.scored(reasoning, benchmarks)
     preferring = steps.trained(Stage.DPO, data, reasoning)
     preferring_report = steps.scored(preferring, benchmarks)
+    controls += steps.controlled(Stage.DPO, data, benchmarks, reasoning)
 
     report = steps.on(
         Kind.DATA,
@@ -77,7 +75,7 @@ def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
             run=opened.run,
             checkpoints=[aligned, answering, reasoning, preferring],
             reports=[aligned_report, answering_report, reasoning_report, preferring_report],
-            control=control,
+            controls=controls,
             benchmarks=benchmarks,
         ),
     )
@@ -136,6 +134,19 @@ class _Steps:
 
         elastic = elastic_training.shaped(self.recipe.distributed)
         return self.on(Kind.TRAINING, elastic(stage=stage, **inputs))
+
+    def controlled(
+        self, stage: Stage, data: Any, benchmarks: Any, checkpoint: Any = None
+    ) -> list[Any]:
+        """The scores of a stage's control, where the recipe asks for it."""
+        found = []
+        for control in self.recipe.evaluation.controls:
+            if control.stage is stage:
+                as_seen = getattr(self.opened, control.value)
+                model = self.trained(stage, data, checkpoint, as_seen=as_seen)
+                as_seen = getattr(self.opened, f"{control}_evaluation")
+                found.append(self.scored(model, benchmarks, as_seen=as_seen))
+        return found
 
     def with_pairs(self, checkpoint: Any, data: Any) -> tuple[Any, Any]:
         """Training pairs and benchmarks, with those that a checkpoint writes itself."""

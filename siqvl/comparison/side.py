@@ -12,7 +12,7 @@ import yaml
 from siqvl.comparison.lookup import SHOWN_ID, search
 from siqvl.evaluation.scoring.predictions import PREDICTIONS
 from siqvl.evaluation.scoring.scores import SCORES, Scores
-from siqvl.recipe import Stage
+from siqvl.recipe import Control, Stage
 from siqvl.registry.versions import CHECKPOINT
 from siqvl.text_table import text_table
 from siqvl.tracking.environment import ENVIRONMENT, RECIPE
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 EVALUATION = "evaluation"  # the folder of an EvalReport among a run's artifacts
 PARENT = "mlflow.parentRunId"
 
-#: A stage, and whether it is the control of stage 1.
-Trained = tuple[Stage, bool]
+#: A stage, and which control it is, if one.
+Trained = tuple[Stage, Control | None]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Side:
             place = _report(store, one, folder)
             if place is not None:
                 scores = Scores.read(place)
-                reports.setdefault((scores.stage, scores.random_tower), (scores, place))
+                reports.setdefault((scores.stage, scores.control), (scores, place))
         stages = list(Stage)
-        ordered = sorted(reports, key=lambda key: (stages.index(key[0]), key[1]))
+        ordered = sorted(reports, key=lambda key: (stages.index(key[0]), key[1] or ""))
         reports = {key: reports[key] for key in ordered}
         parent = run.data.tags.get(PARENT)
         origin = [run, *([store.get_run(parent)] if parent else [])]
@@ -163,11 +163,11 @@ def _facts(
             facts[f"{about}: scorer"] = score.scorer
             facts[f"{about}: method"] = score.method
             facts[f"{about}: decoding"] = str(score.decoding)
-    for (stage, random_tower), (scores, _) in reports.items():
-        facts[f"checkpoint {title(stage, random_tower)}"] = scores.checkpoint_hash
+    for (stage, control), (scores, _) in reports.items():
+        facts[f"checkpoint {title(stage, control)}"] = scores.checkpoint_hash
     return facts
 
 
-def title(stage: Stage, random_tower: bool) -> str:
+def title(stage: Stage, control: Control | None) -> str:
     """Return the name of a stage, as in the tables that a pipeline ends with."""
-    return stage.value + (", random tower" if random_tower else "")
+    return stage.value + (f", {control.words}" if control else "")

@@ -36,6 +36,8 @@ class PreferenceCollator:
           number of the one it is, as both sides show those of their pair.
 
     Args:
+        chosen_alone: leave the rejected sides out, whose `completion_tokens` are 0 then: for a loss
+            that says nothing of them.
         one_row: lay all pairs of a batch into a single row, see `PackedCollator`; for
             flash_attention_2, which takes no `segments`.
 
@@ -48,6 +50,7 @@ class PreferenceCollator:
     _: KW_ONLY
     shared_prompt: bool = True
     one_row: bool = False
+    chosen_alone: bool = False
 
     def __call__(self, items: Sequence[Item] | Sequence[Sequence[Item]]) -> Batch:
         packs = [[one] if isinstance(one, Mapping) else one for one in items]
@@ -65,9 +68,10 @@ class PreferenceCollator:
             del batch["segments"]
         batch |= pictures(pairs, self.processor, self.features)
         if not self.shared_prompt and batch.keys() & {"pixel_values", "vision_features"}:
-            batch["image_order"] = torch.tensor(_shown_by_both_sides(pairs))
+            batch["image_order"] = torch.tensor(_shown(pairs, sides=1 if self.chosen_alone else 2))
         batch["completion_tokens"] = [
             sum(label != IGNORED for label in pair[f"{side}_labels"])
+            * (side == "chosen" or not self.chosen_alone)
             for pair in pairs
             for side in ("chosen", "rejected")
         ]
@@ -84,7 +88,8 @@ class PreferenceCollator:
             prompt = _common_prompt(pair)
             # where the second side begins: at the prompt's last token, or at its first one
             start = prompt - 1 if self.shared_prompt else 0
-            for side, first in (("chosen", 0), ("rejected", start)):
+            sides = (("chosen", 0), ("rejected", start))
+            for side, first in sides[:1] if self.chosen_alone else sides:
                 ids, labels = pair[f"{side}_input_ids"], pair[f"{side}_labels"]
                 row["input_ids"] += ids[first:]
                 row["labels"] += [IGNORED, *labels[first + 1 :]]
@@ -92,7 +97,8 @@ class PreferenceCollator:
             chosen, rejected = len(pair["chosen_input_ids"]), len(pair["rejected_input_ids"])
             row["segments"] += [3 * number] * (prompt - 1)
             row["segments"] += [3 * number + 1] * (chosen - prompt + 1)
-            row["segments"] += [3 * number + 2] * (rejected - start)
+            if not self.chosen_alone:
+                row["segments"] += [3 * number + 2] * (rejected - start)
         return row
 
 
@@ -112,11 +118,12 @@ def _common_prompt(pair: Item) -> int:
     return length
 
 
-def _shown_by_both_sides(pairs: Sequence[Item]) -> list[int]:
+def _shown(pairs: Sequence[Item], *, sides: int) -> list[int]:
+    """The number of the picture that each place shows, the sides of a pair one after the other."""
     order: list[int] = []
     first = 0
     for pair in pairs:
         count = len(pair["image_hashes"] if "image_hashes" in pair else pair["images"])
-        order += 2 * list(range(first, first + count))
+        order += sides * list(range(first, first + count))
         first += count
     return order

@@ -1,58 +1,70 @@
-"""The control of stage 1: the same training behind a tower of random weights.
+"""Controls: what a stage is worth beyond what it would learn without the thing that is claimed.
 
-What a projector learns there it has learnt from the words and from what random features keep of a
-picture, so the distance to the control is what the trained tower is worth.
+Behind a tower of random weights a projector learns from the words and from what random features
+keep of a picture, so the distance to that control is what the trained tower is worth. By the
+likelihood of the chosen completions alone, on the same pairs and steps, the model learns what stage
+4 has of supervised training, so the distance to that control is what preference is worth.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Control, Recipe, control_of
+
+#: The loss of the control of stage 4. Adam's steps do not depend on its scale.
+LIKELIHOOD_ALONE = {"sft": 1.0}
 
 
-def control_recipe(recipe: Recipe) -> Recipe:
-    """Makes the recipe of the control: a random tower, scored on what is compared with it alone.
+def control_recipe(recipe: Recipe, control: Control) -> Recipe:
+    """Makes the recipe of a control: all as in its stage but the one thing that it does without.
 
-    That is what the recipe's gates name; every benchmark of stage 1, without the blind players,
-    where they name nothing of the control.
+    It is scored on the benchmarks of its stage, by the blind players only where the recipe's gates
+    name them; the control of stage 1 on what gates compare with it alone, if they do.
 
     Raises:
         UserError: there is no such benchmark.
     """
-    asked = _asked(recipe)
+    asked = _asked(recipe, control)
+    named = {name for name, _ in asked} if control is Control.RANDOM_TOWER else set()
     benchmarks = [
         benchmark.model_copy(
             update={"blind": [one for one in benchmark.blind if (benchmark.name, one) in asked]}
         )
         for benchmark in recipe.evaluation.benchmarks
-        if Stage.PROJECTOR_ALIGNMENT in benchmark.stages
-        and (not asked or benchmark.name in {name for name, _ in asked})
+        if control.stage in benchmark.stages and (not named or benchmark.name in named)
     ]
     if not benchmarks:
         raise UserError(
-            "evaluation.random_tower: no benchmark is scored after "
-            f"{Stage.PROJECTOR_ALIGNMENT}, so there is nothing to compare the control with"
+            f"evaluation.{control}: no benchmark is scored after {control.stage}, so there is "
+            "nothing to compare the control with"
         )
     scored = {
         "benchmarks": benchmarks,
         "gates": [],
         "champion_benchmark": None,
-        "random_tower": False,
+        **{one.value: False for one in Control},
     }
-    return recipe.model_copy(
-        update={
-            "model": recipe.model.model_copy(update={"random_tower": True}),
-            "evaluation": recipe.evaluation.model_copy(update=scored),
-        }
-    )
+    evaluation = recipe.evaluation.model_copy(update=scored)
+    return recipe.model_copy(update={**_trained(recipe, control), "evaluation": evaluation})
 
 
-def _asked(recipe: Recipe) -> set[tuple[str, str]]:
+def _trained(recipe: Recipe, control: Control) -> dict[str, Any]:
+    """The section of the recipe that says what the control is trained without."""
+    if control is Control.RANDOM_TOWER:
+        return {"model": recipe.model.model_copy(update={control.value: True})}
+    marked = {"loss": LIKELIHOOD_ALONE, control.value: True}
+    dpo = recipe.stages.dpo.model_copy(update=marked)
+    return {"stages": recipe.stages.model_copy(update={"dpo": dpo})}
+
+
+def _asked(recipe: Recipe, control: Control) -> set[tuple[str, str]]:
     """(benchmark, player) of the control that gates compare."""
     asked: set[tuple[str, str]] = set()
     for gate in recipe.evaluation.gates:
-        if gate.random_tower:
+        if control_of(gate) is control:
             asked.add((gate.benchmark, "picture"))
-        if gate.over.random_tower:
+        if control_of(gate.over) is control:
             asked.add((gate.over.benchmark or gate.benchmark, gate.over.player))
     return asked

@@ -29,7 +29,7 @@ from siqvl.evaluation.scoring.scores import Scores
 from siqvl.evaluation.shown_answers import answers_of_the_model
 from siqvl.files import atomic_folder
 from siqvl.locks import shared
-from siqvl.recipe import Benchmark, Recipe
+from siqvl.recipe import Benchmark, Control, Recipe
 
 REPORT = "report.html"
 #: Keys of a benchmark that change no answer of the model.
@@ -114,7 +114,8 @@ def merge_answers(
         tables.append(table)
     report = Scores(
         stage=card.stage,
-        random_tower=card.random_tower,
+        random_tower=card.control is Control.RANDOM_TOWER,
+        likelihood_control=card.control is Control.LIKELIHOOD,
         checkpoint_hash=card.hash,
         scores=scores,
     )

@@ -20,7 +20,7 @@ class ScoreRow:
     name: str  # of the questions, or of the model
     questions: int
     players: dict[Player, Result]
-    control: bool = False  # whether the model is the control behind a random tower
+    control: bool = False  # whether the model is a control
     figures: str = ""  # what is published beside the mean
 
     @property

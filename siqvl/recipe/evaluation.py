@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
+from siqvl.recipe.controls import Control, control_of
 from siqvl.recipe.named_benchmarks import named
 from siqvl.recipe.section import FOLDER_NAME, Section
 from siqvl.recipe.source import Source
@@ -101,19 +102,25 @@ class Benchmark(Section):
 class Rival(Section):
     """What a gate compares with; a key that is left out has the value of the gate's own side."""
 
+    LATER = ("likelihood_control",)
+
     player: Player = "picture"
     stage: Stage | None = None
     benchmark: str | None = Field(None, description="another benchmark about the same questions")
-    random_tower: bool = Field(False, description="the control model's score")
+    random_tower: bool = Field(False, description="the score of the control of stage 1")
+    likelihood_control: bool = Field(False, description="the score of the control of stage 4")
 
 
 class Gate(Section):
     """A claim about a stage, tested on paired differences; one that fails stops promotion."""
 
+    LATER = ("likelihood_control",)
+
     claim: str = Field(description="the sentence people read")
     stage: Stage
     benchmark: str
-    random_tower: bool = Field(False, description="the claim is about the control model")
+    random_tower: bool = Field(False, description="the claim is about the control of stage 1")
+    likelihood_control: bool = Field(False, description="the claim is about the control of stage 4")
     over: Rival
     above: float | None = Field(
         0.0, description="the whole 95 % interval of the difference lies above this share"
@@ -127,18 +134,18 @@ class Gate(Section):
         self._check_bounds(
             -1.0 if self.above is None else self.above, 1.0 if self.below is None else self.below
         )
-        own = (self.random_tower, "picture", self.stage, self.benchmark)
         over = self.over
         stage, benchmark = over.stage or self.stage, over.benchmark or self.benchmark
-        if own == (over.random_tower, over.player, stage, benchmark):
+        own = (control_of(self), "picture", self.stage, self.benchmark)
+        if own == (control_of(over), over.player, stage, benchmark):
             raise ValueError(f"gate `{self.claim}` compares a score with itself")
-        controls = {own[2]} if self.random_tower else set()
-        controls |= {stage} if over.random_tower else set()
-        if controls - {Stage.PROJECTOR_ALIGNMENT}:
-            raise ValueError(
-                f"gate `{self.claim}`: the control with a random tower is trained in stage "
-                f"`{Stage.PROJECTOR_ALIGNMENT}` alone"
-            )
+        for side, at in ((self, self.stage), (over, stage)):
+            for control in Control:
+                if getattr(side, control.value) and at is not control.stage:
+                    raise ValueError(
+                        f"gate `{self.claim}`: the control `{control}` is trained in stage "
+                        f"`{control.stage}` alone"
+                    )
         return self
 
     def _check_bounds(self, above: float, below: float) -> None:
@@ -158,7 +165,7 @@ class Gate(Section):
 class Evaluation(Section):
     """How every checkpoint is scored, and what must hold before one is promoted."""
 
-    LATER = ("precision", "cached_features")
+    LATER = ("precision", "cached_features", "likelihood_control")
 
     benchmarks: list[Benchmark] = Field(min_length=1)
     batch_size: PositiveInt = 32
@@ -176,6 +183,11 @@ class Evaluation(Section):
     random_tower: bool = Field(
         False, description="train and score a control: stage 1 behind a tower of random weights"
     )
+    likelihood_control: bool = Field(
+        False,
+        description="train and score a control: stage 4 on the same pairs and steps by the "
+        "likelihood of the chosen completions alone",
+    )
     gates: list[Gate] = Field([], description="what must hold before a checkpoint is promoted")
     champion_benchmark: str | None = Field(
         None,
@@ -183,6 +195,11 @@ class Evaluation(Section):
         "question, to take its place; null: passed gates are enough",
     )
     report_pictures: PositiveInt = Field(24, description="sample pictures in the report")
+
+    @property
+    def controls(self) -> list[Control]:
+        """Return the controls that are trained and scored."""
+        return [control for control in Control if getattr(self, control.value)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Evaluation:
@@ -197,8 +214,10 @@ class Evaluation(Section):
             ):
                 if name not in by_name or stage not in by_name[name].stages:
                     raise ValueError(f"gate `{gate.claim}`: no benchmark `{name}` after {stage}")
-            if (gate.random_tower or gate.over.random_tower) and not self.random_tower:
-                raise ValueError(f"gate `{gate.claim}` needs `random_tower: true`")
+            for control in Control:
+                is_named = getattr(gate, control.value) or getattr(gate.over, control.value)
+                if is_named and control not in self.controls:
+                    raise ValueError(f"gate `{gate.claim}` needs `{control}: true`")
             rival = by_name[gate.over.benchmark or gate.benchmark]
             if lacking := rival.lacks(gate.over.player):
                 raise ValueError(

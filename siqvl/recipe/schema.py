@@ -196,6 +196,11 @@ class Recipe(Section):
                 f"distributed.processes is {processes}, but compute.training.gpus is {gpus}: "
                 "training has one process a GPU"
             )
+        if self.evaluation.likelihood_control and not self.stages.dpo.compares:
+            raise ValueError(
+                "evaluation.likelihood_control: the loss of stages.dpo is `sft` alone, so that the "
+                "control would be the stage itself"
+            )
         if self.distributed.enabled and self.distributed.strategy == "fsdp":
             for stage in Stage:
                 if self.stage(stage).ema is not None:

@@ -148,6 +148,8 @@ class SampledPairs(Section):
 class DPOStage(SFTStage):
     """The hyperparameters of DPO (Rafailov et al. 2023, arXiv:2305.18290)."""
 
+    LATER = ("likelihood_control",)
+
     batching: Literal["packed", "grouped", "padded"] = "packed"
     beta: float = Field(0.1, gt=0)
     loss: dict[PreferenceLoss, PositiveFloat] = Field(
@@ -164,6 +166,20 @@ class DPOStage(SFTStage):
     sampled: SampledPairs | None = Field(
         None, description="pairs that the starting checkpoint writes, beside those of `sources`"
     )
+    likelihood_control: bool = Field(
+        False, description="this is the control of stage 4: `loss` is `sft` alone"
+    )
+
+    @property
+    def compares(self) -> bool:
+        """Return whether the loss compares chosen with rejected, and the model with a reference."""
+        return self.loss.keys() != {"sft"}
+
+    @model_validator(mode="after")
+    def _control(self) -> DPOStage:
+        if self.likelihood_control and self.compares:
+            raise ValueError("likelihood_control marks a stage whose loss is {sft: 1.0}")
+        return self
 
 
 class Stages(Section):

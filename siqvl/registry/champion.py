@@ -51,7 +51,7 @@ def over_champion(report: Path, champion: Path, benchmark: str, holder: str) -> 
     except UserError as error:  # the champion's report lies in a folder that will be gone
         said = error.message.replace(str(champion), holder).replace(str(report), "the new model")
         raise UserError(said) from None
-    return _decided(comparison, benchmark, holder)
+    return _decided(comparison, new, holder)
 
 
 def over_floors(report: Path, benchmark: str) -> Outcome:
@@ -60,16 +60,15 @@ def over_floors(report: Path, benchmark: str) -> Outcome:
     Raises:
         UserError: it lacks the benchmark, or nobody else answered it.
     """
+    score = _score(report, benchmark)
     others: dict[Player, float] = {
-        player: result.mean
-        for player, result in _score(report, benchmark).players.items()
-        if player != "picture"
+        player: result.mean for player, result in score.players.items() if player != "picture"
     }
     if not others:
         raise UserError(f"nobody but the model answered benchmark `{benchmark}`: no floor to beat")
     strongest = max(others, key=lambda player: others[player])
     comparison = compare(report, report, benchmark, other_player=strongest)
-    return _decided(comparison, benchmark, f"the highest floor ({PLAYERS[strongest]})")
+    return _decided(comparison, score, f"the highest floor ({PLAYERS[strongest]})")
 
 
 def questions_key(report: Path, benchmark: str) -> str | None:
@@ -86,16 +85,16 @@ def questions_key(report: Path, benchmark: str) -> str | None:
 
 
 def _score(report: Path, benchmark: str) -> Score:
-    for score in Scores.read(report).scores:
-        if score.benchmark == benchmark:
-            return score
-    raise UserError(f"{report} has no scores of benchmark `{benchmark}`")
+    score = Scores.read(report).find(benchmark)
+    if score is None:
+        raise UserError(f"{report} has no scores of benchmark `{benchmark}`")
+    return score
 
 
-def _decided(comparison: Comparison, benchmark: str, rival: str) -> Outcome:
+def _decided(comparison: Comparison, score: Score, rival: str) -> Outcome:
     figures = (
-        f"{percent(comparison.mean_a)} of {comparison.n:,} questions of `{benchmark}` right, "
+        f"{percent(comparison.mean_a)} of {comparison.n:,} questions of `{score.benchmark}` right, "
         f"{rival} {percent(comparison.mean_b)}: {points(comparison.difference)} points (95 % "
-        f"interval {span(comparison.interval)}, must lie above 0)"
+        f"interval {span(comparison.interval)}, must lie above 0) [{score.judged}]"
     )
     return Outcome(comparison.interval[0] > 0, figures)

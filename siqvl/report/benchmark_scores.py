@@ -39,7 +39,7 @@ def by_benchmark(reports: Sequence[Scores], names: Sequence[str]) -> list[Benchm
             about=models[0][1],
             models=[
                 ScoreRow(
-                    *(report.title, score.questions, score.players, report.random_tower),
+                    *(report.title, score.questions, score.players, bool(report.control)),
                     figures=score.figures_text,
                 )
                 for report, score in models
@@ -52,8 +52,8 @@ def by_benchmark(reports: Sequence[Scores], names: Sequence[str]) -> list[Benchm
 
 
 def _type_rows(models: list[tuple[Scores, Score]]) -> list[TypeRow]:
-    """A row a type; the control of stage 1 is not taken apart by type."""
-    scores = {report.stage: score for report, score in models if not report.random_tower}
+    """A row a type; controls are not taken apart by type."""
+    scores = {report.stage: score for report, score in models if not report.control}
     rows = []
     for name in dict.fromkeys(kind for score in scores.values() for kind in score.types):
         found = {

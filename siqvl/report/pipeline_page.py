@@ -7,6 +7,7 @@ from pathlib import Path
 
 from siqvl.checkpoint import read_card, read_history
 from siqvl.evaluation.gates.verdict import Verdict
+from siqvl.evaluation.over_controls import OverControl
 from siqvl.evaluation.scoring.scores import OTHERS, Scores
 from siqvl.evaluation.shown_answers import pick_samples, pictures_of, written_answers
 from siqvl.page.render import render
@@ -28,24 +29,26 @@ def write_page(
     reports: Sequence[Path],
     benchmarks: Path,
     verdicts: Sequence[Verdict],
+    compared: Sequence[OverControl],
 ) -> None:
     """Write `out/report.html`.
 
     Args:
         run: name of the pipeline's run.
         checkpoints: checkpoint directories of the stages, in order.
-        reports: EvalReport directories, that of the control among them.
+        reports: EvalReport directories, those of controls among them.
         benchmarks: what `prepare_benchmarks` wrote, for the pictures.
         verdicts: of the recipe's gates.
+        compared: stages beside their controls.
     """
     scored = sorted(
         ((Scores.read(report), report) for report in reports),
-        key=lambda pair: (list(STAGES).index(pair[0].stage), pair[0].random_tower),
+        key=lambda pair: (list(STAGES).index(pair[0].stage), bool(pair[0].control)),
     )
     scores = [one for one, _ in scored]
     trained = [(read_card(checkpoint), checkpoint) for checkpoint in checkpoints]
     samples = pick_samples(
-        [(one, written_answers(report)) for one, report in scored if not one.random_tower],
+        [(one, written_answers(report)) for one, report in scored if not one.control],
         recipe.evaluation.report_pictures,
     )
     names = {one.name: one.held_out for one in recipe.evaluation.benchmarks}
@@ -55,6 +58,7 @@ def write_page(
         run=run,
         banner=banner(verdicts),
         gates=[(verdict, gate_chart(verdict)) for verdict in verdicts],
+        compared=compared,
         usual=by_benchmark(scores, [name for name, held_out in names.items() if not held_out]),
         held_out=by_benchmark(scores, [name for name, held_out in names.items() if held_out]),
         players=list(OTHERS.values()),

@@ -1,6 +1,7 @@
 """The generated world: balanced, split cleanly, and the same everywhere."""
 
 import hashlib
+import itertools
 import random
 import subprocess
 import sys
@@ -18,9 +19,11 @@ from siqvl.data.shapes.scenes import (
     HELD_OUT,
     SEEN,
     SIDE,
+    SPLITS,
     Combination,
     Thing,
     World,
+    arrangement_hash,
     draw,
     place,
 )
@@ -36,7 +39,7 @@ def stage(template, split, count, seed=0):
     return [find_scene(template, world, random.Random(f"{seed}/{index}")) for index in range(count)]
 
 
-@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name != "caption"])
 def test_reading_only_the_question_does_not_help(name, split):
     """The best guesser per question gets hardly more than one over the number of answers."""
@@ -60,15 +63,65 @@ def test_answers_are_even_over_all_questions(name):
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
 def test_splits_share_no_arrangement(template):
-    scenes = {split: {s for _, s in stage(template, split, 600)} for split in ("train", "test")}
     # also under another seed
-    scenes["test"] |= {s for _, s in stage(template, "test", 600, seed=1)}
-    assert not scenes["train"] & scenes["test"]
+    scenes = {
+        split: {s for seed in (0, 1) for _, s in stage(template, split, 600, seed)}
+        for split in SPLITS
+    }
+    if template.name == "exists":  # "no" to a held-out look may be any picture without it
+        scenes["heldout"] = {s for s in scenes["heldout"] if {t.look for t in s} & set(HELD_OUT)}
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert not scenes[one] & scenes[other], (one, other)
+
+
+def test_every_arrangement_of_two_belongs_to_one_split():
+    """All of them, and not a sample: the splits cannot meet, and leave nothing out."""
+    owners = Counter()
+    for first, second in itertools.product(SEEN, SEEN):
+        for cells in itertools.combinations(range(4), 2):
+            scene = (Thing(cells[0], first), Thing(cells[1], second))
+            (owner,) = [split for split in SPLITS if World(split).owns(scene)]
+            owners[owner] += 1
+    total = sum(owners.values())
+    assert total == 6 * 22**2
+    assert owners["heldout"] == 0
+    for split, share in (("train", 0.8), ("validation", 0.1), ("test", 0.1)):
+        # four standard deviations of a fair draw
+        assert abs(owners[split] - share * total) < 4 * (share * (1 - share) * total) ** 0.5
+
+
+def test_rows_of_splits_share_no_picture_and_no_question_about_one():
+    """In what a recipe names: a search over settings that reads `validation` sees no test row."""
+    families = ["vqa", "reasoning", "reasoning_direct", "captions"]
+    rows = {
+        split: list(
+            sources.rows(
+                Source(kind="shapes", subsets=families, split=split, max_samples=800),
+                RowKind.EVALUATION,
+                0,
+            )
+        )
+        for split in SPLITS
+    }
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert not {row["id"] for row in rows[one]} & {row["id"] for row in rows[other]}
+        pictures = [{row["images"][0].tobytes() for row in rows[split]} for split in (one, other)]
+        assert not pictures[0] & pictures[1]
+
+
+def test_training_rows_are_those_of_before_there_was_validation():
+    """It was taken out of `test`: what base parts and stages have learnt from stays out of it."""
+    for template in TEMPLATES:
+        for _, scene in stage(template, "train", 300):
+            assert arrangement_hash(scene) % 5
+        for split in ("validation", "test"):
+            for _, scene in stage(template, split, 300):
+                assert arrangement_hash(scene) % 5 == 0
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
 def test_held_out_combinations_are_shown_in_their_split_only(template):
-    for split in ("train", "test"):
+    for split in ("train", "validation", "test"):
         for _, scene in stage(template, split, 300):
             assert not {thing.look for thing in scene} & set(HELD_OUT)
     for ask, scene in stage(template, "heldout", 300):
@@ -86,7 +139,7 @@ def test_held_out_combinations_are_never_named_in_training(kind):
         assert "green triangle" not in text
 
 
-@pytest.mark.parametrize("split", ["train", "test", "heldout"])
+@pytest.mark.parametrize("split", SPLITS)
 def test_answers_are_true_of_the_scene(split):
     """Worked out here once more, from the scene alone."""
     for ask, scene in stage(BY_NAME["color"], split, 200):
@@ -295,7 +348,7 @@ def test_a_scene_does_not_depend_on_how_many_are_taken():
         ({}, "source `shapes` has no end: say how many rows in `max_samples`"),
         (
             {"split": "dev", "max_samples": 1},
-            "source `shapes`: unknown split `dev`; it has train, test, heldout",
+            "source `shapes`: unknown split `dev`; it has train, validation, test, heldout",
         ),
         (
             {"subsets": ["cot"], "max_samples": 1},

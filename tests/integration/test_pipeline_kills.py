@@ -44,9 +44,9 @@ def plain(folder: Path) -> Recipe:
 
 
 def every_step(folder: Path) -> Recipe:
-    """And with a control, sampled pairs, rows and answers that are shared out."""
+    """And with controls, sampled pairs, rows and answers that are shared out."""
     content = plain(folder).model_dump(mode="json")
-    content["evaluation"] |= {"random_tower": True, "shards": 2}
+    content["evaluation"] |= {"random_tower": True, "likelihood_control": True, "shards": 2}
     content["data"] |= {"shards": 2}
     content["stages"]["dpo"]["sampled"] = {
         "source": {"kind": "shapes", "subsets": ["reasoning"], "skip": 18000, "max_samples": 8},

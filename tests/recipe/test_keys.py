@@ -12,6 +12,7 @@ import pytest
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import (
     Benchmark,
+    Control,
     DataPrep,
     DPOStage,
     Evaluation,
@@ -246,12 +247,20 @@ UNNAMED: dict[type, dict[str, str]] = {
             "logging_steps",
         )
     },
-    DPOStage: {"reference_batch_size": "", "sampled": "its keys are named"},
+    DPOStage: {
+        "reference_batch_size": "",
+        "sampled": "its keys are named",
+        "likelihood_control": "marks a control, which another loss makes",
+    },
     SampledPairs: {
         name: "as those named"
         for name in ("prompt_suffix", "answer_marker", "scorer", "max_new_tokens", "max_pairs")
     },
-    Evaluation: {"benchmarks": "its keys are named", "random_tower": "adds steps, changes none"},
+    Evaluation: {
+        "benchmarks": "its keys are named",
+        "random_tower": "adds steps, changes none",
+        "likelihood_control": "adds steps, changes none",
+    },
     Compute: {"data": "as the other kinds"},
 }
 
@@ -294,12 +303,15 @@ def test_epochs_in_place_of_steps_are_another_training(tiny: dict[str, Any]) -> 
     assert changed_by(tiny, (VQA, figures)) == {"training:vqa_sft"}
 
 
-def test_the_control_is_another_training_and_another_evaluation(tiny: dict[str, Any]) -> None:
+@pytest.mark.parametrize("kind", Control)
+def test_a_control_is_another_training_and_another_evaluation(
+    tiny: dict[str, Any], kind: Control
+) -> None:
     recipe = Recipe.model_validate(tiny)
-    control, first = control_recipe(recipe), Stage.PROJECTOR_ALIGNMENT
-    assert training_key(control, first) != training_key(recipe, first)
+    control = control_recipe(recipe, kind)
+    assert training_key(control, kind.stage) != training_key(recipe, kind.stage)
     assert evaluation_key(control) != evaluation_key(recipe)
-    assert data_key(control, first) == data_key(recipe, first)
+    assert data_key(control, kind.stage) == data_key(recipe, kind.stage)
 
 
 def test_another_model_under_the_same_path_is_another(tiny: dict[str, Any], tmp_path: Path) -> None:

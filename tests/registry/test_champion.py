@@ -38,7 +38,7 @@ def test_a_better_model_takes_its_place(champion: Path, tmp_path: Path) -> None:
     assert sentence.startswith(
         "65.0 % of 1,000 questions of `vqa` right, version 3 60.0 %: +5.0 points (95 % interval +3."
     )
-    assert sentence.endswith("must lie above 0)")
+    assert sentence.endswith("must lie above 0) [generation, exact_match/1]")
 
 
 def test_a_worse_model_does_not(champion: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from siqvl.evaluation.gates.gate import judge
 from siqvl.evaluation.gates.verdict import Verdict
+from siqvl.evaluation.over_controls import over_controls
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.number_formats import percent, points
 from siqvl.recipe import Stage
@@ -52,8 +53,10 @@ class Checked(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def written(made: Made, out: Path, verdicts: list[Verdict] | None = None) -> str:
-    reports = [*made.reports, made.control]
+def written(
+    made: Made, out: Path, verdicts: list[Verdict] | None = None, *, control: bool = True
+) -> str:
+    reports = [*made.reports, *([made.control] if control else [])]
     if verdicts is None:
         verdicts = judge(made.recipe.evaluation.gates, reports)
     write_page(
@@ -64,6 +67,7 @@ def written(made: Made, out: Path, verdicts: list[Verdict] | None = None) -> str
         reports=reports,
         benchmarks=made.benchmarks,
         verdicts=verdicts,
+        compared=over_controls(reports),
     )
     return (out / PAGE).read_text(encoding="utf-8")
 
@@ -124,6 +128,25 @@ def test_every_gate_is_there_with_its_figures(made: Made, page: str) -> None:
         assert f"{points(verdict.difference)} points" in text
         assert verdict.side.label in text
         assert verdict.rival.label in text
+
+
+def test_every_gate_and_control_names_scorer_and_method(made: Made, page: str) -> None:
+    text = Checked(page).text
+    verdicts = judge(made.recipe.evaluation.gates, [*made.reports, made.control])
+    for verdict in verdicts:
+        assert verdict.judged
+        assert f"paired; {verdict.judged}." in text
+
+
+def test_a_stage_stands_beside_its_control(made: Made, page: str, tmp_path: Path) -> None:
+    text = Checked(page).text
+    assert "Over controls" in text
+    (found,) = over_controls([*made.reports, made.control])
+    assert found.title == "projector alignment over random tower"
+    for part in (found.title, found.judged, found.verdict, points(found.comparison.difference)):
+        assert part in text
+    without = Checked(written(made, tmp_path, control=False)).text
+    assert "Over controls" not in without
 
 
 def test_the_headline_says_what_became_of_it(made: Made, tmp_path: Path) -> None:

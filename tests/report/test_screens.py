@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from siqvl.evaluation.gates.gate import judge
+from siqvl.evaluation.over_controls import over_controls
 from siqvl.report.pipeline_page import PAGE, write_page
 from tests.made_pipeline import Made, make_pipeline
 
@@ -67,6 +68,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reports=reports,
         benchmarks=made.benchmarks,
         verdicts=judge(made.recipe.evaluation.gates, reports),
+        compared=over_controls(reports),
     )
     keep = os.environ.get("SIQVL_SCREENS")
     if keep:

@@ -48,7 +48,7 @@ def reported(made: Made, recipe: Recipe, run: PipelineRun) -> PipelineReport:
         run=run,
         checkpoints=[Checkpoint(str(path)) for path in made.checkpoints],
         reports=[EvalReport(str(path)) for path in made.reports],
-        control=[EvalReport(str(made.control))],
+        controls=[EvalReport(str(made.control))],
         benchmarks=PreparedData(str(made.benchmarks)),
     )
 
@@ -220,7 +220,7 @@ def test_a_report_that_cannot_be_made_leaves_a_failed_run(
             run=run,
             checkpoints=[],
             reports=missing,
-            control=[],
+            controls=[],
             benchmarks=PreparedData(str(made.benchmarks)),
         )
     assert client(recipe.tracking.uri or "").get_run(run.run_id).info.status == "FAILED"

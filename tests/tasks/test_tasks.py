@@ -57,7 +57,7 @@ def test_all_tasks_in_a_row(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> 
         run=run,
         checkpoints=checkpoints,
         reports=reports,
-        control=[],
+        controls=[],
         benchmarks=benchmarks,
     )
     result = promotion(

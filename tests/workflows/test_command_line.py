@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from siqvl.checkpoint import read_card
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Control, Recipe, Stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +26,12 @@ def small_yaml(checkout: Path, small_recipe: Callable[..., Recipe]) -> Path:
         "over": {"random_tower": True},
         "above": -1.01,
     }
-    content["evaluation"] |= {"random_tower": True, "gates": [claim]}
+    of_stage_4 = claim | {
+        "claim": "stage 4 is not wholly worse than its control",
+        "stage": "dpo",
+        "over": {"likelihood_control": True},
+    }
+    content["evaluation"] |= dict.fromkeys(map(str, Control), True) | {"gates": [claim, of_stage_4]}
     path = checkout / "recipes" / "small.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -49,10 +54,15 @@ def test_the_full_pipeline(installed_pyflyte, checkout: Path, small_yaml: Path) 
     kept = {path.name for path in (run / "report").iterdir()}
     assert kept == {"stages.txt", "gates.json", "report.html"}
     assert re.search(r"passed  stage 1 is not wholly worse than its control\s+12", printed)
-    assert re.search(r"promoted .*: the gate passed", printed)
-    control = read_card(run / "checkpoints" / "projector_alignment-random_tower")
-    assert control.random_tower
-    assert control.hash != read_card(run / "checkpoints" / "projector_alignment").hash
+    assert re.search(r"passed  stage 4 is not wholly worse than its control\s+12", printed)
+    assert re.search(r"promoted .*: all 2 gates passed", printed)
+    for control in Control:
+        card = read_card(run / "checkpoints" / f"{control.stage}-{control}")
+        stage = read_card(run / "checkpoints" / control.stage)
+        assert (card.control, stage.control) == (control, None)
+        assert card.hash != stage.hash
+        assert (card.parent, card.data_fingerprint) == (stage.parent, stage.data_fingerprint)
+        assert f"over {control.words}" in printed
 
 
 def readme_commands(after: str, before: str) -> list[list[str]]:

@@ -12,7 +12,7 @@ from flytekit.models.dynamic_job import DynamicJobSpec
 from flytekit.tools.translator import get_serializable
 
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe
+from siqvl.recipe import Control, Recipe
 from tasks.contracts import TINY
 from tasks.data_prep import data_prep
 from tasks.dpo import dpo
@@ -139,13 +139,15 @@ def test_the_plan_is_small_enough_to_be_read() -> None:
 def test_steps_that_a_recipe_does_not_ask_for_are_no_nodes() -> None:
     with_all = nodes(TINY)
     assert len(with_all["projector_alignment"]) == 2  # the stage, and its control
+    assert len(with_all["dpo"]) == 2
     assert len(with_all["preference_pairs"]) == 1
     content = TINY.model_dump(mode="json")
     content["stages"]["dpo"]["sampled"] = None
-    content["evaluation"] |= {"random_tower": False, "gates": [], "champion_benchmark": None}
+    content["evaluation"] |= dict.fromkeys(Control, False)
+    content["evaluation"] |= {"gates": [], "champion_benchmark": None}
     content["evaluation"]["benchmarks"] = content["evaluation"]["benchmarks"][:1]
     plain = nodes(Recipe.model_validate(content))
-    assert len(plain["projector_alignment"]) == 1
+    assert len(plain["projector_alignment"]) == len(plain["dpo"]) == 1
     assert "preference_pairs" not in plain
     assert len(plain["evaluation"]) == 4
 
@@ -156,7 +158,7 @@ def test_shards_are_mapped_over() -> None:
     content["evaluation"]["shards"] = 2
     found = nodes(Recipe.model_validate(content))
     assert len(found["prepared_data"]) == 4
-    assert len(found["evaluated"]) == 5
+    assert len(found["evaluated"]) == 6  # four stages, two controls
     assert len(found["data_prep"]) == 1  # the benchmarks
 
 

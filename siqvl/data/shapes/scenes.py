@@ -2,7 +2,8 @@
 
 Pillow only, no downloads. Everything about scene `i` follows from (seed, split, family, i), so any
 process can draw any scene by itself. Splits hold different arrangements whatever the seed is: which
-of `train` and `test` an arrangement belongs to is decided by a hash of the arrangement itself.
+of `train`, `validation` and `test` an arrangement belongs to is decided by a hash of the
+arrangement itself. Settings are chosen on `validation`, so that `test` is looked at once they are.
 The combinations in HELD_OUT are never shown outside the split `heldout`.
 """
 
@@ -30,8 +31,11 @@ COLORS = {
 SHAPES = ("circle", "square", "triangle", "cross")
 #: One word each: of "top left", a tiny model learns the first word long before the second.
 CELLS = ("northwest", "northeast", "southwest", "southeast")
-SPLITS = ("train", "test", "heldout")
-TEST_SHARE = 5  # every fifth arrangement is kept for the test split
+SPLITS = ("train", "validation", "test", "heldout")
+KEPT_SHARE = 10  # every tenth arrangement is kept for each of the splits below, the rest is `train`
+#: By the remainder of an arrangement's hash. The base parts in recipes/tiny_base, which were made
+#: before there was `validation`, have seen neither.
+KEPT = {0: "test", 5: "validation"}
 
 
 @dataclass(frozen=True, order=True)
@@ -93,7 +97,7 @@ class World:
         """Whether an arrangement belongs to this split."""
         if self.split == "heldout":
             return any(thing.look in HELD_OUT for thing in scene)
-        return (arrangement_hash(scene) % TEST_SHARE == 0) == (self.split == "test")
+        return KEPT.get(arrangement_hash(scene) % KEPT_SHARE, "train") == self.split
 
 
 def arrangement_hash(scene: Scene) -> int:

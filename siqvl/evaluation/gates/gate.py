@@ -14,11 +14,12 @@ from siqvl.evaluation.gates.verdict import Side, Verdict, required
 from siqvl.evaluation.paired import Comparison, compare
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.number_formats import percent, points, span
-from siqvl.recipe import Gate, Stage
+from siqvl.recipe import Control, Gate, Stage
 from siqvl.stages import STAGES
 
-#: A model that was scored: its stage, and whether it is the control behind a random tower.
-Model = tuple[Stage, bool]
+#: A model that was scored: its stage, and which control it is, if one.
+Model = tuple[Stage, Control | None]
+Found = dict[Model, tuple[Scores, Path]]
 
 
 def judge(gates: Sequence[Gate], reports: Sequence[Path]) -> list[Verdict]:
@@ -29,20 +30,21 @@ def judge(gates: Sequence[Gate], reports: Sequence[Path]) -> list[Verdict]:
     Raises:
         UserError: a directory is no report, or two are about the same stage.
     """
-    found: dict[Model, Path] = {}
+    found: Found = {}
     for report in reports:
         scores = Scores.read(report)
-        model = (scores.stage, scores.random_tower)
+        model = (scores.stage, scores.control)
         if model in found:
             raise UserError(
-                f"{found[model]} and {report} both hold scores of {_title(model)}; give one of them"
+                f"{found[model][1]} and {report} both hold scores of {_title(model)}; give one of "
+                "them"
             )
-        found[model] = report
+        found[model] = scores, report
     return [_judge(gate, found) for gate in gates]
 
 
-def _judge(gate: Gate, found: dict[Model, Path]) -> Verdict:
-    side, rival = _sides(gate)
+def _judge(gate: Gate, found: Found) -> Verdict:
+    side, rival = (_as_judged(side, found) for side in _sides(gate))
     comparison: Comparison | None = None
     try:
         report, rival_report = _report(found, side), _report(found, rival)
@@ -53,7 +55,7 @@ def _judge(gate: Gate, found: dict[Model, Path]) -> Verdict:
     except UserError as error:
         reason = f"not tested, {error.message}"
     held = comparison is not None and _holds(gate, comparison.interval)
-    return Verdict(
+    verdict = Verdict(
         claim=gate.claim,
         passed=held,
         side=side,
@@ -65,30 +67,45 @@ def _judge(gate: Gate, found: dict[Model, Path]) -> Verdict:
         rival_mean=comparison.mean_b if comparison else None,
         difference=comparison.difference if comparison else None,
         interval=comparison.interval if comparison else None,
-        sentence=f"{'passed' if held else 'failed'}: {gate.claim.rstrip('.')}: {reason}",
+        sentence="",
     )
+    how = f" [{verdict.judged}]" if comparison else ""
+    sentence = f"{verdict.outcome}: {gate.claim.rstrip('.')}: {reason}{how}"
+    return verdict.model_copy(update={"sentence": sentence})
 
 
 def _sides(gate: Gate) -> tuple[Side, Side]:
     """Both sides in full: what the rival leaves out is as on the gate's own side."""
     over = gate.over
     side = Side(
-        stage=gate.stage, random_tower=gate.random_tower, benchmark=gate.benchmark, player="picture"
+        stage=gate.stage,
+        random_tower=gate.random_tower,
+        likelihood_control=gate.likelihood_control,
+        benchmark=gate.benchmark,
+        player="picture",
     )
     rival = Side(
         stage=over.stage or gate.stage,
         random_tower=over.random_tower,
+        likelihood_control=over.likelihood_control,
         benchmark=over.benchmark or gate.benchmark,
         player=over.player,
     )
     return side, rival
 
 
-def _report(found: dict[Model, Path], side: Side) -> Path:
-    model = (side.stage, side.random_tower)
+def _as_judged(side: Side, found: Found) -> Side:
+    """The side with how its benchmark was asked and scored, where it was."""
+    scored = found.get((side.stage, side.control))
+    score = scored[0].find(side.benchmark) if scored else None
+    return side.model_copy(update={"judged": score.judged}) if score else side
+
+
+def _report(found: Found, side: Side) -> Path:
+    model = (side.stage, side.control)
     if model not in found:
         raise UserError(f"there is no evaluation of {_title(model)}")
-    return found[model]
+    return found[model][1]
 
 
 def _holds(gate: Gate, interval: tuple[float, float]) -> bool:
@@ -106,5 +123,5 @@ def _figures(gate: Gate, comparison: Comparison) -> str:
 
 
 def _title(model: Model) -> str:
-    stage, random_tower = model
-    return STAGES[stage].title + (" behind a random tower" if random_tower else "")
+    stage, control = model
+    return STAGES[stage].title + (f" {control.phrase}" if control else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from siqvl.number_formats import bound_points, percent, points, span
-from siqvl.recipe import Player, Stage
+from siqvl.recipe import Control, Player, Stage, control_of
 from siqvl.stages import STAGES
 from siqvl.stored import Stored, read_stored
 from siqvl.text_table import text_table
@@ -31,14 +31,21 @@ class Side(Stored):
 
     stage: Stage
     random_tower: bool
+    likelihood_control: bool = False
     benchmark: str
     player: Player
+    judged: str = ""  # how the benchmark was asked and scored: `generation, exact_match/1`
+
+    @property
+    def control(self) -> Control | None:
+        """Which control is meant; None: the stage itself."""
+        return control_of(self)
 
     @property
     def label(self) -> str:
         """How people read it: `VQA SFT, vqa, without the picture`."""
-        tower = "random tower" if self.random_tower else ""
-        parts = [STAGES[self.stage].title, tower, self.benchmark, PLAYERS[self.player]]
+        control = self.control.words if self.control else ""
+        parts = [STAGES[self.stage].title, control, self.benchmark, PLAYERS[self.player]]
         return ", ".join(part for part in parts if part)
 
 
@@ -57,6 +64,12 @@ class Verdict(Stored):
     difference: float | None
     interval: tuple[float, float] | None  # 95 %, paired bootstrap
     sentence: str  # all of it, in words
+
+    @property
+    def judged(self) -> str:
+        """How the benchmarks were asked and scored, both where the sides differ."""
+        ways = dict.fromkeys(filter(None, (self.side.judged, self.rival.judged)))
+        return " against ".join(ways)
 
     @property
     def outcome(self) -> str:
@@ -96,7 +109,8 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 def gate_table(verdicts: Sequence[Verdict]) -> str:
     """Writes the table a pipeline ends with, a gate a line, and why any were not tested."""
-    head = ("gate", "claim", "n", "score", "against", "points", "95 % interval", "must lie")
+    figures = ("n", "score", "against", "points", "95 % interval")
+    head = ("gate", "claim", *figures, "must lie", "method, scorer")
     lines = [head] + [
         (
             verdict.outcome,
@@ -107,10 +121,11 @@ def gate_table(verdicts: Sequence[Verdict]) -> str:
             "–" if verdict.difference is None else points(verdict.difference),
             "–" if verdict.interval is None else span(verdict.interval),
             required(verdict.above, verdict.below),
+            verdict.judged or "–",
         )
         for verdict in verdicts
     ]
-    table = text_table(lines, left=(0, 1, len(head) - 1))
+    table = text_table(lines, left=(0, 1, len(head) - 2, len(head) - 1))
     return "\n".join(table + [v.sentence for v in verdicts if v.interval is None])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from siqvl.number_formats import percent
-from siqvl.recipe import Player, Stage
+from siqvl.recipe import Control, Player, Stage, control_of
 from siqvl.stages import STAGES
 from siqvl.stored import Stored, read_stored
 from siqvl.text_table import text_table
@@ -67,14 +67,24 @@ class Scores(Stored):
 
     stage: Stage
     random_tower: bool  # the control of stage 1
+    likelihood_control: bool = False  # the control of stage 4
     checkpoint_hash: str
     scores: list[Score]
 
     @property
+    def control(self) -> Control | None:
+        """Which control the model is; None: a stage itself."""
+        return control_of(self)
+
+    @property
     def title(self) -> str:
-        """`projector alignment`, or the same behind a random tower."""
+        """`projector alignment`, or the same with what is said of the control."""
         title = STAGES[self.stage].title
-        return f"{title}, random tower" if self.random_tower else title
+        return f"{title}, {self.control.words}" if self.control else title
+
+    def find(self, benchmark: str) -> Score | None:
+        """The scores of a benchmark; None where it was not asked."""
+        return next((score for score in self.scores if score.benchmark == benchmark), None)
 
     @classmethod
     def read(cls, directory: Path) -> Scores:
@@ -126,7 +136,7 @@ def stage_table(reports: list[Scores]) -> str:
     rows = [COLUMNS]
     notes: dict[str, None] = {}
     for report in reports:
-        stage = report.stage.value + (", random tower" if report.random_tower else "")
+        stage = report.stage.value + (f", {report.control.words}" if report.control else "")
         for score in report.scores:
             own = score.players["picture"]
             notes[f"{score.benchmark}: {score.how}"] = None

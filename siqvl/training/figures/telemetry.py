@@ -80,7 +80,11 @@ class Telemetry(TrainerCallback):
         collate = loader.collate
         return cls(
             loader.plan,
-            ItemWork(loader.dataset, shared_prompt=getattr(collate, "shared_prompt", False)),
+            ItemWork(
+                loader.dataset,
+                shared_prompt=getattr(collate, "shared_prompt", False),
+                chosen_alone=getattr(collate, "chosen_alone", False),
+            ),
             TrainingFlops(config, stage.trainable, cached_features=stage.cached_features),
             peak_flops(recipe, precision_of(stage)),
             one_row=getattr(collate, "one_row", False),

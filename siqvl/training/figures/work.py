@@ -42,16 +42,20 @@ class ItemWork:
         dataset: rows of kind SFT or preference.
         shared_prompt: of pairs, see `siqvl.data.pairs.PreferenceCollator`; either way their
             pictures are encoded once.
+        chosen_alone: of pairs, leave the rejected sides out, as the collator does.
 
     Attributes:
         losses: learned tokens of each item, of its chosen side alone if it is a pair.
     """
 
-    def __init__(self, dataset: EncodedDataset, *, shared_prompt: bool = False) -> None:
+    def __init__(
+        self, dataset: EncodedDataset, *, shared_prompt: bool = False, chosen_alone: bool = False
+    ) -> None:
+        sides = dataset.sides[:1] if chosen_alone else dataset.sides
         self._images = np.asarray(dataset.num_images, np.int64)
-        self._tokens = [dataset.token_counts(side) for side in dataset.sides]
-        self._learned = [dataset.learned_tokens(side) for side in dataset.sides]
-        self._shared = shared_prompt and dataset.kind is RowKind.PREFERENCE
+        self._tokens = [dataset.token_counts(side) for side in sides]
+        self._learned = [dataset.learned_tokens(side) for side in sides]
+        self._shared = shared_prompt and dataset.kind is RowKind.PREFERENCE and len(sides) > 1
         self.losses = self._learned[0]
 
     def of(self, items: np.ndarray) -> Work[np.ndarray]:

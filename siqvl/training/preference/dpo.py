@@ -26,7 +26,8 @@ from siqvl.training.rows import on_device
 
 logger = logging.getLogger(__name__)
 
-#: Logged as TRL's DPOTrainer logs them: means over pairs; rewards are beta times log-ratios.
+#: Logged as TRL's DPOTrainer logs them: means over pairs; rewards are beta times log-ratios. By the
+#: likelihood of chosen completions alone there are no rewards, and rejected ones are not computed.
 METRICS = (
     "rewards/chosen",
     "rewards/rejected",
@@ -40,13 +41,16 @@ METRICS = (
 class PreferenceTrainer(PlannedTrainer):
     """Hugging Face's Trainer over planned batches of pairs, which carry the reference's log-probs.
 
+    A loss that is `sft` alone compares with nothing: there is no pass of the reference then, and of
+    the same batches the chosen sides alone are computed.
+
     The loss of an optimizer step is a mean over all of its pairs, however they are divided into
     batches and processes; see `siqvl.training.preference.losses`.
     """
 
     stage: DPOStage
     loss_is_scaled_for_ga = True
-    _sums: torch.Tensor | None = None  # of METRICS since the last log, and the number of pairs
+    _sums: torch.Tensor | None = None  # of `metrics` since the last log, and the number of pairs
 
     def compute_loss(
         self,
@@ -66,10 +70,13 @@ class PreferenceTrainer(PlannedTrainer):
         with self.accelerator.autocast():  # for the tower; `model` brings its own
             each = completion_log_probs(model, inputs, core=core, head_chunk=self.stage.head_chunk)
         self.count_losses(-torch.cat(each[::2]))
+        found = sums(each)
+        # NaN where nothing may compare with it
+        unknown = torch.full_like(found[::2], torch.nan)
         pairs = Pairs.of(
-            sums(each),
-            inputs["ref_chosen_logps"],
-            inputs["ref_rejected_logps"],
+            found,
+            inputs["ref_chosen_logps"] if self.stage.compares else unknown,
+            inputs["ref_rejected_logps"] if self.stage.compares else unknown,
             inputs["completion_tokens"],
         )
         self._count(pairs)
@@ -92,26 +99,31 @@ class PreferenceTrainer(PlannedTrainer):
         chosen = sum(sum(counts[::2]) for counts in tokens)
         return self.accelerator.gather(torch.tensor([[pairs, chosen]], device=device)).sum(0)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those of METRICS that the loss leaves something to be said of."""
+        return METRICS if self.stage.compares else ("logps/chosen",)
+
     def _count(self, pairs: Pairs) -> None:
-        """Add to the sums of METRICS; on the device, so that nothing waits for it."""
+        """Add to the sums of `metrics`; on the device, so that nothing waits for it."""
         with torch.no_grad():
-            figures = [
-                self.stage.beta * pairs.chosen_ratios,
-                self.stage.beta * pairs.rejected_ratios,
-                (pairs.margins > 0).float(),
-                self.stage.beta * pairs.margins,
-                pairs.chosen,
-                pairs.rejected,
-                torch.ones_like(pairs.chosen),
-            ]
-            found = sums(figures)
+            figures = {
+                "rewards/chosen": self.stage.beta * pairs.chosen_ratios,
+                "rewards/rejected": self.stage.beta * pairs.rejected_ratios,
+                "rewards/accuracies": (pairs.margins > 0).float(),
+                "rewards/margins": self.stage.beta * pairs.margins,
+                "logps/chosen": pairs.chosen,
+                "logps/rejected": pairs.rejected,
+            }
+            counted = [figures[name] for name in self.metrics]
+            found = sums([*counted, torch.ones_like(pairs.chosen)])
             self._sums = found if self._sums is None else self._sums + found
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """With METRICS, over the pairs of all processes since the last log."""
+        """With `metrics`, over the pairs of all processes since the last log."""
         if "loss" in logs and self._sums is not None:
             *found, pairs = self.accelerator.gather(self._sums[None]).sum(0).tolist()
-            logs |= {name: value / pairs for name, value in zip(METRICS, found, strict=True)}
+            logs |= {name: value / pairs for name, value in zip(self.metrics, found, strict=True)}
             self._sums = None
         super().log(logs, *args, **kwargs)
 
@@ -137,7 +149,12 @@ class PreferenceTrainer(PlannedTrainer):
         if stage.shared_prompt and not shared:
             logger.warning("shared_prompt is left out: %s takes no mask of its own", attention)
         one_row = attention == "flash_attention_2"  # all that it recognises separate samples in
-        return PreferenceCollator(processor, features, shared_prompt=shared, one_row=one_row)
+        return PreferenceCollator(
+            *(processor, features),
+            shared_prompt=shared,
+            one_row=one_row,
+            chosen_alone=not stage.compares,
+        )
 
     @classmethod
     def make_loader(
@@ -145,9 +162,9 @@ class PreferenceTrainer(PlannedTrainer):
     ) -> TrainingLoader:
         """The batches of pairs, encoded as rows of SFT are: the same prompts and end tokens.
 
-        `model` as it is now is the reference: its log-probabilities of all pairs of the run are
-        computed here, or read from `features_dir`, see `reference_log_probs`. So the first step's
-        loss is ln 2 for `sigmoid` alone. `model` is on its device afterwards.
+        `model` as it is now is the reference, if the loss needs one: its log-probabilities of all
+        pairs of the run are computed here, or read from `features_dir`, see `reference_log_probs`.
+        So the first step's loss is ln 2 for `sigmoid` alone. `model` is on its device afterwards.
 
         Raises:
             UserError: a pair is too long for `pack_length`, or as `training_loader` and
@@ -158,6 +175,9 @@ class PreferenceTrainer(PlannedTrainer):
         plan["stage"] = stage.model_copy(update={"pack_length": _pack_length(rows, stage)})
         loader = training_loader(rows, collate, **plan)
         state = on_device(model)
+        if not stage.compares:
+            loader.dataset = rows
+            return loader
         reference = Reference(
             model,
             collate,

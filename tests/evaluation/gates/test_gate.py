@@ -16,7 +16,7 @@ from siqvl.evaluation.gates.verdict import (
     summary,
     write_verdicts,
 )
-from siqvl.recipe import Gate, Rival, Stage
+from siqvl.recipe import Control, Gate, Rival, Stage
 from tests.written_reports import write_report
 
 
@@ -37,7 +37,7 @@ def reports(tmp_path: Path) -> list[Path]:
     aligned = Stage.PROJECTOR_ALIGNMENT
     return [
         write_report(tmp_path / "1", aligned, first),
-        write_report(tmp_path / "random", aligned, control, random_tower=True),
+        write_report(tmp_path / "random", aligned, control, control=Control.RANDOM_TOWER),
         write_report(tmp_path / "2", Stage.VQA_SFT, second),
     ]
 
@@ -67,7 +67,8 @@ def test_a_claim_that_holds(reports: list[Path]) -> None:
     assert (low, high) == pytest.approx((0.47 - 0.0309, 0.47 + 0.0309), abs=0.006)
     assert verdict.sentence == (
         f"passed: {claim}: 93.0 % against 46.0 %, +47.0 points (95 % interval "
-        f"+{100 * low:.1f} … +{100 * high:.1f}, must lie above 0)"
+        f"+{100 * low:.1f} … +{100 * high:.1f}, must lie above 0) "
+        "[generation, exact_match/1]"
     )
     assert verdict.side.label == "VQA SFT, vqa"
     assert verdict.rival.label == "projector alignment, vqa"
@@ -122,6 +123,39 @@ def test_the_control_is_told_apart(reports: list[Path]) -> None:
     assert one(stays, reports).difference == pytest.approx(0.005)
 
 
+def test_stage_4_over_its_control(tmp_path: Path) -> None:
+    """The control is another model than the stage, of the same stage."""
+    answers = {("vqa", "picture"): right(940)}
+    control = {("vqa", "picture"): right(900)}
+    reports = [
+        write_report(tmp_path / "4", Stage.DPO, answers),
+        write_report(tmp_path / "control", Stage.DPO, control, control=Control.LIKELIHOOD),
+    ]
+    over = gate(Rival(likelihood_control=True), stage=Stage.DPO)
+    verdict = one(over, reports)
+    assert verdict.passed
+    assert verdict.difference == pytest.approx(0.04)
+    assert verdict.rival.label == "DPO, likelihood alone, vqa"
+    missing = one(over, reports[:1])
+    assert "there is no evaluation of DPO by likelihood alone" in missing.sentence
+
+
+def test_a_verdict_names_scorer_and_method(tmp_path: Path) -> None:
+    """Both where the sides are scored in two ways; none of what was not scored."""
+    first, second = {("vqa", "picture"): right(460)}, {("vqa", "picture"): right(930)}
+    reports = [
+        write_report(tmp_path / "1", Stage.PROJECTOR_ALIGNMENT, first, scorer="gqa/2"),
+        write_report(tmp_path / "2", Stage.VQA_SFT, second),
+    ]
+    verdict = one(gate(Rival(stage=Stage.PROJECTOR_ALIGNMENT)), reports)
+    assert verdict.judged == "generation, exact_match/1 against generation, gqa/2"
+    assert verdict.sentence.endswith("must lie above 0) [" + verdict.judged + "]")
+    assert gate_table([verdict]).splitlines()[-1].endswith(verdict.judged)
+    alone = one(gate(Rival(stage=Stage.DPO)), reports)
+    assert alone.judged == "generation, exact_match/1"
+    assert one(gate(Rival(stage=Stage.DPO), stage=Stage.COT_SFT), reports).judged == ""
+
+
 def test_what_cannot_be_tested_has_failed(reports: list[Path]) -> None:
     missing = one(gate(Rival(stage=Stage.PROJECTOR_ALIGNMENT), stage=Stage.DPO), reports)
     assert not missing.passed
@@ -147,6 +181,8 @@ def test_two_reports_of_one_stage_are_refused(reports: list[Path]) -> None:
         ({"over": {}}, "compares a score with itself"),
         ({"over": {"stage": "vqa_sft", "benchmark": "vqa"}}, "compares a score with itself"),
         ({"random_tower": True}, "is trained in stage `projector_alignment` alone"),
+        ({"likelihood_control": True}, "is trained in stage `dpo` alone"),
+        ({"over": {"likelihood_control": True}}, "is trained in stage `dpo` alone"),
     ],
 )
 def test_a_gate_that_cannot_mean_anything_is_refused(
@@ -176,7 +212,7 @@ def test_the_table_has_a_line_a_gate(reports: list[Path]) -> None:
     head, _, first, second, reason = gate_table(verdicts).splitlines()
     assert head.split()[:2] == ["gate", "claim"]
     assert first.startswith("passed  it is better  1,000  93.0 %   46.0 %   +47.0  ")
-    assert first.endswith("above 0")
+    assert first.endswith("above 0   generation, exact_match/1")
     assert second.startswith("failed  it is better      –")
     assert reason == verdicts[1].sentence
     assert summary(verdicts) == "1 of 2 gates failed: it is better"

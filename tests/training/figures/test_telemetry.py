@@ -4,6 +4,7 @@ import io
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
@@ -200,6 +201,23 @@ def test_losses_of_other_rows_are_refused(parts) -> None:
     plan = plan_of(encoded, "grouped")
     with pytest.raises(ValueError, match="have shape"):
         Telemetry(plan, ItemWork(encoded)).losses.add(plan.batch(0), torch.zeros(3))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_chosen_sides_alone(parts, shared) -> None:
+    """Nothing is counted of rejected ones, which the collator leaves out."""
+    _, processor = parts
+    encoded = dataset(processor, RowKind.PREFERENCE).as_pairs(shared_prompt=shared)
+    items = ItemWork(encoded, shared_prompt=shared, chosen_alone=True)
+    collate = PreferenceCollator(processor, shared_prompt=shared, chosen_alone=True)
+    for row in range(4):
+        batch, work = collate([encoded[row]]), items.total(np.array([row]))
+        tokens = batch["input_ids"].numel()
+        assert (work.tokens, work.pairs) == (tokens, tokens * (tokens + 1) // 2)
+        assert work.learned == int((batch["labels"] != -100).sum())
+        assert work.images == len(batch.get("pixel_values", []))
+        shown = batch.get("image_order", torch.arange(work.images))
+        assert shown.tolist() == list(range(work.images))
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -1,6 +1,7 @@
 """Losses over pairs: TRL's own, and DPO's by hand."""
 
 import math
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,18 @@ from siqvl.data.collate import SFTCollator
 from siqvl.data.encode import encode_dataset
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
+from siqvl.evaluation.control import control_recipe
 from siqvl.model.assemble import load_checkpoint
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Control, Recipe, Stage
 from siqvl.stages import freeze
 from siqvl.training.preference.dpo import METRICS, PreferenceTrainer
 from siqvl.training.preference.losses import LOSSES, Pairs, preference_loss
+from siqvl.training.preference.reference_pass import reference_log_probs
 from tests.training.changed_recipe import changed
 
 SIDES = ("chosen", "rejected")
 MPO = {"sigmoid": 0.8, "bco_pair": 0.2, "sft": 1.0}
+ALONE = {"sft": 1.0}
 
 
 def load(trained, stage: Stage):
@@ -102,7 +106,10 @@ def trls(trained, trainer: PreferenceTrainer, work_dir: Path):
 
 @pytest.mark.parametrize(
     ("losses", "shared"),
-    [*(({name: 1.0}, True) for name in LOSSES), (MPO, True), (MPO, False)],
+    [
+        *(({name: 1.0}, True) for name in LOSSES),
+        *((loss, shared) for loss in (MPO, ALONE) for shared in (True, False)),
+    ],
     ids=str,
 )
 def test_losses_and_gradients_are_trls(trained, tmp_path: Path, losses: dict, shared: bool) -> None:
@@ -126,8 +133,43 @@ def test_losses_and_gradients_are_trls(trained, tmp_path: Path, losses: dict, sh
     assert largest > 1e-2
     logged = {name: values[-1] for name, values in theirs._metrics["train"].items()}
     *sums, count = ours._sums.tolist()
-    for name, value in zip(METRICS, sums, strict=True):
+    assert ours.metrics == (("logps/chosen",) if losses == ALONE else METRICS)
+    for name, value in zip(ours.metrics, sums, strict=True):
         assert value / count == pytest.approx(logged[name], abs=1e-4), name
+
+
+def test_likelihood_alone_asks_no_reference_and_computes_no_rejected_side(
+    trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the very batches of pairs; nothing is logged that is not known."""
+    asked = []
+
+    def watched(*args, **options):
+        asked.append(args)
+        return reference_log_probs(*args, **options)
+
+    monkeypatch.setattr(f"{PreferenceTrainer.__module__}.reference_log_probs", watched)
+    recipe = changed(trained.recipe, Stage.DPO, loss={"sigmoid": 1.0, "sft": 3.0})
+    compared = dpo(trained, recipe, tmp_path / "compared")
+    assert len(asked) == 1
+    control = control_recipe(recipe, Control.LIKELIHOOD)
+    alone = dpo(trained, control, tmp_path / "alone")
+    assert len(asked) == 1
+    steps = range(compared.loader.plan.steps)
+    assert [rows_of(alone, step) for step in steps] == [rows_of(compared, step) for step in steps]
+    items = [alone.train_dataset[row] for row in rows_of(alone, 0)]
+    assert not any("ref_chosen_logps" in item for item in items)
+    batch = alone.data_collator(items)
+    learned = batch["labels"][batch["labels"] != -100].tolist()
+    chosen = [[label for label in item["chosen_labels"] if label != -100] for item in items]
+    assert learned == list(chain.from_iterable(chosen))
+    assert batch["completion_tokens"] == [count for one in chosen for count in (len(one), 0)]
+    alone.train()
+    logged = [entry for entry in alone.state.log_history if "loss" in entry]
+    assert logged
+    for entry in logged:
+        assert entry.keys() & METRICS == {"logps/chosen"}
+        assert all(math.isfinite(value) for value in entry.values() if isinstance(value, float))
 
 
 def test_twenty_steps_are_trls(trained, tmp_path: Path) -> None:
