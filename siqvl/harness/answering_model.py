@@ -15,9 +15,10 @@ from siqvl.data.collate import pictures
 from siqvl.data.encoded import Item
 from siqvl.data.schema import Row
 from siqvl.errors import UserError, one_line
-from siqvl.evaluation.asking.log_probability import last_hidden_states
+from siqvl.generation.beginnings import Prompt, after_pictures
+from siqvl.generation.choose import likeliest
 from siqvl.generation.completions import complete, load_to_answer, prompt_item
-from siqvl.generation.loop import likeliest
+from siqvl.generation.reading import Reader
 from siqvl.generation.sampling import drawn
 from siqvl.harness.decoding import Decoding
 from siqvl.harness.model_args import ModelArgs
@@ -161,18 +162,20 @@ class AnsweringModel:
     def _judged(
         self, asked: list[int], tokens: Sequence[list[int]], encoded: torch.Tensor | None
     ) -> list[Likely]:
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-        images = {}
-        if encoded is not None:
-            many = BaseModelOutputWithPooling(pooler_output=encoded.repeat(len(tokens), 1, 1))
-            images = {"mm_encoder_outputs": {"image": many}}
-        hidden = last_hidden_states(self._model, [[*asked, *ids] for ids in tokens], **images)
+        image = self._model.config.image_token_id
+        names = range(0 if encoded is None else len(encoded))
+        # the prompt's last token is read anew with each: what is found there scores the next
+        shared = len(asked) - 1 if after_pictures(asked, image) < len(asked) else 0
+        prompts = [Prompt([*asked, *ids], tuple(names), shared) for ids in tokens]
         found = []
         with torch.inference_mode():
-            for row, ids in zip(hidden, tokens, strict=True):
-                before = row[len(asked) - 1 : len(asked) - 1 + len(ids)]
-                scores = self._model.lm_head(before).float().log_softmax(-1)
+            hidden, starts = Reader(self._model).states(
+                prompts,
+                lambda wanted: torch.stack([encoded[name] for name in wanted]),  # type: ignore[index]
+            )
+            for row, start, ids in zip(hidden, starts, tokens, strict=True):
+                first = len(asked) - 1 - start
+                scores = self._model.lm_head(row[first : first + len(ids)]).float().log_softmax(-1)
                 wanted = torch.tensor(ids, device=scores.device)
                 each = scores.gather(1, wanted[:, None])[:, 0]
                 found.append(Likely(each.sum().item(), bool((scores.argmax(-1) == wanted).all())))
