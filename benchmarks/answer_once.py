@@ -22,7 +22,9 @@ def main(what: str, recipe: str, checkpoint: str, data: str, out: str) -> None:
     from siqvl.recipe import Recipe
 
     work = {"evaluate": evaluate, "sample": sample}[what]
-    print(json.dumps(work(Recipe.load(recipe), Path(checkpoint), Path(data), Path(out))))
+    fresh = {"features_dir": str(Path(out).with_name("features"))}  # nothing is there beforehand
+    loaded = Recipe.load(recipe).model_copy(update=fresh)
+    print(json.dumps(work(loaded, Path(checkpoint), Path(data), Path(out))))
 
 
 def evaluate(recipe: Any, checkpoint: Path, data: Path, out: Path) -> dict[str, Any]:

@@ -10,6 +10,11 @@ import torch
 #: Two passes cost more than one unless they save at least this share of the tokens.
 WORTH = 0.15
 
+#: Tokens, padding included, of one pass over prompts: it bounds the memory that a pass takes, and
+#: on a CPU what it makes stays near the cores.
+PASS_TOKENS = 16_384
+PASS_TOKENS_OF_CPU = 2_048
+
 #: Names of pictures -> their tokens, [pictures, tokens a picture, hidden].
 Encode = Callable[[Sequence[Hashable]], torch.Tensor]
 
@@ -57,3 +62,15 @@ def beginnings(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[int]]:
     if saved < WORTH * tokens or not all(prompt.shared for prompt in prompts):
         return [], []
     return list(first.values()), owners
+
+
+def passes(prompts: Sequence[Prompt], device: torch.device) -> list[range]:
+    """Divides prompts into those that are read together: neighbours, as many as fit."""
+    most = PASS_TOKENS_OF_CPU if device.type == "cpu" else PASS_TOKENS
+    found, start, longest = [], 0, 0
+    for number, prompt in enumerate(prompts):
+        longest = max(longest, len(prompt.ids))
+        if number > start and longest * (number + 1 - start) > most:
+            found.append(range(start, number))
+            start, longest = number, len(prompt.ids)
+    return [*found, range(start, len(prompts))]

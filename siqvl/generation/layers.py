@@ -80,8 +80,11 @@ class Layers:
 
 def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary positions (Su et al. 2021) of [tokens, heads, size]."""
-    one, other = heads.chunk(2, -1)
-    return (heads * cos).addcmul_(torch.cat((-other, one), -1), sin)
+    heads, half = heads.to(cos.dtype), heads.shape[-1] // 2
+    rotated = heads * cos
+    rotated[..., :half].addcmul_(heads[..., half:], sin[..., :half], value=-1)
+    rotated[..., half:].addcmul_(heads[..., :half], sin[..., half:])
+    return rotated
 
 
 def _norm(norm: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,10 @@ from typing import NamedTuple
 
 import torch
 
-from siqvl.generation.beginnings import Encode, Prompt
+from siqvl.generation.beginnings import Encode, Prompt, passes
 from siqvl.generation.choose import Choose
 from siqvl.generation.decoder import Decoder
 from siqvl.model.modeling import SiQVLForConditionalGeneration
-
-#: Tokens, padding included, that one pass reads of prompts: what bounds the memory it takes.
-READ_TOKENS = 16_384
 
 
 class Token(NamedTuple):
@@ -83,7 +80,7 @@ class Writing:
         scores = torch.cat(
             [
                 self._decoder.read(prompts[one.start : one.stop], encode, start + one.start)
-                for one in _passes(prompts)
+                for one in passes(prompts, self._device)
             ]
         )
         lengths = [len(prompt.ids) for prompt in prompts for _ in range(samples)]
@@ -135,14 +132,3 @@ class Writing:
                 about[place] = about[other]
             del about[left:]
         self._last = self._last[:left]
-
-
-def _passes(prompts: Sequence[Prompt]) -> list[range]:
-    """Prompts that follow one another, as many as READ_TOKENS allows in one padded batch."""
-    passes, start, longest = [], 0, 0
-    for number, prompt in enumerate(prompts):
-        longest = max(longest, len(prompt.ids))
-        if number > start and longest * (number + 1 - start) > READ_TOKENS:
-            passes.append(range(start, number))
-            start, longest = number, len(prompt.ids)
-    return [*passes, range(start, len(prompts))]

@@ -204,9 +204,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, texts: Callable[[dict], list[str]]
         return [[Completion(text, True) for text in texts(row)] for row in rows]
 
     monkeypatch.setattr("siqvl.preferences.sampled_rows.sample", sample)
-    monkeypatch.setattr(
-        "siqvl.generation.completions.load_to_answer", lambda checkpoint, attention: (None, None)
-    )
+    monkeypatch.setattr("siqvl.generation.completions.load_to_answer", lambda *asked: (None, None))
 
 
 def test_pictures_of_benchmarks_are_left_out(
