@@ -88,7 +88,7 @@ def test_nothing_is_lost_and_nothing_twice(
         assert sorted(steps) == list(range(STEPS))
     assert run.info.status == "FINISHED"
     assert run.data.tags["mlflow.parentRunId"] == parent.run_id
-    assert run.data.params["stages.dpo.beta"] == "0.1"
+    assert run.data.params["stages.dpo.beta"] == "1.0"
     assert [file.path for file in store.list_artifacts(log.run_id)] == ["note.txt"]
     assert background(log.outbox).outbox.streams() == []
 

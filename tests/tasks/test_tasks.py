@@ -90,7 +90,7 @@ def _check_tracking(recipe: Recipe, parent_id: str) -> None:
     store = client(recipe.tracking.uri or "")
     parent = store.get_run(parent_id)
     assert parent.info.status == "FINISHED"
-    assert parent.data.params["stages.dpo.beta"] == "0.1"
+    assert parent.data.params["stages.dpo.beta"] == "1.0"
     assert "vqa/accuracy" in parent.data.metrics
     children = {
         child.info.run_name: child

@@ -60,7 +60,7 @@ def test_children_end_in_the_true_state_and_know_their_parent(recipe: Recipe) ->
     assert [file.path for file in store.list_artifacts(good.run_id)] == ["note.txt"]
     assert store.get_run(bad.run_id).info.status == "FAILED"
     params = store.get_run(parent.run_id).data.params
-    assert params["stages.dpo.beta"] == "0.1"
+    assert params["stages.dpo.beta"] == "1.0"
     assert params["stages.vqa_sft.sources.0.kind"] == "shapes"
 
 
