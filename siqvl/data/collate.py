@@ -85,25 +85,6 @@ class PackedCollator:
         return batch | pictures(items, self.processor, self.features)
 
 
-@dataclass(frozen=True)
-class GenerationCollator:
-    """Prompts, padded on the right as rows of training are.
-
-    Returns: `input_ids` and `attention_mask` (B, T), and `pixel_values` if there are images.
-    """
-
-    processor: SiQVLProcessor
-
-    def __call__(self, items: Sequence[Item]) -> Batch:
-        pad = self.processor.tokenizer.pad_token_id
-        ids = [item["input_ids"] for item in items]
-        batch = {
-            "input_ids": padded(ids, pad),
-            "attention_mask": padded([[1] * len(row) for row in ids], 0),
-        }
-        return batch | pictures(items, self.processor)
-
-
 def padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
     """Rows of different length -> (B, T) int64."""
     width = max(map(len, rows))

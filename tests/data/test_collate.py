@@ -9,7 +9,6 @@ import torch
 from PIL import Image
 
 from siqvl.data.collate import (
-    GenerationCollator,
     PackedCollator,
     SFTCollator,
 )
@@ -202,25 +201,13 @@ def test_padding_by_hand(processor):
     assert batch["input_ids"].tolist() == [[5, 6, 7], [8, pad, pad]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
     assert batch["labels"].tolist() == [[-100, 6, 7], [8, -100, -100]]
-    batch = GenerationCollator(processor)(items)
-    assert batch["input_ids"].tolist() == [[5, 6, 7], [8, pad, pad]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert set(batch) == {"input_ids", "attention_mask"}
 
 
 def test_generation_starts_where_training_answers(processor, rows):
-    made = rows(RowKind.SFT)
-    prompts = [
-        {"input_ids": encode_prompt(row, processor).input_ids, "images": row["images"]}
-        for row in made
-    ]
-    batch = GenerationCollator(processor)(prompts)
-    for ids, row in zip(unpadded(batch), made, strict=True):
-        one = encode_sft(row, processor)
+    for row in rows(RowKind.SFT):
+        ids, one = encode_prompt(row, processor).input_ids, encode_sft(row, processor)
         assert one.input_ids[: len(ids)] == ids
         assert one.labels[len(ids)] != -100
-    assert batch["attention_mask"][:, 0].tolist() == [1, 1, 1]
-    assert len(batch["pixel_values"]) == 3
 
 
 def test_collators_leave_items_as_they_are(processor, rows):
