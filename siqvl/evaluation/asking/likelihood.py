@@ -22,7 +22,7 @@ from siqvl.evaluation.asking.log_probability import log_probabilities
 from siqvl.evaluation.asking.prompts import Output, Prompt, Told
 from siqvl.evaluation.letters import letters
 from siqvl.generation import beginnings as generation
-from siqvl.generation.beginnings import after_pictures
+from siqvl.generation.beginnings import after_pictures, passes
 from siqvl.generation.decoder import Decoder
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
@@ -69,7 +69,14 @@ class Likelihood:
             shared = after_pictures(ids, self.model.config.image_token_id)
             asked.append(generation.Prompt(ids, prompt.pictures, shared))
         with torch.inference_mode():
-            scores = Decoder(self.model, len(asked)).read(asked, pictures.tokens, 0)
+            scores = torch.cat(
+                [
+                    Decoder(self.model, len(some)).read(
+                        asked[some.start : some.stop], pictures.tokens, 0
+                    )
+                    for some in passes(asked, self.model.device)
+                ]
+            )
             log_probs = scores.float().log_softmax(-1)
             of_letters = log_probs[:, [token for (token,) in tokens]].tolist()
         return [row[: prompt.options] for row, prompt in zip(of_letters, prompts, strict=True)]
