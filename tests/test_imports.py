@@ -168,6 +168,12 @@ def test_no_two_files_share_a_name() -> None:
     assert {name: where for name, where in shared.items() if name not in SHARED_NAMES} == {}
 
 
+def test_no_two_test_files_share_a_name() -> None:
+    """pytest imports test files by their names alone, and cannot collect the second of two."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_no_function_is_longer_than_a_page() -> None:
     long = []
     for name, tree in TREES.items():

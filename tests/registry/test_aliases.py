@@ -49,7 +49,7 @@ def test_the_drill(registry: Registry, pipeline: Pipeline) -> None:
         "right, the highest floor (the most frequent answer to the question) 25.0 %: +35.0 points "
         "(95 % interval +32."
     )
-    assert first.sentence.endswith(", must lie above 0)")
+    assert first.sentence.endswith(", must lie above 0) [generation, exact_match/1]")
     assert holders(registry) == (1, 1)
 
     worse = pipeline("b", 550)

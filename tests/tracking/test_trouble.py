@@ -12,6 +12,7 @@ import pytest
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking import background as background_module
+from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import is_offline
 from siqvl.tracking.outbox import NAME
@@ -169,8 +170,16 @@ def test_a_run_whose_making_was_not_answered_is_made_once(
 
 
 def test_a_damaged_outbox_holds_no_task_up(
-    recipe: Recipe, server: PoorServer, caplog: pytest.LogCaptureFixture
+    recipe: Recipe,
+    server: PoorServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for part in (
+        "_beat",
+        "_look",
+    ):  # else it opens the outbox while that is whole
+        monkeypatch.setattr(heartbeat, part, lambda run: None)
     parent = start_run(recipe, "parent")
     background(parent.outbox).close()
     (parent.outbox.folder / NAME).write_bytes(os.urandom(50_000))
