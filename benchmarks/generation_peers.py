@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from benchmarks.training.parts import make_parts
-from siqvl.generation.beginnings import Prompt, after_pictures
+from siqvl.generation.beginnings import Prompt
 from siqvl.generation.loop import write
 from siqvl.text_table import text_table
 
@@ -104,7 +104,7 @@ def ours(
     prompts = []
     for number in order:
         names = () if tokens is None else (number,)
-        prompts.append(Prompt(asked[number], names, after_pictures(asked[number], image)))
+        prompts.append(Prompt.asked(asked[number], names, image))
     found = dict(
         write(
             model,

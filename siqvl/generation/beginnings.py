@@ -31,6 +31,11 @@ class Prompt(NamedTuple):
     pictures: tuple[Hashable, ...] = ()
     shared: int = 0
 
+    @classmethod
+    def asked(cls, ids: Sequence[int], pictures: tuple[Hashable, ...], image_token: int) -> Prompt:
+        """Takes a prompt whose beginning, up to its last picture, others may share."""
+        return cls(ids, pictures, after_pictures(ids, image_token))
+
     @property
     def beginning(self) -> Hashable:
         return tuple(self.ids[: self.shared]), self.pictures

@@ -14,7 +14,7 @@ from siqvl.data.encoded import Item
 from siqvl.data.schema import Row
 from siqvl.device import Precision, answering_attention, best_device
 from siqvl.errors import UserError, one_line
-from siqvl.generation.beginnings import Prompt, after_pictures
+from siqvl.generation.beginnings import Prompt
 from siqvl.generation.choose import Choose, likeliest
 from siqvl.generation.loop import Written, end_ids, write
 from siqvl.model.assemble import load_checkpoint
@@ -86,9 +86,8 @@ def complete(
     token = model.config.image_token_id
     prompts = []
     for number, item in enumerate(items):
-        ids, pictures = item["input_ids"], range(len(item["images"]))
-        names = tuple((number, picture) for picture in pictures)
-        prompts.append(Prompt(ids, names, after_pictures(ids, token)))
+        names = tuple((number, picture) for picture in range(len(item["images"])))
+        prompts.append(Prompt.asked(item["input_ids"], names, token))
     written = write(
         model,
         prompts,

@@ -26,7 +26,7 @@ class Decoder:
         self._model = model
         self._layers = Layers(model)
         self._cache = Cache(self._layers, rows, model.lm_head.weight)
-        self._reader = Reader(model)
+        self._reader = Reader(model, self._layers)
         self.lengths = torch.zeros(rows, dtype=torch.long, device=model.device)
         self._rows = torch.arange(rows, device=model.device)
 

@@ -17,9 +17,9 @@ from siqvl.model.modeling import SiQVLForConditionalGeneration
 class Reader:
     """Reads prompts with a loaded model, without its head."""
 
-    def __init__(self, model: SiQVLForConditionalGeneration) -> None:
+    def __init__(self, model: SiQVLForConditionalGeneration, layers: Layers | None = None) -> None:
         self._model = model
-        self._layers = Layers(model)
+        self._layers = layers or Layers(model)
 
     def ends(
         self, prompts: Sequence[Prompt], encode: Encode, cache: Cache, rows: torch.Tensor

@@ -12,7 +12,6 @@ from siqvl.evaluation.asking.encoded_pictures import EncodedPictures
 from siqvl.evaluation.asking.prompts import Output, Prompt, Told
 from siqvl.evaluation.letters import REQUEST, lettered
 from siqvl.generation import beginnings as generation
-from siqvl.generation.beginnings import after_pictures
 from siqvl.generation.completions import texts_of
 from siqvl.generation.loop import end_ids, write
 from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -62,10 +61,10 @@ class Generation:
         self, prompts: Sequence[Prompt], pictures: EncodedPictures, told: Told
     ) -> list[Output]:
         token = self.model.config.image_token_id
-        asked = []
-        for prompt in prompts:
-            ids = prompt.words[0].input_ids
-            asked.append(generation.Prompt(ids, prompt.pictures, after_pictures(ids, token)))
+        asked = [
+            generation.Prompt.asked(prompt.words[0].input_ids, prompt.pictures, token)
+            for prompt in prompts
+        ]
         written = write(
             self.model,
             asked,

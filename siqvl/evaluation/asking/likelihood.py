@@ -22,7 +22,7 @@ from siqvl.evaluation.asking.log_probability import log_probabilities
 from siqvl.evaluation.asking.prompts import Output, Prompt, Told
 from siqvl.evaluation.letters import letters
 from siqvl.generation import beginnings as generation
-from siqvl.generation.beginnings import after_pictures, passes
+from siqvl.generation.beginnings import passes
 from siqvl.generation.decoder import Decoder
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
@@ -63,11 +63,11 @@ class Likelihood:
         tokens = [self._tokens(letter) for letter in most]
         if any(len(ids) > 1 for ids in tokens):
             return [self._one_by_one(prompt, tokens, pictures) for prompt in prompts]
-        asked = []
-        for prompt in prompts:
-            ids = prompt.words[0].input_ids
-            shared = after_pictures(ids, self.model.config.image_token_id)
-            asked.append(generation.Prompt(ids, prompt.pictures, shared))
+        token = self.model.config.image_token_id
+        asked = [
+            generation.Prompt.asked(prompt.words[0].input_ids, prompt.pictures, token)
+            for prompt in prompts
+        ]
         with torch.inference_mode():
             scores = torch.cat(
                 [
