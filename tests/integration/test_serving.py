@@ -187,17 +187,13 @@ def test_every_way_to_ask_gives_the_same_answer(served: Served) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no picture": (
-        {"question": "what?"},
-        "row 1: it has no picture: send `image`, the base64 text of a picture file",
-    ),
-    "misspelt column": (
-        {"imgae": GOOD["image"], "question": "what?"},
-        "row 1: it has no picture: send `image`, the base64 text of a picture file",
+    "empty picture": (
+        {"image": "", "question": "what?"},
+        "row 1: `image` is empty: send the base64 text of a picture file",
     ),
     "unknown columns alone": (
         {"picture": GOOD["image"]},
-        "the request has no rows with columns of image, path, question, messages",
+        "the request has no rows with columns of image, images, path, question, messages",
     ),
     "broken base64": (
         {**GOOD, "image": GOOD["image"][:-1]},
@@ -232,6 +228,38 @@ def test_a_wrong_request_is_400_with_one_sentence(
     status, answer = served.ask({"dataframe_records": [row]})
     assert (status, answer["message"]) == (400, sentence)
     assert answer["error_code"] == "INVALID_PARAMETER_VALUE"
+
+
+@pytest.mark.parametrize("name", ["max_new_tokens", "temperature", "seed"])
+def test_a_param_of_null_is_400_with_one_sentence(served: Served, name: str) -> None:
+    status, answer = served.ask({"dataframe_records": [GOOD], "params": {name: None}})
+    sentence = f"params.{name} is null, expected a number; or leave it out"
+    assert (status, answer["message"]) == (400, sentence)
+    assert "stack_trace" not in answer
+
+
+def test_params_of_null_are_none(served: Served) -> None:
+    expected = served.ask({"dataframe_records": [GOOD]})
+    assert served.ask({"dataframe_records": [GOOD], "params": None}) == expected
+
+
+def test_rows_of_no_and_of_several_pictures(served: Served) -> None:
+    """And typed parts, beside rows that have none of it."""
+    uri = f"data:image/png;base64,{GOOD['image']}"
+    part = {"type": "image_url", "image_url": {"url": uri}}
+    text = {"type": "text", "text": GOOD["question"]}
+    rows = [
+        GOOD,
+        {"question": GOOD["question"]},
+        {"images": [GOOD["image"]] * 2, "question": "are <image> and <image> alike?"},
+        {"messages": [{"role": "user", "content": [part, text]}]},
+    ]
+    status, answer = served.ask({"dataframe_records": rows})
+    assert status == 200, answer
+    first, _, _, last = answer["predictions"]
+    assert first == last
+    for row, found in zip(rows, answer["predictions"], strict=True):
+        assert served.ask({"dataframe_records": [row]}) == (200, {"predictions": [found]})
 
 
 def test_params_out_of_range_are_400(served: Served) -> None:

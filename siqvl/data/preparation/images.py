@@ -58,16 +58,52 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
 
     if isinstance(value, Image.Image):
         return _encoded(value, "PNG", max_pixels)
+    return _stored_file(_file(value), max_pixels)
+
+
+def stored_pixels(value: Any, max_pixels: int) -> Image.Image:
+    """Returns the RGB pixels of what `stored_image` stores of a file, decoded once.
+
+    Raises:
+        BadRow: as `stored_image`.
+    """
+    from PIL import Image
+
+    data = _file(value)
+    image, is_kept = _decoded(data, max_pixels)
+    if is_kept:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.format in ("JPEG", "MPO"):  # which loses when it is encoded again
+        return Image.open(io.BytesIO(_encoded(image, "JPEG", max_pixels).data)).convert("RGB")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return upright_rgb(image)
+    except BadRow:
+        raise
+    except Exception as error:  # a mode without conversion
+        raise BadRow("undecodable image", one_line(error)) from None
+
+
+def _file(value: Any) -> bytes:
+    """Raises BadRow where a picture is not the bytes of a file."""
     if not isinstance(value, bytes | bytearray | memoryview):
         what = f"no picture at {value}" if isinstance(value, str) else f"got {type(value).__name__}"
         raise BadRow("no image data", f"{what}, expected encoded bytes"[:300])
     if not value:
         raise BadRow("no image data", "the picture is empty: it has no bytes")
-    return _stored_file(bytes(value), max_pixels)
+    return bytes(value)
 
 
 @lru_cache(maxsize=2)  # a picture's questions often follow one another
 def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
+    image, is_kept = _decoded(data, max_pixels)
+    if is_kept:
+        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
+    return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
+
+
+def _decoded(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+    """A file's picture, decoded, and whether the file is kept as it is."""
     from PIL import Image
 
     image = _opened(data, max_pixels)
@@ -81,12 +117,10 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
             orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct…
         raise BadRow("undecodable image", one_line(error)) from None
-    if orientation == 1 and (
+    return image, orientation == 1 and (
         (image.format == "JPEG" and image.mode in ("RGB", "L"))
         or (image.format == "PNG" and image.mode == "RGB" and "transparency" not in image.info)
-    ):
-        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
-    return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
+    )
 
 
 def pixel_hash(image: Image.Image) -> str:
