@@ -338,7 +338,9 @@ class SiQVLModel(SiQVLPreTrainedModel):
             return inputs_embeds
         # [images, tokens, hidden], or a list of [tokens, hidden] when `generate` chunks it.
         rows: Any = images.pooler_output
-        features = torch.cat(list(rows)).to(inputs_embeds.device, inputs_embeds.dtype)
+        # A tensor is not made a list, whose length a graph with open shapes would have to know.
+        flat = rows.flatten(0, 1) if isinstance(rows, torch.Tensor) else torch.cat(list(rows))
+        features = flat.to(inputs_embeds.device, inputs_embeds.dtype)
         mask = self.get_placeholder_mask(input_ids, inputs_embeds, features)
         return inputs_embeds.masked_scatter(mask, features)
 

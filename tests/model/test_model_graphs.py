@@ -58,8 +58,13 @@ class Logits(torch.nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, **inputs):
-        return self.model(**inputs, use_cache=False).logits
+    def forward(self, input_ids, attention_mask, pixel_values=None):
+        return self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            pixel_values=pixel_values,
+            use_cache=False,
+        ).logits
 
 
 @torch.no_grad()
@@ -68,7 +73,7 @@ def test_text_is_exported_with_batch_and_sequence_left_open(model, processor):
     batch, sequence = Dim("batch", max=64), Dim("sequence", max=512)
     shapes = {name: {0: batch, 1: sequence} for name in inputs}
     exported = torch.export.export(
-        Logits(model), (), inputs, dynamic_shapes={"inputs": shapes}, strict=False
+        Logits(model), (), inputs, dynamic_shapes=shapes, strict=False
     ).module()
     for rows in ([("a", [])], [("what is in the picture?", []), ("b c", []), ("red", [])]):
         other = dict(batch_of(processor, rows))
@@ -83,7 +88,7 @@ def test_pictures_are_exported_with_their_number_left_open(model, processor):
     batch, sequence, images = Dim("batch", max=64), Dim("sequence", max=512), Dim("images", max=64)
     shapes = {name: {0: batch, 1: sequence} for name in inputs} | {"pixel_values": {0: images}}
     exported = torch.export.export(
-        Logits(model), (), inputs, dynamic_shapes={"inputs": shapes}, strict=False
+        Logits(model), (), inputs, dynamic_shapes=shapes, strict=False
     ).module()
     for rows in (
         [("a", [picture(3)]), ("b", [picture(0)])],
