@@ -521,16 +521,20 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         *args: Any,
         past_key_values: Cache | None = None,
         is_first_iteration: bool | None = False,
+        prompt_tokens: int | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """transformers' own; and an assistant, which drafts tokens for another model, sees the
-        pictures of the prompt.
+        """transformers' own, which knows nothing of pictures in assisted decoding.
 
-        It is told of no first iteration, and where there is none transformers leaves pictures out:
-        it would read a prompt with placeholders and no picture. What another SiQ-VL encoded stands
-        in that one's space, so the tower's features are projected anew. Where they are of another
+        An assistant, which drafts tokens for another model, sees the pictures of the prompt. It is
+        told of no first iteration, and where there is none transformers leaves pictures out: it
+        would read a prompt with placeholders and no picture. What another SiQ-VL encoded stands in
+        that one's space, so the tower's features are projected anew. Where they are of another
         tower, or there are none, a placeholder is a token as any other: a draft may be bad, and is
-        no reason to end.
+        no reason to end. Nor is a placeholder among the tokens that were drafted for this model.
+
+        Args:
+            prompt_tokens: of these ids the prompt's; drafted ones follow.
         """
         parent: Any = super()
         inputs = parent.prepare_inputs_for_generation(
@@ -541,18 +545,43 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         ids = inputs.get("input_ids")
-        if is_first_iteration or ids is None or not _starts_a_sequence(ids, past_key_values):
+        # without a cache, pictures come with every pass
+        if ids is None or past_key_values is None or not _starts_a_sequence(ids, past_key_values):
             return inputs
-        if past_key_values is None:  # decoding without a cache, where pictures come every time
+        pictures = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+        if not is_first_iteration:
+            features = self._features_of(pictures)
+            return inputs | (
+                {"vision_features": features} if features is not None else self._embedded(ids, None)
+            )
+        if prompt_tokens is None or not (ids[:, prompt_tokens:] == self.config.image_token_id).any():
             return inputs
-        features = self._features_of((kwargs.get("mm_encoder_outputs") or {}).get("image"))
-        if features is None:
-            return {
-                **inputs,
-                "input_ids": None,
-                "inputs_embeds": self.get_input_embeddings()(ids.to(self.device)),
-            }
-        return {**inputs, "vision_features": features}
+        return inputs | self._embedded(ids, pictures, prompt_tokens) | {"mm_encoder_outputs": None}
+
+    def _get_candidate_generator(self, *, input_ids: Any, model_kwargs: dict, **kwargs: Any) -> Any:
+        """Notes for `prepare_inputs_for_generation` where a prompt ends and its drafts begin."""
+        parent: Any = super()
+        generator = parent._get_candidate_generator(
+            input_ids=input_ids, model_kwargs=model_kwargs, **kwargs
+        )
+        model_kwargs["prompt_tokens"] = input_ids.shape[1]  # now, for assistants have theirs
+        return generator
+
+    def _embedded(
+        self, ids: torch.Tensor, images: BaseModelOutputWithPooling | None, prompt_tokens: int = 0
+    ) -> dict[str, torch.Tensor | None]:
+        """Model inputs in which placeholders after the prompt are tokens as any other.
+
+        Raises:
+            ValueError: those of the prompt are more or fewer than the pictures' tokens.
+        """
+        ids = ids.to(self.device)
+        embeds = self.get_input_embeddings()(ids)
+        if prompt_tokens:
+            prompt: Any = ids[:, :prompt_tokens]
+            begun = self.model._with_images(prompt, embeds[:, :prompt_tokens], images)
+            embeds = torch.cat([begun, embeds[:, prompt_tokens:]], dim=1)
+        return {"input_ids": None, "inputs_embeds": embeds}
 
     def _features_of(self, encoded: BaseModelOutputWithPooling | None) -> torch.Tensor | None:
         """Tower features in what another model's `get_image_features` gave, if they fit this tower.

@@ -100,7 +100,8 @@ def test_a_draft_for_a_model_of_text_alone(parts, processor, draft):
 
 
 @torch.no_grad()
-def test_a_placeholder_that_is_drafted_ends_nothing(model, processor, draft):
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_a_placeholder_that_is_drafted_ends_nothing(model, processor, draft, images):
     """Drafts are what a model may say; here one says `<|image_pad|>` each time."""
     model.generation_config.suppress_tokens = None
     draft.generation_config.suppress_tokens = None
@@ -109,7 +110,7 @@ def test_a_placeholder_that_is_drafted_ends_nothing(model, processor, draft):
         out.logits[..., model.config.image_token_id] = 1e9
         return out
 
-    inputs = encode(processor, "what?")
+    inputs = encode(processor, "what?", [picture(seed) for seed in range(images)])
     expected = written(model, inputs)
     draft.register_forward_hook(only_placeholders)
     assert torch.equal(written(model, inputs, assistant_model=draft), expected)

@@ -34,7 +34,7 @@ def test_a_text_prompt_and_a_step_compile_whole(model, processor, padded):
 @torch.no_grad()
 def test_a_static_cache_compiles_whole(model, processor):
     inputs = encode(processor, "what?")
-    cache = StaticCache(config=model.config, max_cache_len=64)
+    cache = StaticCache(config=model.config, max_cache_len=128)
     found = compiled(model)(input_ids=inputs["input_ids"], past_key_values=cache)
     expected = model(input_ids=inputs["input_ids"])
     torch.testing.assert_close(found.logits, expected.logits, atol=1e-5, rtol=1e-5)
