@@ -554,7 +554,10 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             return inputs | (
                 {"vision_features": features} if features is not None else self._embedded(ids, None)
             )
-        if prompt_tokens is None or not (ids[:, prompt_tokens:] == self.config.image_token_id).any():
+        if (
+            prompt_tokens is None
+            or not (ids[:, prompt_tokens:] == self.config.image_token_id).any()
+        ):
             return inputs
         return inputs | self._embedded(ids, pictures, prompt_tokens) | {"mm_encoder_outputs": None}
 
