@@ -518,8 +518,10 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
     def prepare_inputs_for_generation(
         self,
         input_ids: torch.LongTensor,
-        *args: Any,
+        next_sequence_length: int | None = None,
         past_key_values: Cache | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,  # `generate` looks for it in the signature
         is_first_iteration: bool | None = False,
         prompt_tokens: int | None = None,
         **kwargs: Any,
@@ -539,8 +541,10 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         parent: Any = super()
         inputs = parent.prepare_inputs_for_generation(
             input_ids,
-            *args,
+            next_sequence_length=next_sequence_length,
             past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
             is_first_iteration=is_first_iteration,
             **kwargs,
         )

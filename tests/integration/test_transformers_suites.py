@@ -50,7 +50,8 @@ def test_a_report_is_read(tmp_path: Path) -> None:
         "A::test_two": "failed",
         "A::test_three": "skipped",
     }
-    assert said == {"A::test_two": "no"}
+    assert said == {"A::test_two": "no", "A::test_three": "no GPU"}
+    assert judge(outcomes, said, {}).skipped == {"no GPU": 1}
 
 
 def test_every_departure_has_a_reason_of_its_own() -> None:

@@ -24,11 +24,13 @@ tiny: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(tiny)
 
 import torch  # noqa: E402
-from transformers import SiglipImageProcessor  # noqa: E402
+from transformers import PreTrainedTokenizerFast, SiglipImageProcessor  # noqa: E402
 from transformers.models.auto.modeling_auto import (  # noqa: E402
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
 )
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES  # noqa: E402
+from transformers.utils import is_torchvision_available  # noqa: E402
 
 from siqvl.model import (  # noqa: E402
     SiQVLConfig,
@@ -38,15 +40,23 @@ from siqvl.model import (  # noqa: E402
     chat_template,
 )
 
-# What the suites know models by, as an entry of transformers' own lists.
+# What the suites know models by, as entries of transformers' own lists.
+MODEL_MAPPING_NAMES["siqvl"] = "SiQVLModel"
 MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES["siqvl"] = "SiQVLForConditionalGeneration"
 PROCESSOR_MAPPING_NAMES["siqvl"] = "SiQVLProcessor"
 
 
 def made_processor() -> SiQVLProcessor:
+    # The pipelines' suite begins its prompts with the tokenizer's `image_token`.
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tiny.make_tokenizer().backend_tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens={"image_token": "<|image_pad|>"},
+    )
     return SiQVLProcessor(
         SiglipImageProcessor(size={"height": 16, "width": 16}),
-        tiny.make_tokenizer(),
+        tokenizer,
         num_image_tokens=4,
         chat_template=chat_template(),
     )
@@ -73,6 +83,7 @@ def make_tiny_model() -> None:
 make_tiny_model()
 
 import tests.test_pipeline_mixin as pipeline_mixin  # noqa: E402
+import tests.test_processing_common as processing_common  # noqa: E402
 from tests.generation.test_utils import GenerationTesterMixin  # noqa: E402
 from tests.test_configuration_common import ConfigTester  # noqa: E402
 from tests.test_modeling_common import (  # noqa: E402
@@ -81,9 +92,12 @@ from tests.test_modeling_common import (  # noqa: E402
     ids_tensor,
     torch_device,
 )
-from tests.test_processing_common import ProcessorTesterMixin  # noqa: E402
 
 pipeline_mixin.transformers_module.SiQVLProcessor = SiQVLProcessor
+# Pictures of the hub otherwise; this one is in the checkout, which is the working directory.
+PICTURE = str(Path("tests/fixtures/tests_samples/COCO/000000039769.png").resolve())
+processing_common.MODALITY_INPUT_DATA["images"] = [PICTURE] * 2
+processing_common.url_to_local_path = lambda url: PICTURE
 
 
 class Tester:
@@ -125,8 +139,8 @@ class SiQVLModelTest(
     all_model_classes = (SiQVLModel, SiQVLForConditionalGeneration)
     pipeline_model_mapping = {  # noqa: RUF012
         "image-text-to-text": SiQVLForConditionalGeneration,
-        "any-to-any": SiQVLForConditionalGeneration,
-        "feature-extraction": SiQVLModel,
+        # transformers asks for torchvision, whether or not a processor uses it
+        **({"any-to-any": SiQVLForConditionalGeneration} if is_torchvision_available() else {}),
     }
     _is_composite = True
 
@@ -138,7 +152,7 @@ class SiQVLModelTest(
         self.config_tester.run_common_tests()
 
 
-class SiQVLProcessorTest(ProcessorTesterMixin, unittest.TestCase):
+class SiQVLProcessorTest(processing_common.ProcessorTesterMixin, unittest.TestCase):
     processor_class = SiQVLProcessor
 
     @classmethod

@@ -36,6 +36,7 @@ class Verdict:
     """What became of a run, beside what was expected."""
 
     counts: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)  # by what they said
     unknown: dict[str, str] = field(default_factory=dict)  # test -> what it said
     departed: dict[str, list[str]] = field(default_factory=dict)  # reason -> tests
     stale: list[str] = field(default_factory=list)  # departures under which nothing fails
@@ -52,10 +53,13 @@ def judge(
 
     Args:
         outcomes: test -> `passed`, `failed` or `skipped`.
-        said: failed test -> the first line of what it said.
+        said: failed or skipped test -> the first line of what it said.
         departures: pattern of names (`*` stands for anything) -> reason.
     """
     verdict = Verdict(Counter(outcomes.values()))
+    for test, outcome in outcomes.items():
+        if outcome == "skipped":
+            verdict.skipped[said.get(test, "")] += 1
     left = set(departures)
     for test, outcome in outcomes.items():
         if outcome != "failed":
@@ -114,7 +118,7 @@ raise SystemExit(pytest.main([
 
 
 def read_report(report: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Reads a JUnit file: outcomes by `Class::test`, and the first line of what failures said."""
+    """Reads a JUnit file: outcomes by `Class::test`, and the first lines of what they said."""
     outcomes: dict[str, str] = {}
     said: dict[str, str] = {}
     for case in ElementTree.parse(report).getroot().iter("testcase"):
@@ -123,12 +127,17 @@ def read_report(report: Path) -> tuple[dict[str, str], dict[str, str]]:
         for result in case:
             if result.tag in ("failure", "error"):
                 outcome = "failed"
-                said[test] = ((result.get("message") or "").strip().splitlines() or [""])[0]
+                said[test] = _first_line(result)
             elif result.tag == "skipped" and outcome != "failed":
                 outcome = "skipped"
+                said.setdefault(test, _first_line(result))
         if outcomes.get(test) != "failed":  # a subtest's failure is a case of its own
             outcomes[test] = outcome
     return outcomes, said
+
+
+def _first_line(result: ElementTree.Element) -> str:
+    return ((result.get("message") or "").strip().splitlines() or [""])[0]
 
 
 def main() -> int:
@@ -143,6 +152,8 @@ def main() -> int:
     verdict = judge(outcomes, said, departures)
     counts = verdict.counts
     print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    for reason, count in verdict.skipped.most_common():
+        print(f"skipped ({count}): {reason[:160]}")
     for reason, tests in verdict.departed.items():
         print(f"departure ({len(tests)}): {reason}")
         for test in tests:
