@@ -5,15 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from siqvl.recipe import Stage
 from siqvl.serving.settings import ServingSettings
+from tests.serving.large_pictures import ROWS, SIDE, large_pictures
 
 ROOT = Path(__file__).parents[2]
-SIDE, ROWS = 7_000, 16
 LIMIT = 10**9  # bytes above those of an idle model
 #: In a process of its own: the peak of this one may be of any test before.
 ASK = """
@@ -46,27 +45,14 @@ print(kilobytes("VmHWM") - idle, kilobytes("VmRSS") - idle)
 """
 
 
-def pictures(folder: Path, count: int) -> list[Path]:
-    """One small picture, then large ones of coloured blocks, each another."""
-    files = [folder / "small.png"]
-    Image.new("RGB", (32, 32), "red").save(files[0])
-    random = np.random.default_rng(0)
-    for number in range(count):
-        blocks = random.integers(0, 256, (SIDE // 100, SIDE // 100, 3), dtype=np.uint8)
-        large = Image.fromarray(blocks).resize((SIDE, SIDE), Image.Resampling.NEAREST)
-        kind = ("PNG", "JPEG")[number % 2]
-        files.append(folder / f"{number}.{kind.lower()}")
-        large.save(files[-1], kind, **({"compress_level": 1} if kind == "PNG" else {}))
-    return files
-
-
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
 def test_sixteen_large_pictures_stay_below_a_gigabyte(trained, tmp_path: Path) -> None:
     settings = ServingSettings.of(trained.recipe)
     assert settings.max_image_pixels >= SIDE * SIDE
     assert settings.max_request_pixels >= SIDE * SIDE * ROWS
-    files = pictures(tmp_path, ROWS)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "small.png")
+    files = [tmp_path / "small.png", *large_pictures(tmp_path)]
     checkpoint = trained.checkpoint(Stage.DPO)
     done = subprocess.run(
         [sys.executable, "-c", ASK, checkpoint, settings.model_dump_json(), *files],
