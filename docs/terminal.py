@@ -97,8 +97,12 @@ def _until_prompt(place: int, *, ends: bool = False) -> str:
 
 def _screen(shown: str) -> str:
     """Lines as they stand at the end: what is written over, as a typed line is, is not there."""
-    lines = STEERING.sub("", shown).replace("\r\n", "\n").split("\n")
-    return "\n".join(line.rpartition("\r")[2] for line in lines).strip()
+    lines, is_faint = [], False
+    for line in STEERING.sub("", shown).replace("\r\n", "\n").strip().split("\n"):
+        line = ("\x1b[2m" if is_faint else "") + line.rpartition("\r")[2]
+        is_faint = line.rfind("\x1b[2m") > line.rfind("\x1b[0m")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def drawn(shown: str) -> str:
