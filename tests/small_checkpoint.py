@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from siqvl.checkpoint import write_checkpoint
 from siqvl.model.assemble import assemble
 from siqvl.recipe import Recipe, Stage
@@ -11,6 +13,7 @@ from tests.small_recipe import small_recipe
 def small_checkpoint(folder: Path, **sections: object) -> Path:
     """Writes it to a folder `checkpoint`; `sections` replace whole parts of its recipe."""
     recipe: Recipe = small_recipe(folder, **sections)
+    torch.manual_seed(0)  # of the projector, which nobody trained
     rest = recipe.model.model_dump(exclude={"vision", "language", "attention"})
     model, processor = assemble(recipe.model.vision, recipe.model.language, **rest)
     write_checkpoint(
