@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 THUMBNAIL = 8  # pixels a side
+BAND = 256  # rows that are put on white at a time
 PACKED = 2**20  # bytes of pixels that Pillow hands over at a time, in place of 64 KiB
 
 
@@ -68,6 +69,41 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
 
 @lru_cache(maxsize=2)  # a picture's questions often follow one another
 def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
+    image, kept = _loaded(data, max_pixels)
+    if kept:
+        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
+    return _encoded(image, _format_of(image), max_pixels)
+
+
+def decoded_picture(data: bytes, max_pixels: int) -> Image.Image:
+    """Returns the RGB pixels of the picture that `stored_image` would store, without storing it.
+
+    Raises:
+        BadRow: as `stored_image`.
+    """
+    from PIL import Image
+
+    image, kept = _loaded(data, max_pixels)
+    if kept:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if _format_of(image) == "PNG":  # loses nothing, so that nothing has to be encoded
+        return _upright(image)
+    encoded, _ = _encoded_file(image, "JPEG")
+    return Image.open(io.BytesIO(encoded)).convert("RGB")
+
+
+def picture_size(data: bytes, max_pixels: int) -> tuple[int, int]:
+    """Returns width and height by a picture's header alone.
+
+    Raises:
+        BadRow: no picture, of another format, or one of more pixels.
+    """
+    image = _opened(data, max_pixels)
+    return image.width, image.height
+
+
+def _loaded(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+    """A picture with its pixels, and whether its file is stored as it is."""
     from PIL import Image
 
     image = _opened(data, max_pixels)
@@ -81,12 +117,16 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
             orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct…
         raise BadRow("undecodable image", one_line(error)) from None
-    if orientation == 1 and (
+    kept = orientation == 1 and (
         (image.format == "JPEG" and image.mode in ("RGB", "L"))
         or (image.format == "PNG" and image.mode == "RGB" and "transparency" not in image.info)
-    ):
-        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
-    return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
+    )
+    return image, kept
+
+
+def _format_of(image: Image.Image) -> str:
+    """The format in which a file is stored that is not kept as it is."""
+    return "JPEG" if image.format in ("JPEG", "MPO") else "PNG"
 
 
 def pixel_hash(image: Image.Image) -> str:
@@ -138,19 +178,34 @@ def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
     from PIL import Image
 
     _check_size(image, max_pixels)
+    data, upright = _encoded_file(image, format)
+    # JPEG loses: hash what a reader will decode, not what went in
+    return _stored(
+        data, Image.open(io.BytesIO(data)).convert("RGB") if format == "JPEG" else upright
+    )
+
+
+def _encoded_file(image: Image.Image, format: str) -> tuple[bytes, Image.Image]:
+    """A file of the picture, upright and in RGB, and its pixels before they were encoded."""
+    upright = _upright(image)
     stream = io.BytesIO()
     try:
         with warnings.catch_warnings(action="ignore"):
-            image = upright_rgb(image)
             # no EXIF, no text chunks: they may hold private data
-            image.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))
+            upright.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))
+    except Exception as error:
+        raise BadRow("undecodable image", one_line(error)) from None
+    return stream.getvalue(), upright
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return upright_rgb(image)
     except BadRow:
         raise
     except Exception as error:  # a lazily read picture that is damaged, a mode without conversion
         raise BadRow("undecodable image", one_line(error)) from None
-    data = stream.getvalue()
-    # JPEG loses: hash what a reader will decode, not what went in
-    return _stored(data, Image.open(io.BytesIO(data)).convert("RGB") if format == "JPEG" else image)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -159,9 +214,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Raises:
         BadRow: its numbers have no common scale.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ORIENTATION, 1) != 1:  # an upright one it would copy
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.mode in ("I", "F"):
@@ -169,10 +225,20 @@ def upright_rgb(image: Image.Image) -> Image.Image:
             "unsupported pixels",
             f"mode {image.mode}: 32-bit numbers have no common scale, store them with 8 or 16 bits",
         )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Some rows at a time: a picture of 50 million pixels takes 200 MB in each mode."""
+    from PIL import Image
+
+    found = Image.new("RGB", image.size)
+    for top in range(0, image.height, BAND):
+        box = (0, top, image.width, min(top + BAND, image.height))
+        band = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        found.paste(Image.alpha_composite(white, band).convert("RGB"), box)
+    return found
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
