@@ -90,7 +90,7 @@ def write(
                 tokens = writing.admit(
                     some,
                     encode,
-                    first=taken * samples,
+                    numbers=range(taken * samples, (taken + len(some)) * samples),
                     limits=limits[taken : taken + free],
                     samples=samples,
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -63,7 +63,7 @@ class Writing:
         prompts: Sequence[Prompt],
         encode: Encode,
         *,
-        first: int,
+        numbers: Sequence[int],
         limits: Sequence[int],
         samples: int = 1,
     ) -> list[Token]:
@@ -72,7 +72,7 @@ class Writing:
         Args:
             prompts: not more than there is room for; pictures and prompts are read once for all
                 samples.
-            first: number of the first completion; the others follow.
+            numbers: of the completions, by which they are told apart.
             limits: tokens at most of each prompt's completions.
             samples: completions a prompt, which follow one another.
         """
@@ -89,7 +89,7 @@ class Writing:
             targets = torch.arange(len(lengths), device=self._device)
             self._decoder.move(start + of_prompts, start + targets)
             scores = scores[of_prompts]
-        self._rows += range(first, first + len(lengths))
+        self._rows += numbers
         self._steps += [0] * len(lengths)
         self._limits += [limit for limit in limits for _ in range(samples)]
         self._lengths += lengths
@@ -99,6 +99,11 @@ class Writing:
         """Writes one more token of every completion."""
         self._lengths = [length + 1 for length in self._lengths]
         return self._chosen(self._decoder.step(self._last, max(self._lengths)), 0)
+
+    def drop(self, rows: Iterable[int]) -> None:
+        """Ends completions, named by their numbers, wherever they are."""
+        gone = frozenset(rows)
+        self._let_go([place for place, row in enumerate(self._rows) if row in gone])
 
     def _chosen(self, scores: torch.Tensor, start: int) -> list[Token]:
         """Chooses for all rows from place `start` on; those that end give their places up."""
