@@ -6,6 +6,7 @@ import click
 
 from siqvl.cli.look import look
 from siqvl.cli.runs import runs
+from siqvl.cli.serve import serve
 from siqvl.cli.track import track
 
 
@@ -16,4 +17,5 @@ def main() -> None:
 
 main.add_command(look)
 main.add_command(runs)
+main.add_command(serve)
 main.add_command(track)

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from transformers.image_processing_backends import PilBackend
 
-from siqvl.data.preparation.images import FORMATS, BadRow, stored_image
+from siqvl.data.preparation.images import FORMATS, BadRow, decoded_picture
 from siqvl.errors import UserError, one_line
 
 #: Pictures of more pixels are decoded one at a time.
@@ -45,11 +46,9 @@ def decoded(data: bytes, image_processor: Any, max_pixels: int) -> Image.Image:
     """
     with _ALONE if pixels_of(data) > LARGE else contextlib.nullcontext():
         try:
-            stored = stored_image(data, max_pixels)
+            return as_seen(decoded_picture(data, max_pixels), image_processor)
         except BadRow as bad:
             raise UserError(_sentence(bad)) from None
-        with Image.open(io.BytesIO(stored.data)) as whole:
-            return as_seen(whole.convert("RGB"), image_processor)
 
 
 def pixels_of(data: bytes) -> int:
@@ -63,6 +62,9 @@ def pixels_of(data: bytes) -> int:
 
 def as_seen(picture: Image.Image, image_processor: Any) -> Image.Image:
     """Makes an RGB picture as small, or as large, as the image processor does for the tower."""
+    if type(image_processor).resize is PilBackend.resize and image_processor.do_resize:
+        size = image_processor.size  # the same, without copies of the whole picture as arrays
+        return picture.resize((size["width"], size["height"]), image_processor.resample)
     pixels = image_processor(
         images=[picture], do_rescale=False, do_normalize=False, return_tensors="np"
     )["pixel_values"][0]

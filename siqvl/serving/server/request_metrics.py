@@ -16,7 +16,7 @@ from prometheus_client import (
 
 if TYPE_CHECKING:
     from siqvl.generation.engine import Engine
-    from siqvl.serving.http.door import Door
+    from siqvl.serving.server.door import Door
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 TOKENS = (1, 4, 16, 64, 256, 1_024, 4_096, 16_384)

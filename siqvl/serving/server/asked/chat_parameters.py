@@ -10,12 +10,19 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 
 from siqvl.generation.request import MOST_ALTERNATIVES, Sampling
 from siqvl.recipe.load import explain
-from siqvl.serving.http.refusals import Refused
-from siqvl.serving.http.server_settings import ServerSettings
+from siqvl.serving.server.refusals import Refused
+from siqvl.serving.server.server_settings import ServerSettings
 
 #: They say nothing of the answer.
 IDLE = frozenset(
@@ -65,13 +72,18 @@ class ChatParameters(BaseModel):
     max_completion_tokens: int | None = Field(None, ge=1, le=10**9)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float = Field(1.0, gt=0, le=1)
-    stop: Stop | Annotated[list[Stop], Field(max_length=4)] = []
+    stop: list[Stop] = Field([], max_length=4)  # or one text
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     n: int = Field(1, ge=1)
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MOST_ALTERNATIVES)
     stream: bool = False
     stream_options: StreamOptions | None = None
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
 
     @classmethod
     def read(cls, content: dict[str, Any], settings: ServerSettings) -> ChatParameters:
@@ -138,7 +150,7 @@ class ChatParameters(BaseModel):
                 top_p=self.top_p,
                 seed=seed,
                 number=number,
-                stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+                stop=tuple(self.stop),
                 top_logprobs=(self.top_logprobs or 0) if self.logprobs else None,
             )
             for number in range(self.n)

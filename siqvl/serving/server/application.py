@@ -9,11 +9,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from siqvl.serving.http.answered.chat import Chat
-from siqvl.serving.http.chat_page import chat_page
-from siqvl.serving.http.observed import Observed
-from siqvl.serving.http.refusals import Refused, failed
-from siqvl.serving.http.service import Service
+from siqvl.serving.server.answered.chat import Chat
+from siqvl.serving.server.chat_page import chat_page
+from siqvl.serving.server.observed import Observed
+from siqvl.serving.server.refusals import Refused, failed
+from siqvl.serving.server.service import Service
 
 
 def application(service: Service) -> Observed:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from siqvl.serving.http.refusals import Refused, stopping
+from siqvl.serving.server.refusals import Refused, stopping
 
 #: Of the time that a request takes, how much a new one counts.
 SMOOTHING = 0.1

@@ -10,7 +10,7 @@ from functools import partial
 from siqvl.data.encoded import Item
 from siqvl.generation.engine import Engine, Ticket
 from siqvl.generation.request import Piece, Sampling
-from siqvl.serving.http.refusals import failed, stopping
+from siqvl.serving.server.refusals import failed, stopping
 
 
 class Completing:

@@ -12,7 +12,7 @@ from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.picture_marks import placed
 from siqvl.data.sources.reading.turns import read_turns
 from siqvl.recipe import DataPrep
-from siqvl.serving.http.refusals import Refused
+from siqvl.serving.server.refusals import Refused
 
 WEB = ("http://", "https://")
 
@@ -33,9 +33,7 @@ def read_row(messages: Sequence[dict[str, Any]], limits: DataPrep) -> Row:
     except DamagedRecord as error:
         raise Refused(400, str(error), param="messages") from None
     pictures = [one for turn in turns for one in turn.pictures]
-    row = placed(
-        {"id": "request", "prompt": [turn.message for turn in turns], "images": pictures}
-    )
+    row = placed({"id": "request", "prompt": [turn.message for turn in turns], "images": pictures})
     if "damaged" in row:
         raise Refused(400, str(row["damaged"]), param="messages")
     for number, one in enumerate(row["images"], start=1):

@@ -17,18 +17,18 @@ class ServerSettings(Section):
     host: str = Field("127.0.0.1", description="address to listen at; 0.0.0.0: all of them")
     port: int = Field(8000, ge=0, le=65535, description="0: one that is free")
     name: str | None = Field(
-        None, description="what the model is called; null: by its recipe and stage"
+        None, description="what the model is called; else by its recipe and stage"
     )
     places: PositiveInt | None = Field(
-        None, description="answers written side by side; null: the recipe's serving.batch_size"
+        None, description="answers written side by side; else the recipe's serving.batch_size"
     )
     waiting: int = Field(64, ge=0, description="answers that may wait; a request more gets 429")
     max_length: PositiveInt | None = Field(
-        None, description="tokens of a conversation and its answer; null: what the model reads"
+        None, description="tokens of a conversation and its answer; else what the model reads"
     )
     max_new_tokens: PositiveInt | None = Field(
         None,
-        description="of an answer whose request has no max_completion_tokens; null: the recipe's "
+        description="of an answer whose request has no max_completion_tokens; else the recipe's "
         "serving.max_new_tokens",
     )
     temperature: float = Field(

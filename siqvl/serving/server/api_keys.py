@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from siqvl.errors import UserError
-from siqvl.serving.http.refusals import Refused
+from siqvl.serving.server.refusals import Refused
 
 VARIABLE = "SIQVL_API_KEYS"
 SHORTEST = 16  # characters of a key that nobody guesses

@@ -19,15 +19,15 @@ from siqvl.data.schema import Row
 from siqvl.errors import UserError
 from siqvl.generation.engine import Busy
 from siqvl.generation.request import Sampling
-from siqvl.serving.http.answered.chat_objects import ChatObjects, choice, event, usage
-from siqvl.serving.http.answered.completing import Completing
-from siqvl.serving.http.answered.listening import Gone, while_listening
-from siqvl.serving.http.answered.token_bytes import logprobs_content
-from siqvl.serving.http.asked.chat_parameters import ChatParameters
-from siqvl.serving.http.asked.conversation import read_row
-from siqvl.serving.http.asked.request_body import read_object
-from siqvl.serving.http.refusals import Refused, failed, too_late
-from siqvl.serving.http.service import Service
+from siqvl.serving.server.answered.chat_objects import ChatObjects, choice, event, usage
+from siqvl.serving.server.answered.completing import Completing
+from siqvl.serving.server.answered.listening import Gone, while_listening
+from siqvl.serving.server.answered.token_bytes import logprobs_content
+from siqvl.serving.server.asked.chat_parameters import ChatParameters
+from siqvl.serving.server.asked.conversation import read_row
+from siqvl.serving.server.asked.request_body import read_object
+from siqvl.serving.server.refusals import Refused, failed, too_late
+from siqvl.serving.server.service import Service
 
 #: Status that the log and the metrics have where whoever asked was gone (nginx's).
 GONE = 499
@@ -91,9 +91,7 @@ class _Answer:
                     parameters, row = await asyncio.to_thread(self._read, content)
                     del content  # texts of pictures, which are large
                     # whoever leaves while pictures are decoded is noticed as well
-                    asked = await while_listening(
-                        self._receive, self._prepared(parameters, row)
-                    )
+                    asked = await while_listening(self._receive, self._prepared(parameters, row))
                     del row
                 await while_listening(self._receive, self._written(asked))
         took = time.monotonic() - self._start

@@ -8,9 +8,9 @@ from typing import Any
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from siqvl.serving.http.door import Held
-from siqvl.serving.http.refusals import Refused
-from siqvl.serving.http.server_settings import ServerSettings
+from siqvl.serving.server.door import Held
+from siqvl.serving.server.refusals import Refused
+from siqvl.serving.server.server_settings import ServerSettings
 
 
 async def read_object(request: Request, settings: ServerSettings, held: Held) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from siqvl.serving.http.refusals import Refused
-from siqvl.serving.http.service import Service
+from siqvl.serving.server.refusals import Refused
+from siqvl.serving.server.service import Service
 
 PATHS = ("/", "/health", "/ready", "/metrics", "/v1/models", "/v1/chat/completions")
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")

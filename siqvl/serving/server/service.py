@@ -8,11 +8,11 @@ from time import time
 from siqvl.generation.engine import Engine
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DataPrep
-from siqvl.serving.http.api_keys import ApiKeys
-from siqvl.serving.http.asked.request_pictures import RequestPictures
-from siqvl.serving.http.door import Door
-from siqvl.serving.http.request_metrics import RequestMetrics
-from siqvl.serving.http.server_settings import ServerSettings
+from siqvl.serving.server.api_keys import ApiKeys
+from siqvl.serving.server.asked.request_pictures import RequestPictures
+from siqvl.serving.server.door import Door
+from siqvl.serving.server.request_metrics import RequestMetrics
+from siqvl.serving.server.server_settings import ServerSettings
 
 
 @dataclass
@@ -48,3 +48,15 @@ class Service:
     def ready(self) -> bool:
         """Return whether a request that comes now is answered."""
         return self.engine.alive and not self.door.closed
+
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the engine's thread and those that decode."""
+        self.door.closed = True
+        self.pictures.close()
+        self.engine.close()

@@ -11,9 +11,9 @@ import torch
 from siqvl.errors import UserError
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.serving.fetch_picture import fetch_picture
-from siqvl.serving.http.refusals import Refused
-from siqvl.serving.http.server_settings import ServerSettings
 from siqvl.serving.pictures import decoded, pixels_of
+from siqvl.serving.server.refusals import Refused
+from siqvl.serving.server.server_settings import ServerSettings
 
 #: Pictures that are fetched at a time.
 FETCHING = 4
@@ -79,8 +79,7 @@ class RequestPictures:
         left -= pixels_of(data)
         if left < 0:
             raise self._refused(
-                f"its pictures have more than {self._settings.max_request_pixels:,} pixels "
-                "together"
+                f"its pictures have more than {self._settings.max_request_pixels:,} pixels together"
             )
         return left
 

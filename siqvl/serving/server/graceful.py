@@ -11,8 +11,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from siqvl.serving.http.application import application
-from siqvl.serving.http.service import Service
+from siqvl.serving.server.application import application
+from siqvl.serving.server.service import Service
 
 #: Between the end of the engine and that of the process, for who is told so.
 LAST_SECONDS = 3
