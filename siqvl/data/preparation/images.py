@@ -59,51 +59,52 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
 
     if isinstance(value, Image.Image):
         return _encoded(value, "PNG", max_pixels)
-    if not isinstance(value, bytes | bytearray | memoryview):
-        what = f"no picture at {value}" if isinstance(value, str) else f"got {type(value).__name__}"
-        raise BadRow("no image data", f"{what}, expected encoded bytes"[:300])
-    if not value:
-        raise BadRow("no image data", "the picture is empty: it has no bytes")
-    return _stored_file(bytes(value), max_pixels)
+    return _stored_file(_file(value), max_pixels)
 
 
-@lru_cache(maxsize=2)  # a picture's questions often follow one another
-def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
-    image, kept = _loaded(data, max_pixels)
-    if kept:
-        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
-    return _encoded(image, _format_of(image), max_pixels)
-
-
-def decoded_picture(data: bytes, max_pixels: int) -> Image.Image:
-    """Returns the RGB pixels of the picture that `stored_image` would store, without storing it.
+def stored_pixels(value: Any, max_pixels: int) -> Image.Image:
+    """Returns the RGB pixels of what `stored_image` stores of a file, decoded once.
 
     Raises:
         BadRow: as `stored_image`.
     """
     from PIL import Image
 
-    image, kept = _loaded(data, max_pixels)
-    if kept:
+    data = _file(value)
+    image, is_kept = _decoded(data, max_pixels)
+    if is_kept:
         return image if image.mode == "RGB" else image.convert("RGB")
-    if _format_of(image) == "PNG":  # loses nothing, so that nothing has to be encoded
-        return _upright(image)
-    encoded, _ = _encoded_file(image, "JPEG")
-    return Image.open(io.BytesIO(encoded)).convert("RGB")
+    if image.format in ("JPEG", "MPO"):  # which loses when it is encoded again
+        return Image.open(io.BytesIO(_encoded(image, "JPEG", max_pixels).data)).convert("RGB")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return upright_rgb(image)
+    except BadRow:
+        raise
+    except Exception as error:  # a mode without conversion
+        raise BadRow("undecodable image", one_line(error)) from None
 
 
-def picture_size(data: bytes, max_pixels: int) -> tuple[int, int]:
-    """Returns width and height by a picture's header alone.
+def _file(value: Any) -> bytes:
+    """Raises BadRow where a picture is not the bytes of a file."""
+    if not isinstance(value, bytes | bytearray | memoryview):
+        what = f"no picture at {value}" if isinstance(value, str) else f"got {type(value).__name__}"
+        raise BadRow("no image data", f"{what}, expected encoded bytes"[:300])
+    if not value:
+        raise BadRow("no image data", "the picture is empty: it has no bytes")
+    return bytes(value)
 
-    Raises:
-        BadRow: no picture, of another format, or one of more pixels.
-    """
-    image = _opened(data, max_pixels)
-    return image.width, image.height
+
+@lru_cache(maxsize=2)  # a picture's questions often follow one another
+def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
+    image, is_kept = _decoded(data, max_pixels)
+    if is_kept:
+        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
+    return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
 
 
-def _loaded(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
-    """A picture with its pixels, and whether its file is stored as it is."""
+def _decoded(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+    """A file's picture, decoded, and whether the file is kept as it is."""
     from PIL import Image
 
     image = _opened(data, max_pixels)
@@ -117,16 +118,10 @@ def _loaded(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
             orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct…
         raise BadRow("undecodable image", one_line(error)) from None
-    kept = orientation == 1 and (
+    return image, orientation == 1 and (
         (image.format == "JPEG" and image.mode in ("RGB", "L"))
         or (image.format == "PNG" and image.mode == "RGB" and "transparency" not in image.info)
     )
-    return image, kept
-
-
-def _format_of(image: Image.Image) -> str:
-    """The format in which a file is stored that is not kept as it is."""
-    return "JPEG" if image.format in ("JPEG", "MPO") else "PNG"
 
 
 def pixel_hash(image: Image.Image) -> str:
@@ -178,34 +173,19 @@ def _encoded(image: Image.Image, format: str, max_pixels: int) -> StoredImage:
     from PIL import Image
 
     _check_size(image, max_pixels)
-    data, upright = _encoded_file(image, format)
-    # JPEG loses: hash what a reader will decode, not what went in
-    return _stored(
-        data, Image.open(io.BytesIO(data)).convert("RGB") if format == "JPEG" else upright
-    )
-
-
-def _encoded_file(image: Image.Image, format: str) -> tuple[bytes, Image.Image]:
-    """A file of the picture, upright and in RGB, and its pixels before they were encoded."""
-    upright = _upright(image)
     stream = io.BytesIO()
     try:
         with warnings.catch_warnings(action="ignore"):
+            image = upright_rgb(image)
             # no EXIF, no text chunks: they may hold private data
-            upright.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))
-    except Exception as error:
-        raise BadRow("undecodable image", one_line(error)) from None
-    return stream.getvalue(), upright
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return upright_rgb(image)
+            image.save(stream, format, **({"quality": 95} if format == "JPEG" else {}))
     except BadRow:
         raise
     except Exception as error:  # a lazily read picture that is damaged, a mode without conversion
         raise BadRow("undecodable image", one_line(error)) from None
+    data = stream.getvalue()
+    # JPEG loses: hash what a reader will decode, not what went in
+    return _stored(data, Image.open(io.BytesIO(data)).convert("RGB") if format == "JPEG" else image)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from siqvl.generation.request import TokenLogprob
@@ -26,6 +27,7 @@ def _bytes_of_letters() -> dict[str, int]:
 LETTERS = _bytes_of_letters()
 
 
+@lru_cache(maxsize=2**16)  # asking the tokenizer takes longer than a token may
 def token_bytes(token: int, processor: SiQVLProcessor) -> bytes:
     """Returns the bytes of one token, which need not be whole characters."""
     tokenizer = processor.tokenizer
