@@ -65,7 +65,7 @@ def test_running_answers_have_their_time_before_the_pod_is_killed(pod: dict[str,
 def test_the_pod_may_do_as_little_as_the_image_allows(pod: dict[str, Any]) -> None:
     dockerfile = (ROOT / "docker" / "Dockerfile").read_text(encoding="utf-8")
     (user,) = re.findall(r"^USER (\d+):\d+$", dockerfile, re.MULTILINE)
-    (home,) = re.findall(r"HOME=(\S+)", dockerfile)
+    (home,) = re.findall(r" HOME=(\S+) \\$", dockerfile, re.MULTILINE)
     assert pod["securityContext"]["runAsUser"] == int(user)
     container = pod["containers"][0]
     assert container["securityContext"]["readOnlyRootFilesystem"] is True

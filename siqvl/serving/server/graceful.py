@@ -34,7 +34,7 @@ class Server(uvicorn.Server):
             application(service),
             host=settings.host,
             port=settings.port,
-            http=_protocol(settings.body_seconds),
+            http=_protocol(settings.body_seconds, settings.max_body_bytes),
             ws="none",
             lifespan="off",
             loop="asyncio",
@@ -77,15 +77,16 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _protocol(seconds: float) -> type[H11Protocol]:
+def _protocol(seconds: float, most_bytes: int) -> type[H11Protocol]:
     """A connection that is closed when the head of a request does not arrive in time.
 
-    uvicorn 0.54 waits for it for ever, and reads on for ever what belongs to a request that has
-    been refused.
+    It is closed, too, when more than `most_bytes` arrive for a request that has been refused: fewer
+    are dropped, so that who sends them reads why. uvicorn 0.54 waits and reads on for ever.
     """
 
     class Impatient(H11Protocol):
         _deadline: asyncio.TimerHandle | None = None
+        _dropped = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -95,6 +96,11 @@ def _protocol(seconds: float) -> type[H11Protocol]:
             super().data_received(data)
             if self._is_answering():
                 self._wait_no_more()
+                self._dropped = 0
+                return
+            self._dropped += len(data)
+            if self._dropped > most_bytes:
+                self.transport.close()
             elif self._deadline is None:
                 self._wait()
 
