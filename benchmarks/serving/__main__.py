@@ -35,7 +35,8 @@ from siqvl.text_table import text_table
 
 NAME = "served"
 #: More pictures than the engine keeps the tokens of, asked in turns: each is read anew.
-DIFFERENT = 240
+DIFFERENT = 160
+PARTS = ("load", "kinds", "faults", "kill", "pictures")
 PROGRAM = Path(__file__).with_name("pyfunc_once.py")
 
 
@@ -45,8 +46,9 @@ PROGRAM = Path(__file__).with_name("pyfunc_once.py")
 @click.option("--clients", default=32)
 @click.option("--requests", "count", default=3_000)
 @click.option("--different", default=DIFFERENT, help="requests among them")
-@click.option("--alone", default=40, help="requests that FOLDER's model answers, each time")
+@click.option("--alone", default=30, help="requests that FOLDER's model answers, each time")
 @click.option("--large", default=16, help="requests with a picture of 49 megapixels each")
+@click.option("--what", "parts", multiple=True, type=click.Choice(PARTS), default=PARTS)
 @click.option("--work", type=click.Path(path_type=Path), help="keeps the checkpoint")
 def main(work: Path | None, **options: Any) -> None:
     """Measure a server."""
@@ -67,6 +69,7 @@ def measure(
     different: int,
     alone: int,
     large: int,
+    parts: Sequence[str],
 ) -> None:
     """Runs one part after the other, and prints each."""
     checkpoint = made_checkpoint(model, work)
@@ -76,17 +79,25 @@ def measure(
     click.echo(f"ready after {server.start():.1f} s, {server.mib():,.0f} MiB")
     questions = with_one_picture(different)
     try:
-        single = _asked(server, questions, 1)
-        _complain(single)
-        before = pyfunc(against, checkpoint, questions[:alone], scratch) if against else None
-        told = load(server, questions, single, clients, count)
-        if against and before:
-            after = pyfunc(against, checkpoint, questions[alone : 2 * alone], scratch)
-            beside(told, [before, after], questions[: 2 * alone], single)
-        all_kinds(server, clients)
-        faults(server, questions[:60], single, clients)
-        killed(server, questions, single, clients)
-        if large:
+        single = []
+        if {"load", "faults", "kill"} & {*parts}:
+            single = _asked(server, questions, 1)
+            _complain(single)
+        if "load" in parts:
+            before = pyfunc(against, checkpoint, questions[:alone], scratch) if against else None
+            used = server.cpu_seconds()
+            told = load(server, questions, single, clients, count)
+            used = server.cpu_seconds() - used
+            if against and before:
+                after = pyfunc(against, checkpoint, questions[alone : 2 * alone], scratch)
+                beside(told, used, [before, after], single)
+        if "kinds" in parts:
+            all_kinds(server, clients)
+        if "faults" in parts:
+            faults(server, questions[:60], single, clients)
+        if "kill" in parts:
+            killed(server, questions, single, clients)
+        if "pictures" in parts:
             megapixels(server, large)
         click.echo(f"SIGTERM: exit code {server.end()}; faults in the log: {len(server.faults())}")
     finally:
@@ -113,7 +124,7 @@ def load(
         f"\n{clients} clients, {count:,} requests of 1 to {max(q.tokens for q in asked)} tokens: "
         f"{took:.0f} s, {count / took:.1f} requests/s, {tokens:,} tokens, {tokens / took:,.0f} "
         f"tokens/s\nerrors: {sum(bool(one.error) for one in told)}, answers that differ from the "
-        f"single one: {differ}"
+        f"single one: {differ}; load average {os.getloadavg()[0]:.1f}"
     )
     click.echo("\n".join(text_table(lines, left=(0,))))
     ended = sorted(one.ended for one in told)
@@ -154,28 +165,42 @@ def pyfunc(
     if done.returncode:
         raise click.ClickException(done.stderr[-2_000:])
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if not Path(found["siqvl"]).is_relative_to(build.resolve()):
-        raise click.ClickException(f"{found['siqvl']} answered, not {build}")
+    for file in found["files"]:
+        if not Path(file).is_relative_to(build.resolve()):
+            raise click.ClickException(f"{file} answered, not {build}")
     return found
 
 
 def beside(
     told: Sequence[Told],
+    cpu_seconds: float,
     others: Sequence[dict[str, Any]],
-    questions: Sequence[Question],
     single: Sequence[Told],
 ) -> None:
     """Tokens a second of the load beside those of one request after the other."""
     texts = [text for one in others for text in one["texts"]]
     tokens = sum(one.tokens for one in single[: len(texts)])
-    theirs = tokens / sum(one["seconds"] for one in others)
-    took = max(one.ended for one in told) - min(one.ended - one.seconds for one in told)
-    ours = sum(one.tokens for one in told) / took
     differ = sum(text != one.text for text, one in zip(texts, single, strict=False))
-    click.echo(
-        f"one after the other by the other build's pyfunc: {len(texts)} requests, {theirs:,.0f} "
-        f"tokens/s; the server {ours / theirs:.2f} times as many; answers that differ: {differ}"
-    )
+    ours = sum(one.tokens for one in told)
+    took = max(one.ended for one in told) - min(one.ended - one.seconds for one in told)
+    lines = [("", "requests", "tokens/s", "tokens/CPU s")]
+    rates = []
+    for name, count, written, seconds, busy in (
+        (
+            "the other build's pyfunc, one after the other",
+            len(texts),
+            tokens,
+            sum(one["seconds"] for one in others),
+            sum(one["cpu_seconds"] for one in others),
+        ),
+        ("the server", len(told), ours, took, cpu_seconds),
+    ):
+        rates.append((written / seconds, written / busy))
+        lines.append((name, f"{count:,}", f"{rates[-1][0]:,.1f}", f"{rates[-1][1]:,.1f}"))
+    ratios = [theirs and mine / theirs for theirs, mine in zip(*rates, strict=True)]
+    lines.append(("ratio", "", *(f"{ratio:.2f}" for ratio in ratios)))
+    click.echo("\n".join(text_table(lines, left=(0,))))
+    click.echo(f"answers of the pyfunc that differ from the single one: {differ}")
 
 
 def all_kinds(server: Server, clients: int) -> None:
@@ -223,8 +248,12 @@ def killed(
     """SIGKILL within a load, and another start; clients ask again."""
 
     async def all_of_it() -> tuple[list[Told], float]:
-        asking = asyncio.create_task(ask_all(server.address, NAME, questions, clients, tries=200))
-        await asyncio.sleep(5)
+        some: list[Told] = []
+        asking = asyncio.create_task(
+            ask_all(server.address, NAME, questions, clients, tries=200, told=some)
+        )
+        while len(some) < len(questions) // 4:
+            await asyncio.sleep(0.01)
         await asyncio.to_thread(server.end, signal.SIGKILL)
         seconds = await asyncio.to_thread(server.start)
         return await asking, seconds

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-LONGEST_ANSWER = 200  # tokens
+LONGEST_ANSWER = 100  # tokens
 WORDS = ("what", "which", "color", "shape", "number", "of", "the", "square", "is", "left", "red")
 
 

@@ -37,15 +37,22 @@ class Told:
 
 
 async def ask_all(
-    address: str, model: str, questions: Sequence[Question], clients: int, *, tries: int = 1
+    address: str,
+    model: str,
+    questions: Sequence[Question],
+    clients: int,
+    *,
+    tries: int = 1,
+    told: list[Told] | None = None,
 ) -> list[Told]:
     """Asks questions by so many clients, each one question after the other; every second streams.
 
     Args:
         tries: how often a question is asked whose connection broke or that was sent away.
+        told: gets the answers as they come.
     """
     waiting = iter(enumerate(questions))
-    told: list[Told] = []
+    told = [] if told is None else told
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, trust_env=False) as session:
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -15,6 +14,7 @@ import urllib.request
 from pathlib import Path
 
 import click
+import psutil
 
 from benchmarks.generation import held_mib
 
@@ -84,10 +84,11 @@ class Server:
         lines = self._log.read_text().splitlines()
         return [line for line in lines if " ERROR " in line or line.startswith("Traceback")]
 
-    def environment(self) -> dict[str, str]:
-        """What decides how fast it computes."""
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-        return {name: os.environ[name] for name in names if name in os.environ}
+    def cpu_seconds(self) -> float:
+        """What its threads have computed since it started."""
+        assert self.process is not None
+        used = psutil.Process(self.process.pid).cpu_times()
+        return used.user + used.system
 
     def _look(self) -> None:
         while True:

@@ -11,7 +11,8 @@ import torch
 from siqvl.errors import UserError
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.serving.fetch_picture import fetch_picture
-from siqvl.serving.pictures import decoded, pixels_of
+from siqvl.serving.pictures import LARGE, decoded, pixels_of
+from siqvl.serving.server.asked.returned_memory import return_memory
 from siqvl.serving.server.refusals import Refused
 from siqvl.serving.server.server_settings import ServerSettings
 
@@ -92,6 +93,8 @@ class RequestPictures:
         picture = decoded(data, self._processor.image_processor, self._max_pixels)
         made = self._processor.image_processor(images=[picture], return_tensors="pt")
         pixels: torch.Tensor = made["pixel_values"]
+        if pixels_of(data) > LARGE:
+            return_memory()
         return pixels
 
     def _refused(self, sentence: str) -> Refused:
