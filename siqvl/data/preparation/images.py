@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 THUMBNAIL = 8  # pixels a side
+BAND = 256  # rows that are put on white at a time
 PACKED = 2**20  # bytes of pixels that Pillow hands over at a time, in place of 64 KiB
 
 
@@ -193,9 +194,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Raises:
         BadRow: its numbers have no common scale.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ORIENTATION, 1) != 1:  # an upright one it would copy
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.mode in ("I", "F"):
@@ -203,10 +205,20 @@ def upright_rgb(image: Image.Image) -> Image.Image:
             "unsupported pixels",
             f"mode {image.mode}: 32-bit numbers have no common scale, store them with 8 or 16 bits",
         )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Some rows at a time: a picture of 50 million pixels takes 200 MB in each mode."""
+    from PIL import Image
+
+    found = Image.new("RGB", image.size)
+    for top in range(0, image.height, BAND):
+        box = (0, top, image.width, min(top + BAND, image.height))
+        band = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        found.paste(Image.alpha_composite(white, band).convert("RGB"), box)
+    return found
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
