@@ -22,7 +22,7 @@ from docs.screenshots import IMAGES, WIDTH, Page, browser, save
 ASKED = (
     ((("red", "square"),), "what color is the square?"),
     ((("blue", "circle"), ("green", "square")), "what shape is in the first picture?"),
-    ((), "what color is the sky?"),
+    ((), "what shape is in the second picture?"),
 )
 #: Chooses files as the button does.
 CHOOSE = """

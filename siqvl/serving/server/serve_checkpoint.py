@@ -69,6 +69,7 @@ def made_service(
         update={
             "places": settings.places or limits.batch_size,
             "max_new_tokens": settings.max_new_tokens or limits.max_new_tokens,
+            "max_request_pixels": settings.max_request_pixels or limits.max_request_pixels,
         }
     )
     assert settings.places is not None

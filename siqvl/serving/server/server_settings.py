@@ -42,8 +42,10 @@ class ServerSettings(Section):
         64 * MIB, description="of a request; of all that are read at a time, four times as much"
     )
     max_pictures: PositiveInt = Field(64, description="in a request")
-    max_request_pixels: PositiveInt = Field(
-        800_000_000, description="of all pictures of a request together"
+    max_request_pixels: PositiveInt | None = Field(
+        None,
+        description="of all pictures of a request together; else the recipe's "
+        "serving.max_request_pixels",
     )
     decoders: PositiveInt = Field(2, description="threads that decode pictures")
     body_seconds: PositiveFloat = Field(

@@ -20,7 +20,7 @@ class Service:
     """A model that is served.
 
     Attributes:
-        settings: with `places` and `max_new_tokens`, which are the recipe's where nobody set them.
+        settings: with what is the recipe's where nobody set it.
         limits: of a conversation, and of one picture.
         name: what the model is called.
         ends: tokens that end an answer and are no part of it.

@@ -32,6 +32,8 @@ class RequestPictures:
     ) -> None:
         self._processor, self._settings = processor, settings
         self._max_pixels = max_pixels
+        assert settings.max_request_pixels is not None  # by who started the server
+        self._most = settings.max_request_pixels
         self._decoders = ThreadPoolExecutor(settings.decoders, "decode")
         self._fetchers = ThreadPoolExecutor(FETCHING, "fetch")
 
@@ -58,7 +60,7 @@ class RequestPictures:
             )
         loop = asyncio.get_running_loop()
         found: list[torch.Tensor] = []
-        left = self._settings.max_request_pixels
+        left = self._most
         # those that are there first, by their heads alone
         for one in pictures:
             if isinstance(one, bytes):
