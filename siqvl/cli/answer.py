@@ -139,7 +139,7 @@ def _say(done: Done) -> None:
     if done.kept:
         click.echo(f"{done.kept:,} rows were answered already", err=True)
     if done.changed:
-        click.echo(f"{done.changed:,} rows have changed since, and were asked again", err=True)
+        click.echo(f"{done.changed:,} rows have changed since, and are asked again", err=True)
     for reason, rows in done.errors.most_common():
         click.echo(f"{rows:,} × {reason}", err=True)
     if done.tokens:
