@@ -8,6 +8,7 @@ from siqvl.cli.answer import answer
 from siqvl.cli.chat import chat
 from siqvl.cli.look import look
 from siqvl.cli.runs import runs
+from siqvl.cli.serve import serve
 from siqvl.cli.track import track
 
 
@@ -20,4 +21,5 @@ main.add_command(answer)
 main.add_command(chat)
 main.add_command(look)
 main.add_command(runs)
+main.add_command(serve)
 main.add_command(track)
