@@ -133,7 +133,7 @@ def test_other_settings_are_refused_and_named(run: Run, table: Path) -> None:
     run(table)
     with pytest.raises(UserError, match=r"max_new_tokens 6, now 5\).*`--fresh`"):
         run(table, how=replace(HOW, max_new_tokens=5))
-    with pytest.raises(UserError, match=r"\(asked "):
+    with pytest.raises(UserError, match=r"\(asked\.source\.prompt_suffix not set, now "):
         run(table, prompt_suffix=" In one word.")
     done = run(table, how=replace(HOW, max_new_tokens=5), fresh=True)
     assert (done.rows, done.kept) == (11, 0)
