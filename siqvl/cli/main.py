@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from siqvl.cli.answer import answer
+from siqvl.cli.chat import chat
 from siqvl.cli.look import look
 from siqvl.cli.runs import runs
+from siqvl.cli.serve import serve
 from siqvl.cli.track import track
 
 
@@ -14,6 +17,9 @@ def main() -> None:
     """What one does with SiQ-VL beside running its tasks."""
 
 
+main.add_command(answer)
+main.add_command(chat)
 main.add_command(look)
 main.add_command(runs)
+main.add_command(serve)
 main.add_command(track)
