@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
+from siqvl.cli.export import export
 from siqvl.cli.look import look
+from siqvl.cli.publish import publish
 from siqvl.cli.runs import runs
 from siqvl.cli.track import track
 
@@ -14,6 +16,8 @@ def main() -> None:
     """What one does with SiQ-VL beside running its tasks."""
 
 
+main.add_command(export)
 main.add_command(look)
+main.add_command(publish)
 main.add_command(runs)
 main.add_command(track)
