@@ -17,6 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoProcessor, Qwen2Model
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from siqvl.model import SiQVLForConditionalGeneration, load_checkpoint
@@ -215,11 +216,12 @@ def test_scores_are_those_of_the_whole_model(checkpoint, engine) -> None:
 
 def test_its_class_is_found_by_the_configuration_and_says_it_can(checkpoint, engine) -> None:
     auto_map = json.loads((checkpoint / "config.json").read_text())["auto_map"]
-    assert auto_map["AutoModel"] == "modeling.SiQVLModel"
-    assert type(engine.model).__name__ == "SiQVLModel"
-    assert type(engine.model).__module__.startswith("transformers_modules.")
-    assert type(engine.model)._supports_attention_backend
-    assert type(engine.model).is_backend_compatible()
+    found = get_class_from_dynamic_module(auto_map["AutoModel"], str(checkpoint))
+    assert found.__module__.startswith("transformers_modules.")
+    assert found.__name__ == type(engine.model).__name__ == "SiQVLModel"
+    for kind in (found, type(engine.model)):
+        assert kind._supports_attention_backend
+        assert kind.is_backend_compatible()
 
 
 def test_parts_are_found_by_the_names_that_are_looked_for(engine) -> None:

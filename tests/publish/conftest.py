@@ -15,7 +15,7 @@ from tests.model.conftest import parts, tokenizer
 __all__ = ["parts", "tokenizer"]
 
 ROOT = Path(__file__).parents[2]
-PASSWORD = "hunter2"
+STORE = "store.example.org"
 PROMPT = "<|im_start|>user\n<|image_pad|>{{ what }} | `is` <b>it</b>?\n```\n<|im_end|>\n"
 
 
@@ -35,13 +35,13 @@ class Run:
 
 
 def private_recipe(folder: Path) -> Recipe:
-    """The tiny recipe as somebody has it at home, with a password in it."""
+    """The tiny recipe as somebody has it at home."""
     content = Recipe.load(ROOT / "recipes" / "tiny.yaml").model_dump(mode="json")
     content["output_dir"] = str(folder)
     content["features_dir"] = f"{folder}/features"
     content["model"]["vision"] = str(ROOT / "recipes" / "tiny_base" / "vision")
     content["model"]["language"] = str(ROOT / "recipes" / "tiny_base" / "language")
-    content["tracking"]["uri"] = f"postgresql://me:{PASSWORD}@store.example.org/mlflow"
+    content["tracking"]["uri"] = f"postgresql://{STORE}/mlflow"
     content["tracking"]["spool"] = "~/spool"
     content["stages"]["vqa_sft"]["sources"][1] = {"kind": "table", "path": f"{folder}/my cats.csv"}
     return Recipe.model_validate(content)

@@ -23,7 +23,7 @@ from siqvl.publish.publication import Publication, Target, Wanted, publish
 from siqvl.publish.repository_check import check_repository
 from siqvl.recipe import Stage
 from tests.model.tiny_siqvl import encode
-from tests.publish.conftest import PASSWORD, PROMPT, Run, scored
+from tests.publish.conftest import PROMPT, STORE, Run, scored
 
 WEIGHTS = "model.safetensors"
 
@@ -110,7 +110,7 @@ def test_the_card_says_what_was_measured(folder: Path) -> None:
 
 
 def test_nothing_of_the_machine_is_in_it(run: Run, folder: Path) -> None:
-    private = [PASSWORD, "store.example.org", str(run.folder), str(Path(__file__).parents[2])]
+    private = [STORE, str(run.folder), str(Path(__file__).parents[2])]
     for path in folder.iterdir():
         content = path.read_bytes()
         for word in [*private, os.path.expanduser("~") + "/"]:
