@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -163,6 +166,7 @@ def _write(
     outputs: list[str],
     file: Path,
 ) -> None:
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # that torchvision is not installed
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         program = torch.export.export(
@@ -183,10 +187,12 @@ def _write(
 def quantize(file: Path, bits: int) -> None:
     """Replace the constant matrices of a graph by whole numbers with a scale for each 32.
 
-    Embeddings, norms and the patches' convolution stay as they are.
+    Embeddings, a head that is tied to them, norms and the patches' convolution stay as they are.
     """
     import onnx
-    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    with _root_logger_as_it_is():  # the module sets it up for all of the process
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
     model = onnx.load(str(file))
     quantizer = MatMulNBitsQuantizer(model, bits=bits, block_size=BLOCK, is_symmetric=True)
@@ -200,6 +206,17 @@ def quantize(file: Path, bits: int) -> None:
         location=f"{file.name}.data",
         size_threshold=1024,
     )
+
+
+@contextmanager
+def _root_logger_as_it_is() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @torch.no_grad()
