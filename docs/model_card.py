@@ -23,7 +23,7 @@ STYLE = """
 body { max-width: 1240px; margin: 2rem auto; padding: 0 2rem; color: #1f2328; background: #fff;
        font: 16px/1.5 system-ui, sans-serif }
 table { border-collapse: collapse; display: block; overflow: auto; margin: 1rem 0 }
-th, td { border: 1px solid #d1d9e0; padding: 6px 13px }
+th, td { border: 1px solid #d1d9e0; padding: 6px 9px; white-space: nowrap }
 tr:nth-child(2n) { background: #f6f8fa }
 pre { background: #f6f8fa; padding: 1rem; overflow: auto; border-radius: 6px }
 code { font: 85% ui-monospace, monospace; background: #f6f8fa; padding: .2em .4em }

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,19 @@ def _private(path: Path, name: str) -> Iterator[str]:
         yield f"{name} holds the Hugging Face token of this machine"
     if name in VOCABULARIES:
         return
-    found = LOCAL_PATH.search(text)
-    if path.suffix == ".json" and not found:
-        found = next((one for one in _texts(json.loads(text)) if is_local(one)), None)
+    if found := _local_path(path, text):
+        yield f"{name} names a path of a machine, {found}"
+
+
+def _local_path(path: Path, text: str) -> str | None:
+    """The first path in a text that is of one machine; any text of a JSON file may be one."""
+    if found := LOCAL_PATH.search(text):
+        return found[0]
+    if path.suffix == ".json":
+        with suppress(ValueError):  # whoever reads it will say that it is none
+            return next((one for one in _texts(json.loads(text)) if is_local(one)), None)
     home = os.path.expanduser("~")
-    if found or (len(home) > 1 and f"{home}/" in text):
-        shown = found if isinstance(found, str) else found[0] if found else home
-        yield f"{name} names a path of a machine, {shown}"
+    return home if len(home) > 1 and f"{home}/" in text else None
 
 
 def _own_token() -> str | None:
@@ -185,10 +192,8 @@ def _results(folder: Path, said: dict[str, Any], checkpoint: str) -> Iterator[st
     """The metadata's results beside those of `scores.json`."""
     from huggingface_hub import ModelCard
 
-    listed = {
-        one.dataset_config: one.metric_value
-        for one in (ModelCard(_readme(folder), ignore_metadata_errors=True).data.eval_results or [])
-    }
+    data: Any = ModelCard(_readme(folder), ignore_metadata_errors=True).data
+    listed = {one.dataset_config: one.metric_value for one in data.eval_results or []}
     if not (folder / SCORES).is_file():
         if listed:
             yield f"{README} has results, but there is no {SCORES}"

@@ -41,6 +41,7 @@ BLOCK = 32
 BITS = {"int8": 8, "int4": 4}
 #: A graph of the same weights that differs by more, of scores, is another model.
 MOST = 1e-3
+FULL = "full_attention"
 
 
 def export_onnx(checkpoint: Path, out: Path, weights: Weights = "fp32") -> ExportCard:
@@ -60,6 +61,8 @@ def export_onnx(checkpoint: Path, out: Path, weights: Weights = "fp32") -> Expor
         model, processor = load_checkpoint(checkpoint, attn_implementation="eager")
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
+    if set(model.config.text_config.layer_types) != {FULL}:
+        raise UserError("not exported: a layer of the language model has a sliding window")
     model.eval()
     with atomic_folder(out) as folder:
         _write_vision(model, folder / VISION)

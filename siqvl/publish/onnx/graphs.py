@@ -6,6 +6,8 @@ places of image tokens are computed from the attention mask and the ids inside o
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -99,7 +101,7 @@ class DecoderGraph(nn.Module):
 
     def _attend(
         self,
-        attention: nn.Module,
+        attention: Any,
         normed: torch.Tensor,
         cos: torch.Tensor,
         sin: torch.Tensor,
