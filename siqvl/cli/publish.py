@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,8 @@ def _with_store(folder: Path, wanted: Wanted, uri: str | None, dry_run: bool) ->
     from siqvl.publish.tracked_evidence import TrackedEvidence
     from siqvl.tracking.store import DEFAULT_STORE, is_missing_file
 
+    # its bars would stand between the lines of what is told
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if uri is None and is_missing_file(DEFAULT_STORE):
         return published(folder, wanted, dry_run=dry_run)
     with open_store(uri or DEFAULT_STORE) as store:
