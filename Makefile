@@ -47,7 +47,7 @@ drills: $(READY)  ## what takes too long for `make test`: more kills, broken row
 ui: $(READY)  ## open the MLflow page of this folder's runs at http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}
 
-image:  ## build the task image IMAGE (default siqvl:latest), TARGET cpu or gpu, with BUILD_ARGS
+image:  ## build the task image IMAGE (default siqvl:latest), TARGET cpu, gpu, serve or serve-gpu, with BUILD_ARGS
 	$(DOCKER) build -f docker/Dockerfile --target $(TARGET) \
 	  --build-arg GIT_SHA=$$(git describe --always --exclude='*' --abbrev=12 --dirty=.dirty) $(BUILD_ARGS) -t $(IMAGE) .
 	@$(DOCKER) image inspect --format '{{.Size}}' $(IMAGE) \

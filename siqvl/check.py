@@ -7,8 +7,8 @@ from siqvl.data.schema import RowKind
 from siqvl.data.sources.reading.tabular import HUB_ID
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.prepare_benchmarks import check_benchmarks
-from siqvl.files import expanded
 from siqvl.recipe import Model, Recipe, Stage
+from siqvl.recipe.shipped import shipped
 from siqvl.stages import STAGES
 
 
@@ -55,7 +55,7 @@ def check_sampled(recipe: Recipe) -> None:
 def check_model(model: Model) -> None:
     """Judges whether local folders hold a config, and hub ids look like one; raises UserError."""
     for key, name in (("vision", model.vision), ("language", model.language)):
-        folder = expanded(name)
+        folder = shipped(name)
         if folder.is_dir():
             if not (folder / "config.json").is_file():
                 raise UserError(f"model.{key}: folder {name} has no config.json")

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from siqvl.cli.source_options import source_of, source_options
+
 if TYPE_CHECKING:
     from siqvl.look.subjects import Subject
-    from siqvl.recipe import Recipe, Source
+    from siqvl.recipe import Recipe
 
 KINDS = ("sft", "preference", "evaluation")
 RECIPES = (".yaml", ".yml")
@@ -18,18 +20,7 @@ RECIPES = (".yaml", ".yml")
 @click.command()
 @click.argument("what")
 @click.option("--kind", type=click.Choice(KINDS), help="What its rows are for.  [default: sft]")
-@click.option("--adapter", help="How it is published, a `kind` of sources.  [default: table]")
-@click.option("--split", help="[default: train]")
-@click.option("--subset", "subsets", multiple=True, help="One of its subsets.  [default: all]")
-@click.option(
-    "--column",
-    "columns",
-    multiple=True,
-    metavar="FIELD=COLUMN",
-    help="As in `columns`: one column, a pattern, a [list, of, columns], or null.",
-)
-@click.option("--choices-are", help="As in `choices_are`: text, letter, index0 or index1.")
-@click.option("--pictures", help="The folder of its pictures.  [default: beside the table]")
+@source_options
 @click.option("--recipe", "recipe_file", help="Whose model reads it: shows that model's tokens.")
 @click.option("--stage", help="Of the recipe; or `evaluation`, for its benchmarks.")
 @click.option(
@@ -90,45 +81,7 @@ def _subjects(
         raise UserError("a stage is part of a recipe: name the recipe with `--recipe`")
     chosen = Recipe.load(recipe_file) if recipe_file else None
     kind = RowKind(given.pop("kind", RowKind.SFT))
-    return chosen, [of_source(_source(what, given), kind, chosen, stage)]
-
-
-def _source(what: str, given: dict[str, Any]) -> Source:
-    """A data set as a recipe would name it.
-
-    Raises:
-        UserError: an option is not as it should be.
-    """
-    from pydantic import ValidationError
-
-    from siqvl.errors import UserError
-    from siqvl.recipe import Source
-    from siqvl.recipe.load import explain
-
-    content = {"kind": given.pop("adapter", "table"), "path": what, **given}
-    content["columns"] = dict(map(_column, given.get("columns", ())))
-    content["subsets"] = [*given.get("subsets", ())]
-    try:
-        return Source.model_validate(content)
-    except ValidationError as error:
-        raise UserError(explain(error, Source)) from None
-
-
-def _column(said: str) -> tuple[str, Any]:
-    """`field=column` -> both; a column may be null or a list as in YAML."""
-    import yaml
-
-    from siqvl.errors import UserError
-
-    field, equals, column = said.partition("=")
-    if not (field and equals and column):
-        raise UserError(f"`--column {said}` should be like `--column answer=label`")
-    if column.startswith("["):
-        try:
-            return field, yaml.safe_load(column)
-        except yaml.YAMLError:
-            raise UserError(f"`--column {said}`: a list is written like `{field}=[A, B]`") from None
-    return field, None if column == "null" else column
+    return chosen, [of_source(source_of(what, given), kind, chosen, stage)]
 
 
 def _write(page: Path, text: str) -> None:

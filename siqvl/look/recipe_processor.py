@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from siqvl.errors import one_line
 from siqvl.recipe import Recipe
+from siqvl.recipe.shipped import shipped
 
 if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor
@@ -22,8 +22,8 @@ def local_processor(recipe: Recipe | None) -> tuple[SiQVLProcessor | None, str]:
     model = recipe.model
     try:
         processor = read_processor(
-            os.path.expanduser(model.vision),
-            os.path.expanduser(model.language),
+            str(shipped(model.vision)),
+            str(shipped(model.language)),
             pixel_shuffle_factor=model.pixel_shuffle_factor,
             max_image_tokens=model.max_image_tokens,
             system_prompt=model.system_prompt,

@@ -6,7 +6,13 @@ their source into every checkpoint, so that it also loads where siqvl is not ins
 TRL can load a reference model from it.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+)
 
 from .assemble import (
     assemble,
@@ -24,6 +30,7 @@ from .projector import SiQVLProjector, pixel_shuffle
 AutoConfig.register(SiQVLConfig.model_type, SiQVLConfig, exist_ok=True)
 AutoModel.register(SiQVLConfig, SiQVLModel, exist_ok=True)
 AutoModelForImageTextToText.register(SiQVLConfig, SiQVLForConditionalGeneration, exist_ok=True)
+AutoModelForMultimodalLM.register(SiQVLConfig, SiQVLForConditionalGeneration, exist_ok=True)
 AutoProcessor.register(SiQVLConfig, SiQVLProcessor, exist_ok=True)
 
 SiQVLConfig.register_for_auto_class()

@@ -76,11 +76,16 @@ class SiQVLPreTrainedModel(PreTrainedModel):
     _can_compile_fullgraph = True
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        """transformers' own, which names only the saved class in `auto_map`; vLLM asks for
-        "AutoModel", the backbone, whichever class was saved."""
+        """transformers' own, which names in `auto_map` only the saved class, under one name; vLLM
+        asks for "AutoModel", the backbone, and `pipeline("any-to-any")` for
+        "AutoModelForMultimodalLM", whichever class was saved."""
         if self._auto_class is not None:
             named = getattr(self.config, "auto_map", None) or {}
-            self.config.auto_map = {**named, "AutoModel": "modeling.SiQVLModel"}
+            self.config.auto_map = {
+                **named,
+                "AutoModel": "modeling.SiQVLModel",
+                "AutoModelForMultimodalLM": "modeling.SiQVLForConditionalGeneration",
+            }
         return super().save_pretrained(save_directory, *args, **kwargs)
 
     @torch.no_grad()
@@ -146,6 +151,12 @@ class SiQVLModel(SiQVLPreTrainedModel):
         Raises:
             ValueError: the pixels are not of the size the tower was built for.
         """
+        features = self._seen(pixel_values, **kwargs).last_hidden_state
+        assert features is not None
+        return features
+
+    def _seen(self, pixel_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """The tower's output, of which `get_vision_features` is the last hidden state."""
         size = self.config.vision_config.image_size
         channels = self.config.vision_config.num_channels
         if tuple(pixel_values.shape[1:]) != (channels, size, size):
@@ -158,7 +169,7 @@ class SiQVLModel(SiQVLPreTrainedModel):
         if self.vision_tower.training != should_train:
             self.vision_tower.train(should_train)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            return self.vision_tower(pixel_values, return_dict=True, **kwargs).last_hidden_state
+            return self.vision_tower(pixel_values, return_dict=True, **kwargs)
 
     def project_vision_features(self, vision_features: torch.Tensor) -> BaseModelOutputWithPooling:
         """Tower features [images, patches, vision hidden] -> the output of `get_image_features`.
@@ -184,9 +195,14 @@ class SiQVLModel(SiQVLPreTrainedModel):
     ) -> BaseModelOutputWithPooling:
         """Pixels [images, 3, H, W] -> `pooler_output` [images, tokens_per_image, text hidden].
 
-        `last_hidden_state` holds the tower features [images, patches, vision hidden].
+        `last_hidden_state` holds the tower features [images, patches, vision hidden]; with
+        `output_hidden_states` or `output_attentions` the tower's own come along.
         """
-        return self.project_vision_features(self.get_vision_features(pixel_values, **kwargs))
+        seen = self._seen(pixel_values, **kwargs)
+        assert seen.last_hidden_state is not None
+        output = self.project_vision_features(seen.last_hidden_state)
+        output.hidden_states, output.attentions = seen.hidden_states, seen.attentions
+        return output
 
     def get_placeholder_mask(
         self,
@@ -201,7 +217,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
 
         Raises:
             ValueError: "Image features and image tokens do not match" with both counts. TRL looks
-                for these words to explain truncated prompts.
+                for these words to explain truncated prompts. A compiled graph raises RuntimeError
+                with the words alone.
         """
         if input_ids is None:
             placeholder = torch.full(
@@ -212,13 +229,18 @@ class SiQVLModel(SiQVLPreTrainedModel):
             mask = (input_ids == self.config.image_token_id).to(inputs_embeds.device)
         tokens = mask.sum()
         features = 0 if image_features is None else image_features.shape[0]
-        torch_compilable_check(
-            tokens == features,
-            lambda: (
-                "Image features and image tokens do not match, "
-                f"tokens: {int(tokens)}, features: {features}"
-            ),
-        )
+        if torch.compiler.is_compiling():
+            # Part of the graph: to look at the count from Python would break it. The sentence has
+            # no numbers, because none are known yet.
+            torch._assert_async(tokens == features, "Image features and image tokens do not match")
+        else:
+            torch_compilable_check(
+                tokens == features,
+                lambda: (
+                    "Image features and image tokens do not match, "
+                    f"tokens: {int(tokens)}, features: {features}"
+                ),
+            )
         return mask.unsqueeze(-1)
 
     @can_return_tuple
@@ -316,7 +338,9 @@ class SiQVLModel(SiQVLPreTrainedModel):
             return inputs_embeds
         # [images, tokens, hidden], or a list of [tokens, hidden] when `generate` chunks it.
         rows: Any = images.pooler_output
-        features = torch.cat(list(rows)).to(inputs_embeds.device, inputs_embeds.dtype)
+        # A tensor is not made a list, whose length a graph with open shapes would have to know.
+        flat = rows.flatten(0, 1) if isinstance(rows, torch.Tensor) else torch.cat(list(rows))
+        features = flat.to(inputs_embeds.device, inputs_embeds.dtype)
         mask = self.get_placeholder_mask(input_ids, inputs_embeds, features)
         return inputs_embeds.masked_scatter(mask, features)
 
@@ -368,7 +392,10 @@ def _starts_a_sequence(input_ids: torch.Tensor | None, past_key_values: Cache | 
     token. The length is asked first, because a compiled step must not look into its cache."""
     if input_ids is None or (input_ids.shape[1] == 1 and past_key_values is not None):
         return False
-    return past_key_values is None or bool(past_key_values.get_seq_length() == 0)
+    if past_key_values is None:
+        return True
+    # A static cache counts on the device, and to ask it would break a graph.
+    return not torch.compiler.is_compiling() and bool(past_key_values.get_seq_length() == 0)
 
 
 def _restarts(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> bool:
@@ -387,6 +414,8 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
     _tied_weights_keys = {  # noqa: RUF012
         "lm_head.weight": "model.language_model.embed_tokens.weight"
     }
+    # The language model's embeddings are sharded by vocabulary, and a tied head is the same tensor.
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
 
     def __init__(self, config: SiQVLConfig):
         super().__init__(config)
@@ -485,6 +514,93 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         vocabulary = self.config.text_config.vocab_size
         loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocabulary, **kwargs)
         return {"loss": loss, "logits": logits}
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,  # `generate` looks for it in the signature
+        is_first_iteration: bool | None = False,
+        prompt_tokens: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """transformers' own, which knows nothing of pictures in assisted decoding.
+
+        An assistant, which drafts tokens for another model, sees the pictures of the prompt. It is
+        told of no first iteration, and where there is none transformers leaves pictures out: it
+        would read a prompt with placeholders and no picture. What another SiQ-VL encoded stands in
+        that one's space, so the tower's features are projected anew. Where they are of another
+        tower, or there are none, a placeholder is a token as any other: a draft may be bad, and is
+        no reason to end. Nor is a placeholder among the tokens that were drafted for this model.
+
+        Args:
+            prompt_tokens: of these ids the prompt's; drafted ones follow.
+        """
+        parent: Any = super()
+        inputs = parent.prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+        ids = inputs.get("input_ids")
+        # without a cache, pictures come with every pass
+        if ids is None or past_key_values is None or not _starts_a_sequence(ids, past_key_values):
+            return inputs
+        pictures = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+        if not is_first_iteration:
+            features = self._features_of(pictures)
+            return inputs | (
+                {"vision_features": features} if features is not None else self._embedded(ids, None)
+            )
+        if (
+            prompt_tokens is None
+            or not (ids[:, prompt_tokens:] == self.config.image_token_id).any()
+        ):
+            return inputs
+        return inputs | self._embedded(ids, pictures, prompt_tokens) | {"mm_encoder_outputs": None}
+
+    def _get_candidate_generator(self, *, input_ids: Any, model_kwargs: dict, **kwargs: Any) -> Any:
+        """Notes for `prepare_inputs_for_generation` where a prompt ends and its drafts begin."""
+        parent: Any = super()
+        generator = parent._get_candidate_generator(
+            input_ids=input_ids, model_kwargs=model_kwargs, **kwargs
+        )
+        model_kwargs["prompt_tokens"] = input_ids.shape[1]  # now, for assistants have theirs
+        return generator
+
+    def _embedded(
+        self, ids: torch.Tensor, images: BaseModelOutputWithPooling | None, prompt_tokens: int = 0
+    ) -> dict[str, torch.Tensor | None]:
+        """Model inputs in which placeholders after the prompt are tokens as any other.
+
+        Raises:
+            ValueError: those of the prompt are more or fewer than the pictures' tokens.
+        """
+        ids = ids.to(self.device)
+        embeds = self.get_input_embeddings()(ids)
+        if prompt_tokens:
+            prompt: Any = ids[:, :prompt_tokens]
+            begun = self.model._with_images(prompt, embeds[:, :prompt_tokens], images)
+            embeds = torch.cat([begun, embeds[:, prompt_tokens:]], dim=1)
+        return {"input_ids": None, "inputs_embeds": embeds}
+
+    def _features_of(self, encoded: BaseModelOutputWithPooling | None) -> torch.Tensor | None:
+        """Tower features in what another model's `get_image_features` gave, if they fit this tower.
+
+        Returns:
+            [images, patches, vision hidden].
+        """
+        features = getattr(encoded, "last_hidden_state", None)
+        expected = (self.config.patch_grid**2, self.config.vision_config.hidden_size)
+        if features is None or features.ndim != 3 or tuple(features.shape[1:]) != expected:
+            return None
+        return features
 
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> Any:
         """Lets `generate` take `vision_features`: projected once, before beams expand."""

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from siqvl.errors import UserError, one_line
-from siqvl.files import expanded
+from siqvl.recipe.shipped import shipped
 
 #: Bytes of a file, and characters of what it stands for; a plan of Flyte's may have 2 MB.
 MOST = 2**20
@@ -49,7 +49,7 @@ def parse_json(text: str, name: str) -> dict[str, Any]:
 
 def _text(path: str | Path) -> str:
     try:
-        with open(expanded(path), "rb") as file:
+        with open(shipped(path), "rb") as file:
             data = file.read(MOST + 1)
     except FileNotFoundError:
         raise UserError(

@@ -16,8 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from siqvl.files import expanded, folder_hash
+from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, Stage
+from siqvl.recipe.shipped import shipped
 
 #: Keys of a stage that say how it is run, and do not change the checkpoint.
 RUNNING = {"saving_steps", "kept_states", "loader_workers", "prefetch"}
@@ -108,7 +109,7 @@ def _precision(recipe: Recipe) -> dict[str, Any]:
 
 def _model(recipe: Recipe) -> dict[str, Any]:
     """Weights count by their names, and those in folders of this machine by content as well."""
-    folders = {part: expanded(getattr(recipe.model, part)) for part in PARTS}
+    folders = {part: shipped(getattr(recipe.model, part)) for part in PARTS}
     content = {
         part: _content(folder, max(path.lstat().st_mtime_ns for path in folder.rglob("*")))
         for part, folder in folders.items()

@@ -10,9 +10,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from siqvl.errors import UserError
-from siqvl.files import expanded
 from siqvl.recipe.document import read_document
 from siqvl.recipe.section import Section
+from siqvl.recipe.shipped import shipped
 
 LONGEST = 200  # characters of a value in a sentence
 
@@ -48,7 +48,7 @@ def with_base(content: dict[str, Any], files: tuple[Path, ...] = ()) -> dict[str
     named = content["base"]
     if not isinstance(named, str) or not named:
         raise UserError(f"`base` should be the path of a recipe file (got {shown(named)})")
-    base = expanded(named)
+    base = shipped(named)
     if not os.path.exists(base):
         beside = files[-1].parent / base if files else base
         hint = f", where {beside} is: write `base: {beside}`" if os.path.exists(beside) else ""

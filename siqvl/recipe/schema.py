@@ -103,11 +103,19 @@ class Tracking(Section):
 class Serving(Section):
     """The section `serving`: how registered models answer, kept with each of them."""
 
+    LATER = ("max_request_pixels", "precision")
+
     max_new_tokens: PositiveInt = Field(
         256, description="tokens of an answer; a request may ask for fewer"
     )
     batch_size: PositiveInt = Field(16, description="rows of a request answered side by side")
     max_rows: PositiveInt = Field(256, description="a request with more rows is refused")
+    max_request_pixels: PositiveInt = Field(
+        10**9, description="a request whose pictures have more pixels together is refused"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="auto: bf16 where the hardware computes in it"
+    )
 
 
 class Distributed(Section):

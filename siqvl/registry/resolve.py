@@ -58,9 +58,9 @@ def resolve_checkpoint(reference: str, *, tracking_uri: str | None = None) -> Pa
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
         return _of_mlflow(reference, uri)
     folder = expanded(reference)
-    if folder.is_dir():
+    if reference and folder.is_dir():
         return _inside(folder)
-    if folder.exists():
+    if reference and folder.exists():
         raise UserError(f"{reference} is a file; name the checkpoint's folder")
     if named := HUB_MODEL.fullmatch(reference):
         return _of_hub(named["repository"], named["revision"])

@@ -6,18 +6,20 @@ another siqvl than the model's it calls that one: names, arguments and results a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from siqvl.data.schema import Row
+from siqvl.device import resolve_precision
 from siqvl.errors import UserError
 from siqvl.generation.choose import Choose, likeliest
 from siqvl.generation.completions import complete, load_to_answer, prompt_item
 from siqvl.generation.sampling import drawn
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
+from siqvl.serving.requests import read_request
 from siqvl.serving.settings import ServingSettings
 
 
@@ -47,6 +49,10 @@ class Writing:
         Raises:
             UserError: a param out of its range.
         """
+        for name in ("max_new_tokens", "temperature", "seed"):
+            if not isinstance(value := getattr(self, name), int | float):
+                kind = "null" if value is None else type(value).__name__
+                raise UserError(f"params.{name} is {kind}, expected a number; or leave it out")
         if not 1 <= self.max_new_tokens <= settings.max_new_tokens:
             raise UserError(
                 f"params.max_new_tokens is {self.max_new_tokens}, but an answer has 1 to "
@@ -79,10 +85,19 @@ class Answerer:
     @classmethod
     def load(cls, checkpoint: Path, settings: ServingSettings) -> Answerer:
         """Loads a checkpoint on the fastest device of this machine, as an evaluation does."""
-        return cls(*load_to_answer(checkpoint, settings.attention), settings)
+        precision = resolve_precision(settings.precision)
+        return cls(*load_to_answer(checkpoint, settings.attention, precision), settings)
+
+    def read(self, rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+        """Reads the rows of a request, with their pictures as small as the tower reads them.
+
+        Raises:
+            UserError: see `siqvl.serving.requests.read_request`.
+        """
+        return read_request(rows, self.settings, self._processor.image_processor)
 
     def answer(self, rows: Sequence[Row], writing: Writing) -> list[Answer]:
-        """Answers the rows that `siqvl.serving.requests.read_request` gave, in their order.
+        """Answers the rows that `read` gave, in their order.
 
         Raises:
             UserError: a param out of its range, or a conversation longer than the model reads.

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from siqvl.data.preparation.images import FORMATS, BadRow, stored_image
+from siqvl.data.preparation.images import FORMATS, BadRow, stored_pixels
 from siqvl.errors import UserError, one_line
 
 #: Pictures of more pixels are decoded one at a time.
@@ -33,7 +33,7 @@ def decoded(data: bytes, image_processor: Any, max_pixels: int) -> Image.Image:
 
     Args:
         data: a file of one of `FORMATS`.
-        image_processor: the one of the checkpoint's processor.
+        image_processor: the one of the checkpoint's processor. None: the picture stays whole.
         max_pixels: a picture of more is refused by what its header says, before it is decoded.
 
     Returns:
@@ -45,11 +45,10 @@ def decoded(data: bytes, image_processor: Any, max_pixels: int) -> Image.Image:
     """
     with _ALONE if pixels_of(data) > LARGE else contextlib.nullcontext():
         try:
-            stored = stored_image(data, max_pixels)
+            whole = stored_pixels(data, max_pixels)
         except BadRow as bad:
             raise UserError(_sentence(bad)) from None
-        with Image.open(io.BytesIO(stored.data)) as whole:
-            return as_seen(whole.convert("RGB"), image_processor)
+        return whole if image_processor is None else as_seen(whole, image_processor)
 
 
 def pixels_of(data: bytes) -> int:
@@ -63,6 +62,16 @@ def pixels_of(data: bytes) -> int:
 
 def as_seen(picture: Image.Image, image_processor: Any) -> Image.Image:
     """Makes an RGB picture as small, or as large, as the image processor does for the tower."""
+    size = image_processor.size
+    if (
+        getattr(image_processor, "backend", None) == "pil"
+        and image_processor.do_resize
+        and not image_processor.do_center_crop
+        and size["height"]
+        and size["width"]
+    ):
+        # What that backend does, without its copies of a large picture on the way.
+        picture = picture.resize((size["width"], size["height"]), image_processor.resample)
     pixels = image_processor(
         images=[picture], do_rescale=False, do_normalize=False, return_tensors="np"
     )["pixel_values"][0]

@@ -17,7 +17,6 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from siqvl.errors import UserError
 from siqvl.serving.answering import Answerer, Writing
-from siqvl.serving.requests import read_request
 from siqvl.serving.settings import ServingSettings
 
 
@@ -37,7 +36,7 @@ class WrongRequest(MlflowException):
 
 
 class VisionLanguageModel(PythonModel):
-    """Rows with a picture and a question -> rows with `answer` and `finished`."""
+    """Rows with pictures and a question -> rows with `answer` and `finished`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         settings = ServingSettings.model_validate(context.model_config)
@@ -49,7 +48,7 @@ class VisionLanguageModel(PythonModel):
         settings = self._answerer.settings
         writing = Writing(**{"max_new_tokens": settings.max_new_tokens, **(params or {})})
         try:
-            rows = read_request(model_input.to_dict(orient="records"), settings)
+            rows = self._answerer.read(model_input.to_dict(orient="records"))
             return pd.DataFrame(self._answerer.answer(rows, writing))
         except UserError as error:
             raise WrongRequest(error.message) from None

@@ -6,7 +6,7 @@ Who loads the model may set each of them anew:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import PositiveInt, ValidationError
 
@@ -16,7 +16,11 @@ from siqvl.recipe.section import Section
 
 #: Sections of a recipe, and their keys that serving goes by.
 SAID_IN: tuple[tuple[str, type[Section], tuple[str, ...]], ...] = (
-    ("serving", Serving, ("max_new_tokens", "batch_size", "max_rows")),
+    (
+        "serving",
+        Serving,
+        ("max_new_tokens", "batch_size", "max_rows", "max_request_pixels", "precision"),
+    ),
     ("data", DataPrep, ("max_image_pixels", "max_characters")),
     ("model", Model, ("attention",)),
 )
@@ -33,6 +37,9 @@ class ServingSettings(Section):
     attention: str
     #: Whether a request may name pictures by path: over HTTP that would lead to the server's files.
     allow_paths: bool = False
+    #: What came after version 0.1.0 has defaults: models of before were registered without.
+    max_request_pixels: PositiveInt = Serving.model_fields["max_request_pixels"].default
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
 
     @classmethod
     def of(cls, recipe: Recipe | dict[str, Any]) -> ServingSettings:

@@ -24,7 +24,9 @@ def signature(settings: ServingSettings) -> ModelSignature:
         ColSpec("string", "image", required=False),
         ColSpec("string", "path", required=False),
         ColSpec("string", "question", required=False),
-        # a list of {role, content}; MLflow's own type for it refuses rows without one beside others
+        # lists: of base64 texts, and of {role, content}; MLflow's own types for them refuse rows
+        # without one beside others
+        ColSpec(AnyType(), "images", required=False),
         ColSpec(AnyType(), "messages", required=False),
     ]
     params = [

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from os.path import expanduser
 from pathlib import Path
 
 from accelerate import PartialState
@@ -24,6 +23,7 @@ from siqvl.model.assemble import assemble, load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe, Stage
+from siqvl.recipe.shipped import shipped
 from siqvl.stages import STAGES, freeze
 from siqvl.tensor_store import TensorStore
 from siqvl.tracking.runs import RunLog
@@ -159,7 +159,7 @@ def _load_model(
     try:
         if checkpoint is not None:
             return load_checkpoint(checkpoint, attn_implementation=attention)
-        vision, language = map(expanduser, (spec.vision, spec.language))
+        vision, language = (str(shipped(name)) for name in (spec.vision, spec.language))
         return assemble(vision, language, attn_implementation=attention, **rest)
     except (ValueError, OSError) as error:  # what transformers raises for a wrong or missing part
         raise UserError(" ".join(str(error).split())) from error

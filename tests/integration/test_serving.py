@@ -1,6 +1,7 @@
 """README's commands that serve a model, as they stand: a picture over HTTP, and wrong requests."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from PIL import Image, ImageDraw
 from siqvl.recipe import Recipe, Stage
 from siqvl.registry.versions import Registry
 from siqvl.tracking.runs import client, start_run
+from tests.serving.large_pictures import large_pictures
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +62,7 @@ class Served:
     port: int
     environment: dict[str, str]
     left: Path  # what it tried to reach elsewhere
+    group: int  # of its processes
 
     def ask(self, body: Any, kind: str = "application/json") -> tuple[int, dict[str, Any]]:
         """Status and JSON of an answer."""
@@ -68,7 +71,7 @@ class Served:
             f"http://127.0.0.1:{self.port}/invocations", data, {"Content-Type": kind}
         )
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 return answer.status, json.loads(answer.read())
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read())
@@ -90,6 +93,7 @@ def served(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(folder / "offline"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "300",  # on a busy machine, too
     }
     with (folder / "server.log").open("wb") as output:
         server = subprocess.Popen(
@@ -103,7 +107,7 @@ def served(trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served
         )
     try:
         _wait(server, port, folder / "server.log")
-        yield Served(folder, port, environment, left)
+        yield Served(folder, port, environment, left, server.pid)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -187,17 +191,13 @@ def test_every_way_to_ask_gives_the_same_answer(served: Served) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no picture": (
-        {"question": "what?"},
-        "row 1: it has no picture: send `image`, the base64 text of a picture file",
-    ),
-    "misspelt column": (
-        {"imgae": GOOD["image"], "question": "what?"},
-        "row 1: it has no picture: send `image`, the base64 text of a picture file",
+    "empty picture": (
+        {"image": "", "question": "what?"},
+        "row 1: `image` is empty: send the base64 text of a picture file",
     ),
     "unknown columns alone": (
         {"picture": GOOD["image"]},
-        "the request has no rows with columns of image, path, question, messages",
+        "the request has no rows with columns of image, images, path, question, messages",
     ),
     "broken base64": (
         {**GOOD, "image": GOOD["image"][:-1]},
@@ -234,6 +234,38 @@ def test_a_wrong_request_is_400_with_one_sentence(
     assert answer["error_code"] == "INVALID_PARAMETER_VALUE"
 
 
+@pytest.mark.parametrize("name", ["max_new_tokens", "temperature", "seed"])
+def test_a_param_of_null_is_400_with_one_sentence(served: Served, name: str) -> None:
+    status, answer = served.ask({"dataframe_records": [GOOD], "params": {name: None}})
+    sentence = f"params.{name} is null, expected a number; or leave it out"
+    assert (status, answer["message"]) == (400, sentence)
+    assert "stack_trace" not in answer
+
+
+def test_params_of_null_are_none(served: Served) -> None:
+    expected = served.ask({"dataframe_records": [GOOD]})
+    assert served.ask({"dataframe_records": [GOOD], "params": None}) == expected
+
+
+def test_rows_of_no_and_of_several_pictures(served: Served) -> None:
+    """And typed parts, beside rows that have none of it."""
+    uri = f"data:image/png;base64,{GOOD['image']}"
+    part = {"type": "image_url", "image_url": {"url": uri}}
+    text = {"type": "text", "text": GOOD["question"]}
+    rows = [
+        GOOD,
+        {"question": GOOD["question"]},
+        {"images": [GOOD["image"]] * 2, "question": "are <image> and <image> alike?"},
+        {"messages": [{"role": "user", "content": [part, text]}]},
+    ]
+    status, answer = served.ask({"dataframe_records": rows})
+    assert status == 200, answer
+    first, _, _, last = answer["predictions"]
+    assert first == last
+    for row, found in zip(rows, answer["predictions"], strict=True):
+        assert served.ask({"dataframe_records": [row]}) == (200, {"predictions": [found]})
+
+
 def test_params_out_of_range_are_400(served: Served) -> None:
     request = {"dataframe_records": [GOOD], "params": {"max_new_tokens": 100_000}}
     status, answer = served.ask(request)
@@ -259,6 +291,43 @@ def test_what_mlflow_itself_refuses_is_400(
     found, answer = served.ask(body, kind)
     assert found == status
     assert answer["message"]
+
+
+def kilobytes(served: Served, name: str) -> int:
+    """A figure of /proc/PID/status, summed up over the server's processes."""
+    total = 0
+    for status in processes(served, "status"):
+        total += int(status.read_text().split(f"{name}:")[1].split()[0])
+    return total
+
+
+def processes(served: Served, file: str) -> Iterator[Path]:
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):  # one that has just ended
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[2]) == served.group:
+                    yield folder / file
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells the peak")
+def test_sixteen_large_pictures_over_http_stay_below_a_gigabyte(
+    served: Served, tmp_path: Path
+) -> None:
+    assert served.ask({"dataframe_records": [GOOD]})[0] == 200
+    rows = [
+        {**GOOD, "image": base64.b64encode(file.read_bytes()).decode()}
+        for file in large_pictures(tmp_path)
+    ]
+    body = json.dumps({"dataframe_records": rows, "params": {"max_new_tokens": 4}}).encode()
+    idle = kilobytes(served, "VmRSS")
+    for peaks in processes(served, "clear_refs"):
+        peaks.write_text("5")  # begin anew
+    status, answer = served.ask(body)
+    assert (status, len(answer["predictions"])) == (200, len(rows))
+    peak = (kilobytes(served, "VmHWM") - idle) * 1024
+    print(f"{len(body) / 2**20:,.1f} MiB asked, peak {peak / 2**20:,.0f} MiB above idle")
+    assert peak < 10**9
 
 
 def test_it_answers_on_after_wrong_requests(served: Served) -> None:

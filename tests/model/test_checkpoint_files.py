@@ -10,7 +10,13 @@ import textwrap
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor, pipeline
+from transformers import (
+    AutoModel,
+    AutoModelForImageTextToText,
+    AutoModelForMultimodalLM,
+    AutoProcessor,
+    pipeline,
+)
 from trl.trainer.utils import create_model_from_path
 
 from siqvl.model import SiQVLModel, assemble, load_checkpoint
@@ -47,6 +53,7 @@ def test_the_auto_map_names_every_class(checkpoint):
         "AutoConfig": "configuration.SiQVLConfig",
         "AutoModel": "modeling.SiQVLModel",
         "AutoModelForImageTextToText": "modeling.SiQVLForConditionalGeneration",
+        "AutoModelForMultimodalLM": "modeling.SiQVLForConditionalGeneration",
     }
     assert config["architectures"] == ["SiQVLForConditionalGeneration"]
     processor = json.loads((checkpoint / "processor_config.json").read_text())
@@ -159,6 +166,7 @@ def test_auto_classes_in_this_process(checkpoint):
     processor = AutoProcessor.from_pretrained(checkpoint)
     assert type(model).__module__ == "siqvl.model.modeling"
     assert type(processor).__module__ == "siqvl.model.processing"
+    assert type(AutoModelForMultimodalLM.from_pretrained(checkpoint)) is type(model)
     backbone = AutoModel.from_pretrained(checkpoint)
     assert type(backbone) is SiQVLModel
     inputs = sample(processor)
@@ -175,7 +183,9 @@ FRESH = """
         pass
     else:
         raise SystemExit("siqvl is importable here")
-    from transformers import AutoModel, AutoModelForImageTextToText, AutoProcessor
+    from transformers import (
+        AutoModel, AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoProcessor
+    )
     folder = sys.argv[1]
     model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
@@ -185,6 +195,8 @@ FRESH = """
         logits = model(**inputs).logits
         backbone = AutoModel.from_pretrained(folder, trust_remote_code=True)
         assert torch.equal(model.lm_head(backbone(**inputs).last_hidden_state), logits)
+        other = AutoModelForMultimodalLM.from_pretrained(folder, trust_remote_code=True)
+        assert torch.equal(other(**inputs).logits, logits)
     generated = model.generate(**inputs, max_new_tokens=4)
     tied = model.lm_head.weight is model.get_input_embeddings().weight
     assert not [name for name in sys.modules if name.startswith("siqvl.")]
@@ -194,8 +206,8 @@ FRESH = """
 """
 
 
-def run_fresh(script: str, tmp_path, *arguments) -> None:
-    """Runs Python where siqvl cannot be imported: isolated, elsewhere, with its own cache."""
+def run_fresh(script: str, tmp_path, *arguments) -> str:
+    """What a script prints where siqvl cannot be imported: isolated, with a cache of its own."""
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     keep = {key: os.environ[key] for key in ("PATH", "OMP_NUM_THREADS") if key in os.environ}
@@ -208,6 +220,7 @@ def run_fresh(script: str, tmp_path, *arguments) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.mark.integration
@@ -262,3 +275,34 @@ def test_pipeline(checkpoint):
     inputs = encode(processor, "what?", [picture(0)])
     ids = model.generate(**inputs, max_new_tokens=4)[0, inputs["input_ids"].shape[1] :]
     assert answer == processor.decode(ids, skip_special_tokens=True)
+
+
+ANY_TO_ANY = """
+    import sys, json
+    from importlib.util import find_spec
+    from PIL import Image
+    from transformers import pipeline
+    from transformers.pipelines import any_to_any
+    sys.modules["siqvl"] = None
+    if find_spec("torchvision") is None:  # asked for, whether or not a processor uses it
+        any_to_any.requires_backends = lambda *_: None
+    pipe = pipeline("any-to-any", model=sys.argv[1], trust_remote_code=True, dtype="float32")
+    messages = json.loads(sys.argv[2])
+    messages[0]["content"][0]["image"] = Image.open(sys.argv[3])
+    (found,) = pipe(text=messages, max_new_tokens=4, return_full_text=False)
+    inputs = pipe.processor.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    written = pipe.model.generate(**inputs, max_new_tokens=4)[0, inputs["input_ids"].shape[1] :]
+    expected = pipe.processor.decode(written, skip_special_tokens=True)
+    assert found["generated_text"] == expected, (found, expected)
+    print(type(pipe).__name__, type(pipe.model).__name__)
+"""
+
+
+@pytest.mark.integration
+def test_the_any_to_any_pipeline_without_siqvl(checkpoint, tmp_path):
+    picture(0).save(tmp_path / "picture.png")
+    messages = json.dumps(conversation("what?", 1))
+    out = run_fresh(ANY_TO_ANY, tmp_path, checkpoint, messages, tmp_path / "picture.png")
+    assert out.split() == ["AnyToAnyPipeline", "SiQVLForConditionalGeneration"]

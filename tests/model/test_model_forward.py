@@ -129,6 +129,30 @@ def test_get_image_features(model, processor):
     assert output.last_hidden_state.shape == (1, 16, 16)
     as_tuple = model.get_image_features(pixels, return_dict=False)
     assert torch.equal(as_tuple[1], output.pooler_output)
+    assert output.hidden_states is None
+    assert output.attentions is None
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backbone", [False, True])
+def test_get_image_features_hands_on_what_the_tower_shows(parts, model, processor, backbone):
+    model.set_attn_implementation("eager")  # sdpa makes no attention weights
+    pixels = encode(processor, "what?", [picture(0), picture(1)])["pixel_values"]
+    asked = dict(output_hidden_states=True, output_attentions=True)
+    output = (model.model if backbone else model).get_image_features(pixels, **asked)
+    tower = SiglipVisionModel.from_pretrained(parts[0], attn_implementation="eager").eval()
+    reference = tower(pixels, **asked)
+    for name, count, shape in (
+        ("hidden_states", 3, (2, 16, 16)),
+        ("attentions", 2, (2, 2, 16, 16)),
+    ):
+        found, expected = getattr(output, name), getattr(reference, name)
+        assert len(found) == len(expected) == count
+        for one, other in zip(found, expected, strict=True):
+            assert one.shape == shape
+            assert torch.equal(one, other)
+    plain = model.get_image_features(pixels).pooler_output
+    torch.testing.assert_close(output.pooler_output, plain, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

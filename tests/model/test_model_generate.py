@@ -94,6 +94,16 @@ def test_a_static_cache_generates_the_same(model, processor):
 
 
 @torch.no_grad()
+def test_embeddings_generate_the_same(model, processor):
+    inputs = encode(processor, "what?", [picture(0)])
+    expected = new_tokens(model, inputs)
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    asked = {"pixel_values": inputs["pixel_values"], "inputs_embeds": embeds}
+    out = model.generate(**asked, max_new_tokens=8, do_sample=False, eos_token_id=None)
+    assert torch.equal(out, expected)
+
+
+@torch.no_grad()
 def test_generation_continues_from_a_cache(model, processor):
     inputs = encode(processor, "what?", [picture(0)])
     whole = model.generate(**inputs, max_new_tokens=6, eos_token_id=None)

@@ -91,6 +91,8 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("serving.max_new_tokens", 7, NOTHING),
     ("serving.batch_size", 7, NOTHING),
     ("serving.max_rows", 7, NOTHING),
+    ("serving.max_request_pixels", 7, NOTHING),
+    ("serving.precision", "auto", NOTHING),
     ("evaluation.champion_benchmark", None, NOTHING),
     ("tracking.spool", "elsewhere", NOTHING),
     ("tracking.patience_seconds", 7.0, NOTHING),

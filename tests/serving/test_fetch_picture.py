@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,7 +68,7 @@ class Pictures(BaseHTTPRequestHandler):
 def server() -> Iterator[ThreadingHTTPServer]:
     made = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
     made.seen = []  # type: ignore[attr-defined]
-    threading.Thread(target=made.serve_forever, daemon=True).start()
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
     yield made
     made.shutdown()
     made.server_close()
@@ -81,7 +81,6 @@ Names = dict[str, list[list[str]]]
 def names(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> Names:
     """What each name resolves to, time after time; connections to PUBLIC reach the server."""
     known: Names = {"pictures.test": [[PUBLIC]]}
-    connect: Callable[..., socket.socket] = socket.create_connection
 
     def getaddrinfo(host: str, port: int, **_: object) -> list[tuple]:
         answers = known.get(host, [[host]])
@@ -90,7 +89,10 @@ def names(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> Names
 
     def create_connection(place: tuple[str, int], timeout: float) -> socket.socket:
         assert place[0] == PUBLIC, f"connected to {place}"
-        return connect(("127.0.0.1", server.server_port), timeout=timeout)
+        made = socket.socket()
+        made.settimeout(timeout)
+        made.connect(("127.0.0.1", server.server_port))
+        return made
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     monkeypatch.setattr(socket, "create_connection", create_connection)

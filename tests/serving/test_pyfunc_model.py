@@ -97,6 +97,62 @@ def test_a_conversation_is_answered_as_generate_does(trained, model: VisionLangu
     assert found == processor.tokenizer.decode(new, skip_special_tokens=True).strip()
 
 
+def test_two_pictures_and_none_are_answered_as_generate_does(
+    trained, model: VisionLanguageModel
+) -> None:
+    pictures = [PICTURE, Image.new("RGB", (40, 30), "red")]
+    reference, processor = load_checkpoint(trained.checkpoint(Stage.DPO))
+    for images in (pictures, []):
+        row = {"images": [encoded(image) for image in images], "question": QUESTION}
+        (found,) = answers(model, row, max_new_tokens=12)
+        content = [*[{"type": "image"}] * len(images), {"type": "text", "text": QUESTION}]
+        text = processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        inputs = processor(images=images or None, text=text, return_tensors="pt")
+        with torch.inference_mode():
+            written = reference.generate(**inputs, max_new_tokens=12, do_sample=False)
+        new = written[0, inputs["input_ids"].shape[1] :]
+        assert found == processor.tokenizer.decode(new, skip_special_tokens=True).strip()
+
+
+def test_a_row_without_a_picture_may_have_null_or_no_column(model: VisionLanguageModel) -> None:
+    rows = [{"question": QUESTION}, {"image": None, "question": QUESTION}, {**GOOD, "image": None}]
+    rows.append({"images": [], "messages": [{"role": "user", "content": QUESTION}]})
+    together = answers(model, *rows, GOOD, max_new_tokens=8)
+    assert len(set(together[:4])) == 1
+    assert together[4:] == answers(model, GOOD, max_new_tokens=8)
+
+
+def test_typed_parts_are_answered_as_columns_are(model: VisionLanguageModel) -> None:
+    uri = f"data:image/png;base64,{GOOD['image']}"
+    ways = [
+        {"messages": typed({"type": "image_url", "image_url": {"url": uri, "detail": "low"}})},
+        {"messages": typed({"type": "image_url", "image_url": uri})},
+        {"messages": typed({"type": "image", "image": GOOD["image"]})},
+        {"messages": typed({"type": "image", "base64": GOOD["image"]})},
+        {"messages": typed({"type": "image", "url": uri})},
+        {"messages": typed({"type": "image"}), "image": GOOD["image"]},
+        {"messages": typed({"type": "image"}), "images": [GOOD["image"]]},
+    ]
+    found = answers(model, GOOD, *ways, max_new_tokens=8)
+    assert found == found[:1] * 8
+    between = {
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "here it is: "},
+                    {"type": "image", "image": GOOD["image"]},
+                    {"type": "text", "text": " what color is it?"},
+                ],
+            }
+        ]
+    }
+    marked = {"image": GOOD["image"], "question": "here it is: <image> what color is it?"}
+    assert len(set(answers(model, between, marked, max_new_tokens=8))) == 1
+
+
 def test_rows_answer_for_themselves_in_batches(trained, settings: ServingSettings) -> None:
     """Whatever shares the batch, and however pictures are encoded."""
     two = loaded(trained, settings.model_copy(update={"batch_size": 2}))
@@ -127,10 +183,13 @@ def test_a_temperature_draws_by_seed(model: VisionLanguageModel) -> None:
     assert len({drawn(seed) for seed in range(6)}) > 1
 
 
+def typed(*parts: dict[str, Any], text: str = QUESTION) -> list[dict[str, Any]]:
+    """A user's message of typed parts, which ends with text."""
+    return [{"role": "user", "content": [*parts, {"type": "text", "text": text}]}]
+
+
 MANY = {"role": "user", "content": "x" * 200_001}
 WRONG = {
-    "no picture": ({"question": QUESTION}, "it has no picture: send `image`, the base64 text"),
-    "null": ({"image": None, "question": QUESTION}, "it has no picture"),
     "empty": ({"image": "", "question": QUESTION}, "`image` is empty"),
     "no text": ({"image": 5, "question": QUESTION}, "`image` is int, expected the base64 text"),
     "no base64": ({"image": "§§§", "question": QUESTION}, "`image` is no base64 text of a picture"),
@@ -184,12 +243,44 @@ WRONG = {
         {**GOOD, "question": "what " * 20_000},
         "tokens, the model reads",
     ),
-    "column": ({**GOOD, "colour": "red"}, "unknown column colour; there are image, path, question"),
+    "column": (
+        {**GOOD, "colour": "red"},
+        "unknown column colour; there are image, images, path",
+    ),
     "path": (
         {"path": "/etc/hostname", "question": QUESTION},
         "`path` is read only where the model was loaded with allow_paths: true",
     ),
     "path too": ({**GOOD, "path": "/etc/hostname"}, "it has both `image` and `path`"),
+    "images too": ({**GOOD, "images": [GOOD["image"]]}, "it has both `image` and `images`"),
+    "no list": (
+        {"images": GOOD["image"], "question": QUESTION},
+        "`images` is str, expected",
+    ),
+    "one of several": (
+        {"images": [GOOD["image"], "§"], "question": QUESTION},
+        "picture 2 of `images` is no base64 text of a picture file",
+    ),
+    "marks": (
+        {"images": [GOOD["image"]] * 2, "question": "<image> or what?"},
+        "1 <image> marks in its text, but 2 pictures",
+    ),
+    "mark without a picture": (
+        {"question": "<image> What?"},
+        "1 <image> marks in its text, but 0 pictures",
+    ),
+    "part": (
+        {"messages": [{"role": "user", "content": [{"type": "video"}]}]},
+        'part 1 of turn 1 of messages has type "video": known are image, image_url, text',
+    ),
+    "address in a part": (
+        {"messages": typed({"type": "image_url", "image_url": {"url": "http://127.0.0.1/a.png"}})},
+        "a picture of `messages` is no base64 text of a picture file (addresses are not fetched)",
+    ),
+    "pictures in two places": (
+        {"image": GOOD["image"], "messages": typed({"type": "image", "image": GOOD["image"]})},
+        "it has pictures in its messages and in `image`; send them in one place",
+    ),
 }
 
 
@@ -207,12 +298,12 @@ def test_wrong_rows_are_one_sentence(
 
 
 def test_the_wrong_row_is_named(model: VisionLanguageModel) -> None:
-    with pytest.raises(WrongRequest, match="row 2: it has no picture"):
-        answers(model, GOOD, {"image": None, "question": "what?"})
+    with pytest.raises(WrongRequest, match="row 2: `image` is empty"):
+        answers(model, GOOD, {"image": "", "question": "what?"})
 
 
 def test_a_request_has_rows_and_not_too_many(model: VisionLanguageModel) -> None:
-    with pytest.raises(WrongRequest, match="the request has no rows with columns of image, path"):
+    with pytest.raises(WrongRequest, match="the request has no rows with columns of image, images"):
         model.predict(pd.DataFrame([]))
     with pytest.raises(WrongRequest, match="the request has 257 rows, at most 256 are answered"):
         answers(model, *[GOOD] * 257)
@@ -225,6 +316,9 @@ def test_a_request_has_rows_and_not_too_many(model: VisionLanguageModel) -> None
         ({"max_new_tokens": 257}, "params.max_new_tokens is 257, but an answer has 1 to 256"),
         ({"temperature": -1.0}, "params.temperature is -1.0, expected 0 to 100"),
         ({"temperature": math.nan}, "params.temperature is nan, expected 0 to 100"),
+        ({"temperature": None}, "params.temperature is null, expected a number; or leave it out"),
+        ({"max_new_tokens": None}, "params.max_new_tokens is null, expected a number"),
+        ({"seed": None}, "params.seed is null, expected a number"),
     ],
 )
 def test_params_out_of_range(
@@ -272,8 +366,11 @@ def test_mlflow_loads_it_by_its_location(model: VisionLanguageModel, registered:
     found = loaded.predict(frame, params={"max_new_tokens": 8})
     assert found["answer"].tolist() == answers(model, GOOD, GOOD, max_new_tokens=8)
     assert len(loaded.predict(example())) == 1
-    with pytest.raises(Exception, match="row 1: it has no picture"):
-        loaded.predict(pd.DataFrame([{"question": "what?"}]))
+    with pytest.raises(Exception, match="row 1: `image` is empty"):
+        loaded.predict(pd.DataFrame([{"image": "", "question": "what?"}]))
+    parts = pd.DataFrame([{"messages": typed({"type": "image"}), "images": [GOOD["image"]]}, GOOD])
+    found = loaded.predict(parts, params={"max_new_tokens": 8})
+    assert found["answer"].tolist() == answers(model, GOOD, GOOD, max_new_tokens=8)
 
 
 def test_paths_are_read_where_the_model_was_loaded_for_it(

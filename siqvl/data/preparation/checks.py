@@ -73,6 +73,27 @@ def check_row(row: Row, kind: RowKind, data: DataPrep) -> Checked:
     return checked
 
 
+def check_prompt(messages: Any, pictures: int, data: DataPrep) -> list[Message]:
+    """Checks a conversation that is to be answered, and the number of its pictures.
+
+    Returns:
+        Its messages as they would be stored.
+
+    Raises:
+        BadRow: it would go into quarantine.
+    """
+    if pictures > data.max_images:
+        raise BadRow("too many images", f"{pictures} images, {data.max_images} are allowed")
+    good = _messages(Checked("?", "?"), messages, "messages")
+    _check_order(good, "messages end")
+    _check_marks([turn["content"] for turn in good if turn["role"] == "user"], pictures)
+    if (characters := _characters(good)) > data.max_characters:
+        raise BadRow(
+            "text too long", f"{characters} characters in all, {data.max_characters} are allowed"
+        )
+    return good
+
+
 def _fill(checked: Checked, row: Row, kind: RowKind, data: DataPrep) -> None:
     texts = {column: _text(row.get(column), column) for column in ("id", "source", "meta")}
     _check_json(texts["meta"])
@@ -114,8 +135,7 @@ def _fill_messages(checked: Checked, good: Row, row: Row, kind: RowKind) -> None
     for column in MESSAGE_COLUMNS[kind]:
         good[column] = _messages(checked, row.get(column), column)
     prompt, *completions = (good[column] for column in MESSAGE_COLUMNS[kind])
-    if prompt[-1]["role"] != "user" or any(turn["role"] == "system" for turn in prompt[1:]):
-        raise BadRow("wrong roles", "a prompt ends with a user message, system comes first if ever")
+    _check_order(prompt, "a prompt ends")
     for completion in completions:
         expected = ["assistant", "user"] * len(completion)
         roles = [turn["role"] for turn in completion]
@@ -126,6 +146,11 @@ def _fill_messages(checked: Checked, good: Row, row: Row, kind: RowKind) -> None
     checked.prompt_characters = _characters(prompt)
     checked.answer_characters = _characters(completions[0])
     checked.answer = completions[0][-1]["content"]
+
+
+def _check_order(prompt: list[Message], ends: str) -> None:
+    if prompt[-1]["role"] != "user" or any(turn["role"] == "system" for turn in prompt[1:]):
+        raise BadRow("wrong roles", f"{ends} with a user message, system comes first if ever")
 
 
 def _check_marks(asked: list[str], pictures: int) -> None:

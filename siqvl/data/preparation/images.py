@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "JPEG2000")
 ORIENTATION = 0x0112  # EXIF tag; 1 means upright
 THUMBNAIL = 8  # pixels a side
+BAND = 256  # rows that are put on white at a time
 PACKED = 2**20  # bytes of pixels that Pillow hands over at a time, in place of 64 KiB
 
 
@@ -58,16 +59,52 @@ def stored_image(value: Any, max_pixels: int) -> StoredImage:
 
     if isinstance(value, Image.Image):
         return _encoded(value, "PNG", max_pixels)
+    return _stored_file(_file(value), max_pixels)
+
+
+def stored_pixels(value: Any, max_pixels: int) -> Image.Image:
+    """Returns the RGB pixels of what `stored_image` stores of a file, decoded once.
+
+    Raises:
+        BadRow: as `stored_image`.
+    """
+    from PIL import Image
+
+    data = _file(value)
+    image, is_kept = _decoded(data, max_pixels)
+    if is_kept:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    if image.format in ("JPEG", "MPO"):  # which loses when it is encoded again
+        return Image.open(io.BytesIO(_encoded(image, "JPEG", max_pixels).data)).convert("RGB")
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return upright_rgb(image)
+    except BadRow:
+        raise
+    except Exception as error:  # a mode without conversion
+        raise BadRow("undecodable image", one_line(error)) from None
+
+
+def _file(value: Any) -> bytes:
+    """Raises BadRow where a picture is not the bytes of a file."""
     if not isinstance(value, bytes | bytearray | memoryview):
         what = f"no picture at {value}" if isinstance(value, str) else f"got {type(value).__name__}"
         raise BadRow("no image data", f"{what}, expected encoded bytes"[:300])
     if not value:
         raise BadRow("no image data", "the picture is empty: it has no bytes")
-    return _stored_file(bytes(value), max_pixels)
+    return bytes(value)
 
 
 @lru_cache(maxsize=2)  # a picture's questions often follow one another
 def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
+    image, is_kept = _decoded(data, max_pixels)
+    if is_kept:
+        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
+    return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
+
+
+def _decoded(data: bytes, max_pixels: int) -> tuple[Image.Image, bool]:
+    """A file's picture, decoded, and whether the file is kept as it is."""
     from PIL import Image
 
     image = _opened(data, max_pixels)
@@ -81,12 +118,10 @@ def _stored_file(data: bytes, max_pixels: int) -> StoredImage:
             orientation = image.getexif().get(ORIENTATION, 1)
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct…
         raise BadRow("undecodable image", one_line(error)) from None
-    if orientation == 1 and (
+    return image, orientation == 1 and (
         (image.format == "JPEG" and image.mode in ("RGB", "L"))
         or (image.format == "PNG" and image.mode == "RGB" and "transparency" not in image.info)
-    ):
-        return _stored(data, image if image.mode == "RGB" else image.convert("RGB"))
-    return _encoded(image, "JPEG" if image.format in ("JPEG", "MPO") else "PNG", max_pixels)
+    )
 
 
 def pixel_hash(image: Image.Image) -> str:
@@ -159,9 +194,10 @@ def upright_rgb(image: Image.Image) -> Image.Image:
     Raises:
         BadRow: its numbers have no common scale.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(ORIENTATION, 1) != 1:  # an upright one it would copy
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         image = _eight_bits(image)
     elif image.mode in ("I", "F"):
@@ -169,10 +205,20 @@ def upright_rgb(image: Image.Image) -> Image.Image:
             "unsupported pixels",
             f"mode {image.mode}: 32-bit numbers have no common scale, store them with 8 or 16 bits",
         )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    return _on_white(image) if image.has_transparency_data else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Some rows at a time: a picture of 50 million pixels takes 200 MB in each mode."""
+    from PIL import Image
+
+    found = Image.new("RGB", image.size)
+    for top in range(0, image.height, BAND):
+        box = (0, top, image.width, min(top + BAND, image.height))
+        band = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", band.size, "white")
+        found.paste(Image.alpha_composite(white, band).convert("RGB"), box)
+    return found
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

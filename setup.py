@@ -1,0 +1,25 @@
+"""Puts recipes/ into the package, where an installed siqvl looks for them: `siqvl.recipe.shipped`.
+
+All else that a build needs to know stands in pyproject.toml.
+"""
+
+from pathlib import Path
+from shutil import copytree, ignore_patterns, rmtree
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class WithRecipes(build_py):
+    """Builds the package with a copy of the recipes and of the small weights beside them."""
+
+    def run(self) -> None:
+        super().run()
+        if self.editable_mode:  # a checkout has them already
+            return
+        folder = Path(self.build_lib, "siqvl", "recipes")
+        rmtree(folder, ignore_errors=True)
+        copytree("recipes", folder, ignore=ignore_patterns(".*", "mlflow.db*", "outputs"))
+
+
+setup(cmdclass={"build_py": WithRecipes})

@@ -1,0 +1,1 @@
+"""What a request holds: its body, its parameters, its conversation and its pictures."""
