@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from siqvl.files import expanded
 from siqvl.publish.public_recipe import is_local, last_part
+from siqvl.recipe.shipped import shipped
 
 UNKNOWN = "unknown"
 README = "README.md"
@@ -41,7 +41,7 @@ class Ingredient:
 
 def ingredient(path: str, kind: Kind, revision: str | None = None) -> Ingredient:
     """Return what is known of a part or a data set that a recipe names by hub id or folder."""
-    place = expanded(path)
+    place = shipped(path)
     if place.exists() or not HUB_ID.fullmatch(path):
         licence, stated = _of_folder(place)
         return Ingredient(last_part(path) if is_local(path) else path, None, licence, stated)

@@ -1,4 +1,4 @@
-"""The part of the hub's API that an upload needs, on loopback, for huggingface_hub's own client.
+"""The part of the hub's API that an upload and a download need, on loopback, for huggingface_hub.
 
 Endpoints and bodies are those of huggingface_hub 2.4.0: `_commit_api.py`, `lfs.py`, `hf_api.py`.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
+COMMIT = "a" * 40  # of `main`, whatever is in it
 TOKEN = "hf_" + "a1B2" * 9
 
 
@@ -112,12 +113,30 @@ def stand_in_hub() -> Iterator[StandInHub]:
             if not self._is_allowed():
                 return
             if path.startswith("/api/models/me/tiny/tree/"):
-                self._send(hub.tree(path.rpartition("/")[2]))
+                branch = path.rpartition("/")[2]
+                self._send(hub.tree("main" if branch == COMMIT else branch))
+            elif path.startswith("/me/tiny/resolve/"):
+                self._file(hub.branches["main"].get(path.split("/", 5)[5]))
             elif path.startswith("/api/models/me/tiny"):
                 files = [{"rfilename": name} for name in hub.branches["main"]]
-                self._send({"id": "me/tiny", "sha": "a" * 40, "siblings": files})
+                self._send({"id": "me/tiny", "sha": COMMIT, "siblings": files})
             else:
                 self._send({"error": path}, 404)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def _file(self, content: bytes | None) -> None:
+            if content is None:
+                self._send({"error": "no such file"}, 404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(content)
 
         def _is_allowed(self) -> bool:
             hub.tokens.add(self.headers.get("Authorization"))

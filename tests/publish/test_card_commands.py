@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from docs.model_card import page_of
 from siqvl.publish.publication import Target, Wanted, publish
 from tests.model.tiny_siqvl import picture
 from tests.publish.conftest import Run
@@ -34,6 +35,17 @@ def test_load_and_fine_tune(blocks: list[str]) -> None:
     assert {name for name in same if "vision_tower" not in name} == set()
     assert all("vision_tower" in name for name in same)
     assert same
+
+
+def test_the_card_is_rendered_as_on_the_hub(run: Run, tmp_path: Path) -> None:
+    """By the script that makes its picture: tables are tables, and a prompt is no HTML."""
+    made = publish(run.checkpoint(), Wanted(Target(None, tmp_path / "tiny"), load=False))
+    page = page_of(made.card)
+    assert "<summary>metadata</summary>" in page
+    assert "<strong>68.7 %</strong>" in page
+    assert "<h2>Scores</h2>" in page
+    assert "&lt;b&gt;it&lt;/b&gt;" in page
+    assert "<b>it</b>" not in page
 
 
 def _rows(rows: list[dict]):

@@ -1,6 +1,8 @@
 """Exported graphs beside PyTorch: scores, greedy answers, every shape, and whole-number weights."""
 
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +16,14 @@ from siqvl.cli.main import main
 from siqvl.errors import UserError
 from siqvl.model import load_checkpoint
 from siqvl.recipe import Stage
+from tests.made_checkpoint import signed
 from tests.model.tiny_siqvl import batch_of, picture
 from tests.publish.conftest import Run
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+from siqvl.publish.onnx.export_onnx import export_onnx
 from siqvl.publish.onnx.onnx_model import OnnxModel
 
 TOKENS = 8
@@ -193,3 +197,16 @@ def test_what_is_no_export_is_refused(run: Run, tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "is there already" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_sliding_window_is_refused(run: Run, tmp_path: Path) -> None:
+    """The graphs see all that came before: such a model would be another one."""
+    folder = Path(shutil.copytree(run.checkpoint(), tmp_path / "sliding"))
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"] |= {"use_sliding_window": True, "sliding_window": 4}
+    config["text_config"] |= {"layer_types": ["full_attention", "sliding_attention"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    signed(folder)
+    with pytest.raises(UserError, match="has a sliding window"):
+        export_onnx(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

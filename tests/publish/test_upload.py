@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from siqvl.checkpoint import verify_checkpoint
 from siqvl.cli.main import main
 from siqvl.recipe import Stage
+from siqvl.registry.resolve import resolve_checkpoint
 from tests.publish.conftest import Run
 from tests.publish.stand_in_hub import TOKEN, StandInHub, stand_in_hub
 
@@ -111,3 +113,29 @@ def test_a_hub_that_is_away_is_one_line(
     done = publish(run)
     assert done.exit_code == 1
     assert "HF_HUB_OFFLINE is set: nothing can be uploaded" in done.stderr
+
+
+def test_what_was_published_is_a_checkpoint_by_its_hub_id(
+    hub: StandInHub, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `siqvl chat me/tiny` finds it: the same model, to be passed on."""
+    import huggingface_hub
+    from huggingface_hub import HfApi, constants
+
+    assert publish(run).exit_code == 0
+    template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        huggingface_hub._snapshot_download,
+        "HfApi",
+        lambda **values: HfApi(**{**values, "endpoint": hub.address}),
+    )
+    folder = resolve_checkpoint("me/tiny")
+    assert verify_checkpoint(folder).hash == run.cards[Stage.VQA_SFT].hash
+    assert folder.is_relative_to(tmp_path / "cache")
+    done = CliRunner().invoke(main, ["publish", "me/tiny", "--to", "./again", "--skip-load"])
+    assert done.exit_code == 0, done.output
+    weights = (run.checkpoint() / "model.safetensors").read_bytes()
+    assert (tmp_path / "again" / "model.safetensors").read_bytes() == weights
+    assert not (tmp_path / "again" / "model.safetensors").is_symlink()
