@@ -11,6 +11,7 @@ This file travels inside every checkpoint (`trust_remote_code`), so of siqvl it 
 three neighbours. Attribute names follow transformers' LLaVA, which vLLM, TRL and PEFT look for.
 """
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -565,12 +566,12 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
             return inputs
         return inputs | self._embedded(ids, pictures, prompt_tokens) | {"mm_encoder_outputs": None}
 
-    def _get_candidate_generator(self, *, input_ids: Any, model_kwargs: dict, **kwargs: Any) -> Any:
+    def _get_candidate_generator(self, *args: Any, **kwargs: Any) -> Any:
         """Notes for `prepare_inputs_for_generation` where a prompt ends and its drafts begin."""
         parent: Any = super()
-        generator = parent._get_candidate_generator(
-            input_ids=input_ids, model_kwargs=model_kwargs, **kwargs
-        )
+        given = inspect.signature(parent._get_candidate_generator).bind(*args, **kwargs).arguments
+        generator = parent._get_candidate_generator(*args, **kwargs)
+        input_ids, model_kwargs = given["input_ids"], given["model_kwargs"]
         model_kwargs["prompt_tokens"] = input_ids.shape[1]  # now, for assistants have theirs
         return generator
 

@@ -20,7 +20,7 @@ from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.picture_marks import placed
 from siqvl.data.sources.reading.turns import read_turns
 from siqvl.errors import UserError
-from siqvl.serving.pictures import decoded, pixels_of
+from siqvl.serving.picture_decoding import decoded, pixels_of
 from siqvl.serving.settings import ServingSettings
 
 COLUMNS = ("image", "images", "path", "question", "messages")

@@ -10,7 +10,7 @@ from transformers import SiglipImageProcessor
 
 from siqvl.data.preparation.images import stored_image
 from siqvl.errors import UserError
-from siqvl.serving.pictures import LARGE, decoded, pixels_of
+from siqvl.serving.picture_decoding import LARGE, decoded, pixels_of
 from tests.data.made_pictures import bomb, encoded
 
 NOISE = np.random.default_rng(0).integers(0, 256, (61, 83, 4), dtype=np.uint8)

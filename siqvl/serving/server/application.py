@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from siqvl.serving.server.answered.chat import Chat
+from siqvl.serving.server.answered.chat_completions import Chat
 from siqvl.serving.server.chat_page import chat_page
 from siqvl.serving.server.observed import Observed
 from siqvl.serving.server.refusals import Refused, failed

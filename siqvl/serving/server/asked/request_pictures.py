@@ -11,7 +11,7 @@ import torch
 from siqvl.errors import UserError
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.serving.fetch_picture import fetch_picture
-from siqvl.serving.pictures import LARGE, decoded, pixels_of
+from siqvl.serving.picture_decoding import LARGE, decoded, pixels_of
 from siqvl.serving.server.asked.returned_memory import return_memory
 from siqvl.serving.server.refusals import Refused
 from siqvl.serving.server.server_settings import ServerSettings

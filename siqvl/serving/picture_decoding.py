@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from siqvl.data.preparation.images import FORMATS, BadRow, stored_pixels
-from siqvl.errors import UserError, one_line
+from siqvl.errors import UserError
 
 #: Pictures of more pixels are decoded one at a time.
 LARGE = 2**22
@@ -86,4 +86,4 @@ def _sentence(bad: BadRow) -> str:
     """What preparation says of a picture, in the words of a request."""
     if bad.reason in ("undecodable image", "no image data"):
         return f"the picture cannot be decoded; send one of {', '.join(FORMATS)}"
-    return one_line(f"{bad.reason}: {bad.detail}" if bad.detail else bad.reason)
+    return f"{bad.reason}: {bad.detail}" if bad.detail else bad.reason

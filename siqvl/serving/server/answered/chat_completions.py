@@ -23,8 +23,8 @@ from siqvl.serving.server.answered.chat_objects import ChatObjects, choice, even
 from siqvl.serving.server.answered.completing import Completing
 from siqvl.serving.server.answered.listening import Gone, while_listening
 from siqvl.serving.server.answered.token_bytes import logprobs_content
+from siqvl.serving.server.asked.chat_messages import read_row
 from siqvl.serving.server.asked.chat_parameters import ChatParameters
-from siqvl.serving.server.asked.conversation import read_row
 from siqvl.serving.server.asked.request_body import read_object
 from siqvl.serving.server.refusals import Refused, failed, too_late
 from siqvl.serving.server.service import Service
