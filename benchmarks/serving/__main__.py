@@ -92,7 +92,7 @@ def measure(
                 after = pyfunc(against, checkpoint, questions[alone : 2 * alone], scratch)
                 beside(told, used, [before, after], single)
         if "kinds" in parts:
-            all_kinds(server, clients)
+            all_kinds(server, min(150, different), clients)
         if "faults" in parts:
             faults(server, questions[:60], single, clients)
         if "kill" in parts:
@@ -203,9 +203,9 @@ def beside(
     click.echo(f"answers of the pyfunc that differ from the single one: {differ}")
 
 
-def all_kinds(server: Server, clients: int) -> None:
+def all_kinds(server: Server, count: int, clients: int) -> None:
     """Text alone, several pictures, several turns."""
-    questions = of_all_kinds(150)
+    questions = of_all_kinds(count)
     single = _asked(server, questions, 1)
     told = _asked(server, questions * 2, clients)
     _complain(single + told)

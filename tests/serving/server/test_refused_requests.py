@@ -6,13 +6,17 @@ import base64
 import contextlib
 import json
 import socket
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx2
 import pytest
 from PIL import Image
 
+from siqvl.serving import fetch_picture
 from tests.data.made_pictures import bomb
 from tests.serving.server.running_server import (
     Running,
@@ -225,3 +229,30 @@ def test_who_sends_too_slowly_is_let_go(small) -> None:
         time.sleep(0.8)
         assert found.chat(user("hi")).status_code == 200
         assert found.service.door.inside == 0
+
+
+def test_addresses_are_fetched_where_that_is_allowed_and_public(
+    small, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    SMALL.save(tmp_path / "picture.png")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    site = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=site.serve_forever, daemon=True).start()
+    place = f"http://127.0.0.1:{site.server_port}"
+    try:
+        with running(*small, allow_urls=True, max_request_pixels=70) as found:
+            for address in (
+                f"{place}/picture.png",
+                "http://169.254.169.254/latest",
+                "http://[::1]/",
+            ):
+                assert "is no public address" in sentence(found.chat(user("?", address)), 400)
+            monkeypatch.setattr(fetch_picture, "is_public", lambda address: True)
+            fetched = found.chat(user("what is it?", f"{place}/picture.png"))
+            assert fetched.json()["choices"] == found.chat(ASK).json()["choices"]
+            assert "status 404" in sentence(found.chat(user("?", f"{place}/nothing")), 400)
+            twice = found.chat(user("?", *[f"{place}/picture.png"] * 2))
+            assert "more than 70 pixels together" in sentence(twice, 400)
+    finally:
+        site.shutdown()
+        site.server_close()
