@@ -14,11 +14,12 @@ class WithRecipes(build_py):
     """Builds the package with a copy of the recipes and of the small weights beside them."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:  # a checkout has them already
+            super().run()
             return
+        rmtree(self.build_lib, ignore_errors=True)  # what an earlier build left would go along
+        super().run()
         folder = Path(self.build_lib, "siqvl", "recipes")
-        rmtree(folder, ignore_errors=True)
         copytree("recipes", folder, ignore=ignore_patterns(".*", "mlflow.db*", "outputs"))
 
 

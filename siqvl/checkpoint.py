@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 CARD = "siqvl.json"
 SCHEMA_VERSION = 1  # of the card; keys of the recipe in it are none of the card's
 HISTORY = "history.json"
+#: Files that tell of the model and are no part of it: a published one has the last three, too.
+TELLING = frozenset({CARD, HISTORY, "README.md", "scores.json", ".gitattributes"})
+DOWNLOADS = ".cache"  # of huggingface_hub, in a folder that it fetched a repository to
 SHOWN = 3  # files that a sentence names
 #: One logging step: `step` (optimizer steps), `loss`, `learning_rate`, `grad_norm`, …; None for a
 #: figure that was not finite.
@@ -112,13 +115,24 @@ class CheckpointCard(Stored):
 def content_hash(directory: Path) -> str:
     """sha256 over names and bytes of every file of the model: equal for equal models.
 
-    Neither the card nor the history counts; both tell of the training, not of what came out.
+    Files that tell of the model do not count, such as the card and the history, nor does what
+    huggingface_hub keeps beside what it fetched to a folder.
     """
-    return digests_hash(_content(directory))
+    return digests_hash(content_digests(directory))
 
 
-def _content(directory: Path, digest: Callable[[Path], str] = file_sha256) -> dict[str, str]:
-    return file_digests(directory, lambda path: path.name not in (CARD, HISTORY), digest)
+def content_digests(directory: Path, digest: Callable[[Path], str] = file_sha256) -> dict[str, str]:
+    """sha256 of every file of the model, by its relative name; those that `content_hash` is of.
+
+    Args:
+        digest: of a file.
+    """
+
+    def counts(path: Path) -> bool:
+        place = path.relative_to(directory)
+        return place.parts[0] != DOWNLOADS and str(place) not in TELLING
+
+    return file_digests(directory, counts, digest)
 
 
 def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
@@ -159,7 +173,7 @@ def verify_checkpoint(directory: Path, expected: Stage | None = None) -> Checkpo
     directory = Path(directory)
     card = read_card(directory, expected)
     try:
-        found = _content(directory, known_sha256)
+        found = content_digests(directory, known_sha256)
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
     if digests_hash(found) != card.hash:
@@ -239,7 +253,7 @@ def write_checkpoint(
     with atomic_folder(Path(directory)) as partial:
         model.save_pretrained(partial, state_dict=weights)
         processor.save_pretrained(partial)
-        files = _content(partial)
+        files = content_digests(partial)
         card = CheckpointCard(
             stage=stage,
             hash=digests_hash(files),

@@ -15,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 from PIL import Image
 
+from siqvl.chat.typed_line import COMMANDS
 from siqvl.cli.look import look
 from siqvl.cli.main import main
 from siqvl.data import sources
@@ -106,6 +107,23 @@ def test_options_of_look_are_all_there() -> None:
     named = set(re.findall(r"`(--[a-z-]+)", section("Look before anything is prepared")))
     known = {name for option in look.params for name in option.opts if name.startswith("--")}
     assert named | {"--recipe", "--stage", "--output"} == known
+
+
+@pytest.mark.parametrize(
+    ("title", "command"), [("Chat", "chat"), ("Answer a whole data set", "answer")]
+)
+def test_options_that_a_section_names_are_its_commands(title: str, command: str) -> None:
+    text = PAGES["docs/using.md"].split(f"\n## {title}\n")[1].split("\n## ")[0]
+    named = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", text))
+    known = {name for option in main.commands[command].params for name in option.opts}
+    assert named
+    assert named <= known
+
+
+def test_commands_that_are_typed_in_a_chat_are_in_its_table() -> None:
+    text = PAGES["docs/using.md"].split("| typed | what it does |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| (`[^|]+`) \|", text, flags=re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`/([a-z-]+)", row)} == {*COMMANDS}
 
 
 def test_every_kind_is_in_the_table_of_sources() -> None:

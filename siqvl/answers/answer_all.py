@@ -71,7 +71,7 @@ class Done:
     Attributes:
         rows: of the table that was written.
         kept: of these, those whose answers were there already.
-        changed: rows that were answered before, and again as they have changed since.
+        changed: rows that are others than when they were answered.
         tokens, seconds: written in this run, and how long it wrote.
         errors: reason -> rows.
         shown: the first rows, each with its number and small copies of its pictures.
@@ -167,7 +167,8 @@ def _one(portion: Portion, files: PortionFiles, run: _Run, shown: int) -> None:
         run.done.kept += len(lines)
         run.bar.update(len(lines))
     else:
-        run.done.changed += portion.size if known else 0
+        before, now = (known or "").split(), portion.digest.split()
+        run.done.changed += sum(a != b for a, b in zip(before, now, strict=False))
         lines = run.answer(portion)
         files.write(portion.number, portion.digest, lines)
     for at, line in enumerate(lines, portion.start):

@@ -42,6 +42,6 @@ def _facts(out: str, how: How, done: Done) -> list[tuple[str, str]]:
         ("at most", f"{how.max_new_tokens:,} tokens an answer"),
         ("arithmetic", f"{how.precision}, {how.batch_size:,} answers at once"),
         ("kept", f"{done.kept:,} answers of an earlier run" if done.kept else ""),
-        ("asked again", f"{done.changed:,} rows that have changed since" if done.changed else ""),
+        ("changed", f"{done.changed:,} rows since an earlier run" if done.changed else ""),
         ("speed", f"{done.rate:,.0f} tokens/s" if done.tokens else ""),
     ]

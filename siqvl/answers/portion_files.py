@@ -94,7 +94,8 @@ class PortionFiles:
             said = {}
         if not any(self.folder.glob("*.parquet")):
             return
-        now = json.loads(json.dumps({"version": VERSION, **settings}))
+        said = _flat(said)
+        now = _flat(json.loads(json.dumps({"version": VERSION, **settings})))
         if other := [key for key in sorted(said.keys() | now) if said.get(key) != now.get(key)]:
             told = ", ".join(
                 f"{key} {_short(said.get(key))}, now {_short(now.get(key))}" for key in other
@@ -151,6 +152,15 @@ def _held(folder: Path) -> Any:
     return held
 
 
+def _flat(content: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings by dotted names, so that one that differs can be named."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        inner = _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+        found |= inner
+    return found
+
+
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = "not set" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

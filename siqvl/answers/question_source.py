@@ -10,11 +10,13 @@ from typing import Any
 
 from siqvl.data import sources
 from siqvl.data.schema import Row, RowKind, evaluation_row
-from siqvl.data.sources.base import Items
+from siqvl.data.sources.base import Items, resolve
 from siqvl.data.sources.formats.table_file import tables_among
 from siqvl.data.sources.reading.folder import files_below
 from siqvl.data.sources.reading.picture_fields import ENDINGS, content
 from siqvl.data.sources.reading.picture_marks import read_placed
+from siqvl.data.sources.reading.tabular import columns
+from siqvl.data.sources.tables.fields import Fields
 from siqvl.errors import UserError
 from siqvl.files import expanded
 from siqvl.recipe import Source
@@ -55,8 +57,8 @@ def questions_of(
         source: as a recipe would name it; the answers of a table may be missing.
         kind: what its rows are read as; None: as questions where they can be, else as
             conversations or pairs, whose last user turn is answered.
-        question: is asked about every row in place of its own; a folder of pictures without a
-            table needs it.
+        question: is asked about every row in place of its own, whose answers are none of this one
+            then; a folder of pictures without a table needs it.
 
     Raises:
         UserError: there is nothing to ask, or not this.
@@ -76,17 +78,22 @@ def questions_of(
                 "each of them with `--question`"
             )
         return _of_pictures(expanded(source.path or ""), files, question, source)
+    kinds = _kinds(kind)
     if question is not None:
+        if has_question(source):  # whose answers are to another question
+            kinds = []
         source = _without(source, "question", question)
-    forms: list[tuple[RowKind, Source, bool]] = [
-        (one, source, True) for one in _kinds(kind) if question is None or one is not _PAIR
-    ]
+        kinds = [one for one in kinds if one is not RowKind.PREFERENCE]
+    forms = [(one, source, True) for one in kinds]
     if kind in (None, RowKind.EVALUATION):
         forms.insert(1, (RowKind.EVALUATION, _unanswered(source), False))
     return _first_readable(forms)
 
 
-_PAIR = RowKind.PREFERENCE
+def has_question(source: Source) -> bool:
+    """Whether the rows of a table have questions of their own."""
+    resolved = resolve(source)
+    return Fields(resolved).has("question", columns(resolved))
 
 
 def _kinds(kind: RowKind | None) -> list[RowKind]:

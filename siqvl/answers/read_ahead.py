@@ -59,7 +59,7 @@ class Portion:
     Attributes:
         start: the number of its first row.
         size: how many there are.
-        digest: of what was published in them.
+        digest: of what was published in each of them, one after the other.
         rows: all of them; none where its answers are there already.
         pixels: of their pictures, [3, image_size, image_size], by name.
         shown: number of a row -> small copies of its pictures, as a page has them.
@@ -112,7 +112,8 @@ class Reader:
     def _read(
         self, unread: Iterator[Read], portion: Portion, prepared: bool
     ) -> tuple[list[Read], Portion]:
-        digest, pictures = xxh3_128(), 0
+        digests: list[str] = []
+        pictures = 0
         reads: list[Read] = []
         while len(reads) < self.most and pictures < self.most:
             read = next(unread, None)
@@ -120,7 +121,7 @@ class Reader:
                 break
             row = read()
             reads.append(read)
-            digest.update(row_digest(row))
+            digests.append(row_digest(row))
             images = row.get("images") if isinstance(row, dict) else None
             pictures += len(images) if isinstance(images, list) else 0
             at = portion.start + len(reads) - 1
@@ -128,7 +129,7 @@ class Reader:
                 portion.shown[at] = [*_small(images or [])]
             if prepared:
                 portion.rows.append(self._ready(row, portion.pixels))
-        portion.size, portion.digest = len(reads), digest.hexdigest()
+        portion.size, portion.digest = len(reads), " ".join(digests)
         return reads, portion
 
     def _ready(self, row: Row, pixels: dict[Hashable, torch.Tensor]) -> ReadyRow:
@@ -177,7 +178,7 @@ class Reader:
         return found["pixel_values"][0]
 
 
-def row_digest(row: Any) -> bytes:
+def row_digest(row: Any) -> str:
     """Digests what was published in a row, its pictures undecoded."""
     digest = xxh3_128()
     images = row.get("images") if isinstance(row, dict) else None
@@ -189,7 +190,7 @@ def row_digest(row: Any) -> bytes:
             digest.update(f"{image.mode} {image.size}".encode())
             image = image.tobytes()
         digest.update(image if isinstance(image, bytes) else repr(image).encode())
-    return digest.digest()
+    return digest.hexdigest()
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

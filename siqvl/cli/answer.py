@@ -115,7 +115,12 @@ def _questions(
 ) -> Questions:
     from siqvl.answers.question_source import questions_of
     from siqvl.data.schema import RowKind
+    from siqvl.errors import UserError
 
+    if what.endswith((".yaml", ".yml")):
+        raise UserError(f"{what} is a recipe, which may name several data sets: name one of them")
+    if not what:
+        raise UserError("there is no data set: give a file, a folder or a hub id")
     suffix, skip, limit = (options.pop(name) for name in ("suffix", "skip", "limit"))
     given = options | {"prompt_suffix": suffix, "skip": skip, "max_samples": limit}
     source = source_of(what, given | {"sample": "first"})
@@ -139,7 +144,7 @@ def _say(done: Done) -> None:
     if done.kept:
         click.echo(f"{done.kept:,} rows were answered already", err=True)
     if done.changed:
-        click.echo(f"{done.changed:,} rows have changed since, and were asked again", err=True)
+        click.echo(f"{done.changed:,} rows have changed since, and are asked again", err=True)
     for reason, rows in done.errors.most_common():
         click.echo(f"{rows:,} × {reason}", err=True)
     if done.tokens:

@@ -79,6 +79,7 @@ def assemble(
         vision_part, language_part, pixel_shuffle_factor, max_image_tokens, system_prompt
     )
     if init == "config":
+        _forget_folders(config)
         model = SiQVLForConditionalGeneration._from_config(config, **options)
     else:
         model = _join(config, None if random_tower else vision_part, language_part, **options)
@@ -255,10 +256,7 @@ def _join(
         Qwen2ForCausalLM, language.source, config=config.text_config, revision=revision, **options
     )
     config.vision_config, config.text_config = tower.config, decoder.config
-    for part in (config.vision_config, config.text_config):
-        # A local path means nothing elsewhere, and equal models shall save equal files.
-        if Path(part.name_or_path).is_dir():
-            part.name_or_path = ""
+    _forget_folders(config)
     with torch.device("meta"):
         model = SiQVLForConditionalGeneration._from_config(config, **options)
     model.model.vision_tower = tower
@@ -267,6 +265,13 @@ def _join(
     model.model.multi_modal_projector = SiQVLProjector(config).to(options["dtype"])
     model.model.multi_modal_projector.apply(model._init_weights)
     return model
+
+
+def _forget_folders(config: SiQVLConfig) -> None:
+    """A local path means nothing elsewhere, and equal models shall save equal files."""
+    for part in (config.vision_config, config.text_config):
+        if Path(part.name_or_path).is_dir():
+            part.name_or_path = ""
 
 
 class _VisionHalf(SiglipVisionModel):

@@ -604,7 +604,12 @@ class SiQVLForConditionalGeneration(SiQVLPreTrainedModel, GenerationMixin):
         return features
 
     def _prepare_multimodal_encoder_kwargs_for_generation(self, model_kwargs: dict) -> Any:
-        """Lets `generate` take `vision_features`: projected once, before beams expand."""
+        """Lets `generate` take `vision_features`: projected once, before beams expand.
+
+        And `pixel_values=None`, as `forward` does; transformers would call the tower with it.
+        """
+        if model_kwargs.get("pixel_values") is None:
+            model_kwargs.pop("pixel_values", None)
         vision_features = model_kwargs.pop("vision_features", None)
         if vision_features is not None:
             encoded = dict(model_kwargs.get("mm_encoder_outputs") or {})

@@ -110,21 +110,30 @@ def test_what_has_changed_is_asked_again_and_nothing_else(
     assert run(table, "out.parquet").kept == 11
     write_picture(table.parent / "images/1.png", 3)
     done = run(table, "out.parquet")
-    assert (done.changed, done.kept) == (8, 3)
+    assert (done.changed, done.kept) == (1, 3)
     rows[9]["question"] = "how many shapes are there?"
     done = run(write_rows(table.parent, rows), "out.parquet")
-    assert (done.changed, done.kept) == (3, 8)
+    assert (done.changed, done.kept) == (1, 8)
     assert pq.read_table(tmp_path / "out.parquet")["question"][9].as_py() == rows[9]["question"]
     done = run(write_rows(table.parent, rows[:3]), "out.parquet")
-    assert (done.rows, done.kept) == (3, 0)
+    assert (done.rows, done.kept, done.changed) == (3, 0, 0)
     assert len(pq.read_table(tmp_path / "out.parquet")) == 3
+
+
+def test_more_rows_are_no_others(run: Run, table: Path, tmp_path: Path) -> None:
+    """Of a run with a limit, the portions that it filled are kept."""
+    run(table, max_samples=10)
+    done = run(table)
+    assert (done.rows, done.kept, done.changed) == (11, 8, 0)
+    run(table, "straight.jsonl")
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
 
 
 def test_other_settings_are_refused_and_named(run: Run, table: Path) -> None:
     run(table)
     with pytest.raises(UserError, match=r"max_new_tokens 6, now 5\).*`--fresh`"):
         run(table, how=replace(HOW, max_new_tokens=5))
-    with pytest.raises(UserError, match=r"\(asked "):
+    with pytest.raises(UserError, match=r"\(asked\.source\.prompt_suffix not set, now "):
         run(table, prompt_suffix=" In one word.")
     done = run(table, how=replace(HOW, max_new_tokens=5), fresh=True)
     assert (done.rows, done.kept) == (11, 0)

@@ -67,6 +67,11 @@ def test_a_question_is_asked_about_every_row(tmp_path: Path) -> None:
     write_picture(tmp_path / "a.png")
     found = asked(write_rows(tmp_path, rows), "what is this?", prompt_suffix=" Be brief.")
     assert questions(found) == ["what is this? Be brief."] * 2
+    captions = [{"image": "a.png", "answer": "a square"}]
+    assert asked(write_rows(tmp_path, captions), "what is this?").are_answered
+    other = [captions[0] | {"question": "how many?", "answer": "one"}]
+    found = asked(write_rows(tmp_path, other), "what is this?")
+    assert (found.are_answered, questions(found)) == (False, ["what is this?"])
 
 
 def test_pictures_alone_need_a_question(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def test_a_folder_of_pictures(checkpoint: Path, tmp_path: Path) -> None:
     [
         (["{checkpoint}", "none.csv", "-o", "{out}.csv"], "does not exist"),
         (["{checkpoint}", "{table}", "-o", "{out}.txt"], "should end in"),
+        (["{checkpoint}", "mine.yaml", "-o", "{out}.csv"], "is a recipe"),
+        (["{checkpoint}", "", "-o", "{out}.csv"], "there is no data set"),
         (["none", "{table}", "-o", "{out}.csv"], "there is no checkpoint none"),
         (["{checkpoint}", "{table}", "-o", "{out}.csv", "--top-p", "0"], "top_p is 0.0"),
         (["{checkpoint}", "{table}", "-o", "/proc/none/a.csv"], "nothing can be written to"),

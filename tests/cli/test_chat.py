@@ -124,7 +124,7 @@ def test_a_conversation_in_a_terminal(checkpoint: Path, image: Path, tmp_path: P
     terminal.type("/max-tokens 3\n")
     terminal.until(r"max-tokens is 3[\s\S]*> ")
     terminal.type("and now?\n")
-    terminal.until(r"3 tokens, [\d.]+ tokens/s[\s\S]*> ")
+    terminal.until(r"3 tokens, [\d,.]+ tokens/s[\s\S]*> ")
     terminal.type("\x1b[A")  # the last line comes back
     terminal.until(r"and now\?")
     terminal.type("\n")

@@ -1,4 +1,4 @@
-"""README's commands that serve a model, as they stand: a picture over HTTP, and wrong requests."""
+"""README's commands that serve a model with MLflow, as they stand; and wrong requests."""
 
 import base64
 import contextlib
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Serve it\n")[1]
-SERVE, ASK = re.findall(r"```bash\n(.*?)```", SECTION.split("\n## ")[0], flags=re.DOTALL)
+SERVE, ASK, *_ = re.findall(r"```bash\n(.*?)```", SECTION.split("\n## ")[0], flags=re.DOTALL)
 SECONDS = 180
 #: Notes whatever leaves this machine, and stops it.
 OFFLINE = """

@@ -143,6 +143,16 @@ def test_from_configs_alone(parts, vision, language):
     assert states_equal(again, model)
 
 
+@pytest.mark.parametrize("options", [{}, {"init": "config"}, {"random_tower": True}])
+def test_no_folder_of_this_machine_is_saved(parts, tmp_path, options):
+    """A published one would show it to everybody, and equal models would save other files."""
+    model, processor = assemble(*parts, **options)
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    for path in tmp_path.glob("*.json"):
+        assert str(parts[0].parent) not in path.read_text(), path.name
+
+
 def test_seeded_assembly_repeats(parts):
     models = []
     for _ in range(2):

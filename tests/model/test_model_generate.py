@@ -157,3 +157,11 @@ def test_generate_without_pixels_for_a_placeholder_is_an_error(model, processor)
     inputs.pop("pixel_values")
     with pytest.raises(ValueError, match="tokens: 4, features: 0"):
         model.generate(**inputs, max_new_tokens=2)
+
+
+@torch.no_grad()
+def test_no_pixels_may_be_said_as_in_a_forward_pass(model, processor):
+    inputs = encode(processor, "what?")
+    assert torch.equal(
+        new_tokens(model, {**inputs, "pixel_values": None}), new_tokens(model, inputs)
+    )

@@ -19,6 +19,7 @@ from siqvl.recipe import (
     Model,
     Recipe,
     SampledPairs,
+    Serving,
     SFTStage,
     Stage,
 )
@@ -74,7 +75,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
     if isinstance(content, list):
         number = int(first)
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
-    later = {*Recipe.model_fields, *Benchmark.LATER, *Evaluation.LATER}
+    later = {*Recipe.model_fields, *Benchmark.LATER, *Evaluation.LATER, *Serving.LATER}
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
 

@@ -93,7 +93,8 @@ def test_it_is_a_model_that_mlflow_describes(
     location = client(log.uri).get_logged_model(output.model_id).artifact_location
     folder = Path(location.removeprefix("file://"))
     described = Model.load(str(folder))
-    assert described.signature.inputs.input_names() == ["image", "path", "question", "messages"]
+    named = described.signature.inputs.input_names()
+    assert named == ["image", "path", "question", "images", "messages"]
     assert [param.name for param in described.signature.params] == [
         "max_new_tokens",
         "temperature",

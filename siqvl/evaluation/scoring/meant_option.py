@@ -4,12 +4,14 @@ Texts are read as people write them, most telling first:
 
 1. the whole text is an option or a letter: `dog`, `B`, `(b).`;
 2. the last sentence that calls something the answer: `The answer is B because …`, `B is correct`;
-3. the first line is an option or a letter, or begins with one as in a list: `B. dog`;
+3. the first line or sentence is an option or a letter (`Yes. There is no …`), or the text begins
+   with one as in a list: `B. dog`;
 4. all that is chosen or in brackets (`I pick option B`, `(B)`) is one place;
 5. all options that are mentioned, and all letters that stand alone, are one place.
 
 What contradicts itself (`B. cat` where B is the dog; `B or C`) means none, and so does whatever is
 said not to be the answer. `A` and `I` are words as well: before an option's words they are read so.
+Chinese, Japanese and Korean put no spaces around a letter or an option, and need none.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from typing import Final
 
 from siqvl.composed_text import composed
 
+#: Writing without spaces between words: Thai, Japanese, Chinese; Korean, whose particles follow.
+_UNSPACED: Final = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+#: A character of a word that ends at a space.
+_W: Final = rf"[^\W{_UNSPACED}]"
 _WRAPPING: Final = " \t\n*_`\"'“”‘’$"
 #: Runs are bounded: a model that repeats itself must not cost a search over all of them each time.
 _OPENING = r"[\s*_`\"'“‘$(\[]{0,9}"
@@ -31,7 +37,8 @@ _CALLS = re.compile(
     r"(?i:\b(?:answers?|(?:correct|right|best)\s+(?:options?|choices?|one|letter))\b[\s*_]{0,9}"
     r"(?:\b(?:is|are|was|would\s+be|should\s+be|must\s+be|has\s+to\s+be)\b|[:=]|(?=[\s(]{1,9}[A-Z]\b))"
     r"(?:\s+(?:most\s+likely|likely|probably|clearly|definitely|therefore|thus)\b)?"
-    r"[\s*_]{0,9}:?|\\boxed\{)"
+    r"[\s*_]{0,9}:?|\\boxed\{"
+    r"|(?:答案|正解|正[确確][选選][项項]|정답)(?:[应應]该?|就)?[是为為はが은:]?\s{0,9}:?)"
     + _OPENING
     + r"(?i:(?:the\s+)?(?:option|choice|letter)\b[\s:]{0,9})?"
     + _OPENING
@@ -41,25 +48,29 @@ _CALLED = re.compile(
     r"(?i:correct|right|best|true|final\s+answer|answer)\b"
 )
 _CHOSEN = re.compile(
-    r"(?i:\b(?:options?|choices?|letter|choose|select|pick|go\s+with|opt\s+for)\b)[\s*_:]{0,9}"
+    r"(?i:\b(?:options?|choices?|letter|choose|select|pick|go\s+with|opt\s+for)\b|[选選][择擇项項]?)[\s*_:]{0,9}"
     + _OPENING
 )
 #: What may follow a letter that is also a word.
 _ENDS = (
-    r"(?=[*_`\"'”’)\]$}\s]{0,9}(?:$|[.,;:)\]!?\n—]|-(?!\w)"
-    r"|(?:because|since|as|for|which|that|so|but|here|and|or|is|was|would|must|instead)\b))"
+    rf"(?=[*_`\"'”’)\]$}}\s]{{0,9}}(?:$|[.,;:)\]!?\n—<{_UNSPACED}]|-(?!\w)"
+    r"|(?:because|since|as|for|which|that|so|but|here|and|or|is|was|would|must|instead"
+    r"|it|looks|seems|appears|fits|matches|shows|has|does|describes|best\s+\w{1,20}s)\b))"
 )
-_LETTER = re.compile(rf"(?:([A-Z])(?![\w&]|['’-]\w)|([a-z])(?!\s*[-+*/^=]){_ENDS})")
-_SURE = re.compile(rf"(?:([B-HJ-Z])(?![\w'’&-])|([AI]){_ENDS})")
-_ALONE = re.compile(rf"(?<![\w'’&-]){_SURE.pattern}")
+#: `I would say` is nobody's option.
+_NO_PRONOUN = r"(?!(?<=I)\s+(?:(?:would|must)\b(?!\s+be\b)|was\b))"
+_LETTER = re.compile(rf"(?:([A-Z]){_NO_PRONOUN}(?!{_W}|&|['’-]\w)|([a-z])(?!\s*[-+*/^=]){_ENDS})")
+_SURE = re.compile(rf"(?:([B-HJ-Z])(?!{_W}|['’&-])|([AI]){_NO_PRONOUN}{_ENDS})")
+_ALONE = re.compile(rf"(?<!{_W})(?<!['’&-]){_SURE.pattern}")
 _BRACKETS = re.compile(r"\(([A-Z])\)")
 #: A letter set off at the beginning, as options are listed: `B. red`, `B) red`, `(B) red`.
 _LISTED = re.compile(
-    r"[*_`\"'“‘]*(?:\(([A-Z])\)|([A-Z])[*_]*(?:[.):]|\s+[—-](?=\s)))(?!\w)[*_]*\s*"
+    rf"[*_`\"'“‘]*(?:\(([A-Z])\)|([A-Z])[*_]*(?:[.):]|\s+[—-](?=\s)))(?!{_W})[*_]*\s*"
 )
 _NOT = re.compile(
     r"(?i)(?:\b(?:not|cannot|no|never|neither|nor|without|rather\s+than)|n[’']t)\s+"
     r"(?:(?:an?|the|be|choose|pick|select|options?|really|show)\s+)*[(*_`\"'“]*$"
+    r"|(?:不是|并非|並非|而非|不[选選])[\s(*_`\"'“]*$"
 )
 _WRONG = re.compile(
     r"(?i)[*_`\"'”’)\].]*\s+(?:is|was|seems)\s+(?:wrong|incorrect|false|unlikely)\b|"
@@ -68,10 +79,17 @@ _WRONG = re.compile(
 _LOOK_BACK: Final = 60
 _OR = re.compile(r"[\s*_`\"'”’)\].]{0,9}?(?:[,/&]|\b(?:or|and)\b)(?:\s*\b(?:or|and)\b)?")
 #: A number is not part of another one, nor of a sum: 5 is not in `-5`, `3-5`, `0.5` or `5 * 2`.
-_BEFORE_NUMBER = r"(?<!\w)(?<!\d[.,])(?<![\s(]\.)(?<![-/^])"
-_BEHIND_NUMBER = r"(?!\w)(?![.,:]\d)(?!\s*[-+*/^]\s*\d)"
+_BEFORE_NUMBER = rf"(?<!{_W})(?<!\d[.,])(?<![\s(]\.)(?<![-/^])"
+_BEHIND_NUMBER = rf"(?!{_W})(?![.,:]\d)(?!\s*[-+*/^]\s*\d)"
+_OF_UNSPACED = re.compile(f"[{_UNSPACED}]")
+#: Punctuation of Chinese and Japanese, and minus signs, beside what they are read as.
+_READ_AS = str.maketrans("−–（）［］：；，、。．！？", "--()[]:;,,..!?")
 #: What puts the answer behind it beside the one before: `… or the answer is C`.
 _EITHER = re.compile(r"\bor\s+(?:else\s+)?(?:the\s+)?$")
+_EMPHASIS = re.compile(r"[*_`\"'“‘]*")
+_SENTENCE_ENDS = re.compile(r"[*_`\"'”’]{0,9}([.!,])[*_`\"'”’]{0,9}\s+")
+_LIST_GOES_ON = re.compile(r"[*_`\"'”’]{0,9}(?:[.,;!]|$)")
+_TRUTHS: Final = {"yes", "no", "true", "false"}
 _ARTICLE = re.compile(r"(?i:an?|the)\s+")
 
 
@@ -97,8 +115,8 @@ def places_right(answers: Sequence[str], choices: Sequence[str]) -> set[int]:
 
 
 def _read(text: str) -> str:
-    """A text in NFC, in which a minus is one whatever it is written with."""
-    return composed(text).replace("−", "-").replace("–", "-")
+    """A text in NFC, in which a minus or a comma is one whatever it is written with."""
+    return composed(text).translate(_READ_AS)
 
 
 def _spaced(text: str) -> str:
@@ -119,6 +137,21 @@ def _joint(words: str) -> str:
     """What stands between words: `dark-red` is dark red, but `a - b` is not `a b`."""
     plain = all(word.isalpha() and len(word) > 1 for word in words.split())
     return r"[\s-]+" if plain else r"\s+"
+
+
+def _edge_before(words: str) -> str:
+    """What must not stand before an option's words."""
+    if _OF_UNSPACED.match(words):
+        return ""
+    return rf"(?<!{_W})(?<!\d[.,])" if words[:1].isalpha() else _BEFORE_NUMBER
+
+
+def _edge_behind(words: str) -> str:
+    """What must not stand behind an option's words."""
+    if _OF_UNSPACED.match(words[-1:]):
+        return ""
+    of_letters = len(words) > 1 and words[-2:].isalpha()
+    return rf"(?!{_W})(?![.,]\d)" if of_letters else _BEHIND_NUMBER
 
 
 _LIKENESS: tuple[Callable[[str], str], ...] = (
@@ -200,7 +233,7 @@ class _Text:
         text = self.text.lstrip()
         listed = _LISTED.match(text)
         if listed is None:
-            return None
+            return self._first_sentence(text)
         place = self._of_letter(listed[1] or listed[2])
         rest = self._words_at(text, listed.end())
         contradicts = rest is not None and rest.place != place
@@ -208,6 +241,19 @@ class _Text:
         again = _LISTED.match(text[rest.end :].lstrip(" \t\n,;.")) if rest else None
         goes_on = again is not None and self._of_letter(again[1] or again[2]) not in (None, place)
         return _Target(None if (contradicts and ends) or goes_on else place, listed.end())
+
+    def _first_sentence(self, text: str) -> _Target | None:
+        """A first sentence that is an option in words; `yes` and `no` may end at a comma."""
+        opening = _EMPHASIS.match(text)
+        first = self._words_at(text, opening.end() if opening else 0)
+        end = _SENTENCE_ENDS.match(text, first.end) if first and first.place is not None else None
+        if first is None or first.place is None or end is None:
+            return None
+        words = _bare(self.options[first.place]).lower()
+        is_told = words in _TRUTHS if end[1] == "," else sum(map(str.isalpha, words)) > 1
+        again = self._words_at(text, end.end())
+        goes_on = again is not None and _LIST_GOES_ON.match(text, again.end)
+        return first if is_told and not goes_on else None
 
     def _chosen(self) -> _Target | None:
         """What is chosen, or in brackets."""
@@ -284,7 +330,7 @@ class _Text:
 
     def _named(self) -> Iterator[tuple[int, _Target]]:
         """Every letter and every option's words in the text."""
-        for match in re.finditer(r"(?<![\w'’&-])\w", self.text):
+        for match in re.finditer(rf"(?<!{_W})(?<!['’&-])\w", self.text):
             if (target := self._at(match.start())) is not None:
                 yield match.start(), target
 
@@ -325,13 +371,9 @@ class _Text:
         """The words of each option, wherever they stand whole."""
         return [
             re.compile(
-                (r"(?<!\w)(?<!\d[.,])" if words[:1].isalpha() else _BEFORE_NUMBER)
+                _edge_before(words)
                 + (_joint(words).join(map(re.escape, words.split())) or "(?!)")
-                + (
-                    r"(?!\w)(?![.,]\d)"
-                    if len(words) > 1 and words[-2:].isalpha()
-                    else _BEHIND_NUMBER
-                ),
+                + _edge_behind(words),
                 re.IGNORECASE if len(words) > 1 or not words.isalpha() else 0,
             )
             for words in map(_without_article, self.options)

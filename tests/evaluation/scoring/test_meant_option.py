@@ -10,6 +10,9 @@ from siqvl.evaluation.scoring.meant_option import place_meant, places_right
 
 ANIMALS = ("cat", "dog", "cow", "hot dog")
 COLORS = ("red", "blue", "dark red", "teal")
+YES_NO = ("yes", "no")
+ZH_ANIMALS = ("猫", "狗", "奶牛", "热狗")
+TREES = ("oak", "elm", "ash", "fir", "yew", "bay", "fig", "box", "tea")
 #: Output, options, and the letter of the one that a reader takes it for; "" for none, or for doubt.
 JUDGED = [
     # a letter
@@ -171,6 +174,36 @@ JUDGED = [
     ("B. blue B. blue B. blue", COLORS, "B"),
     ("D. H. Lawrence", ("Kafka", "D. H. Lawrence", "Mann", "Woolf"), "B"),
     ("The answer is D. H. Lawrence.", ("Kafka", "D. H. Lawrence", "Mann", "Woolf"), "B"),
+    # an option is the first sentence
+    ("Yes. There is no car on the left.", YES_NO, "A"),
+    ("Yes, there is no car on the left.", YES_NO, "A"),
+    ("No. I would say yes if it were blue.", YES_NO, "B"),
+    ("Yes. No.", YES_NO, ""),
+    ("Yes. So the answer is no.", YES_NO, "B"),
+    ("**Dog.** A cat has other ears.", ANIMALS, "B"),
+    ("Dog. Cat. Cow.", ANIMALS, ""),
+    ("dog, cat and cow", ANIMALS, ""),
+    ("1. Count the balls. 2. There are 3.", ("1", "2", "3"), ""),
+    # in writing that puts no spaces between words
+    ("答案是B", ZH_ANIMALS, "B"),
+    ("答案：C。", ZH_ANIMALS, "C"),
+    ("正确答案为A，不是B。", ZH_ANIMALS, "A"),
+    ("（B）", ZH_ANIMALS, "B"),
+    ("B。狗", ZH_ANIMALS, "B"),
+    ("B、猫", ZH_ANIMALS, ""),
+    ("故选D", ZH_ANIMALS, "D"),
+    ("不是A，是B。", ZH_ANIMALS, "B"),
+    ("图中是狗。", ZH_ANIMALS, "B"),
+    ("这是一个热狗", ZH_ANIMALS, "D"),
+    ("猫和狗", ZH_ANIMALS, ""),
+    ("共有12个球", ("2", "12"), "B"),
+    ("正解はAです。", ZH_ANIMALS, "A"),
+    ("정답은 B입니다.", ZH_ANIMALS, "B"),
+    ("고양이입니다.", ("개", "고양이"), "B"),
+    # a pronoun
+    ("I would say B.", TREES, "B"),
+    ("I must say it is the fig.", TREES, "G"),
+    ("I is correct.", TREES, "I"),
 ]
 
 
@@ -209,6 +242,15 @@ def test_a_listed_letter_is_a_place_also_where_options_are_letters() -> None:
         "The answer is {option}.",
         "It is the {option}, not the {other}.",
         "{letter} is correct.",
+        "<answer>{letter}</answer>",
+        "{letter}</s>",
+        "{letter} it is",
+        "{letter} looks right",
+        "{letter} would be the answer",
+        "{letter} best describes the picture",
+        "{letter} shows what is asked for",
+        "答案是{letter}。",
+        "正解は{letter}です",
     ],
 )
 def test_it_does_not_matter_where_the_right_option_stands(text: str) -> None:

@@ -25,17 +25,15 @@ _LIST = re.compile(r"\[[^\[\]]*\]")
 def place(prediction: str, choices: list[str]) -> int:
     """Finds the option that is answered: there always is one."""
     text = prediction.strip()
-    if text in choices:
-        return choices.index(text)
     names = [chr(ord("A") + number) for number in range(len(choices))]
     bracketed = re.findall(r"\(([a-zA-Z])\)", text)
-    if not bracketed and text not in names:
+    name = bracketed[0].upper() if bracketed else text
+    if name in names:  # also where another option reads so
+        return names.index(name)
+    if not bracketed and text not in choices:
         meant = place_meant(text, choices, by_letter=True)
         if meant is not None:
             return meant
-    name = bracketed[0].upper() if bracketed else text
-    if name in names:
-        return names.index(name)
     distances = [edit_distance(name, choice) for choice in choices]
     return distances.index(min(distances))
 

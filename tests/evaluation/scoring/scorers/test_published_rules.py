@@ -247,6 +247,23 @@ def test_mathvista_with_options(said: str, place: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "options", "place"),
+    [
+        ("C", ["B", "C", "D", "A"], 2),  # a letter is a place, also where an option reads so
+        ("(C) D", ["B", "C", "D", "A"], 2),
+        ("E", ["B", "C", "E", "A"], 2),
+        ("D", ["3", "4", "A", "D"], 3),
+        ("A", ["3", "4", "A", "D"], 0),
+        ("a", ["b", "a"], 1),
+        ("f(b)", ["f(b)", "f(a)"], 1),  # in brackets
+    ],
+)
+def test_mathvista_with_letters_as_options(said: str, options: list[str], place: int) -> None:
+    for number, option in enumerate(options):
+        assert scorer("mathvista").score(said, [option], options) == (place == number)
+
+
+@pytest.mark.parametrize(
     ("said", "answer", "vqav2", "official", "textvqa"),
     [
         # where all annotators agree, `vqaEval.py` compares texts as they are

@@ -1,0 +1,1 @@
+"""Taking a checkpoint elsewhere: a Hugging Face repository with a model card, and exports."""
