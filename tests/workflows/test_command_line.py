@@ -84,7 +84,7 @@ def test_each_stage_alone_as_the_readme_has_it(pyflyte, checkout: Path, small_ya
     content["output_dir"] = "outputs"
     (checkout / "recipes" / "single.yaml").write_text(yaml.safe_dump(content))
 
-    commands = readme_commands("One stage at a time", "Serve it")
+    commands = readme_commands("One stage at a time", "Use it")
     names = [words[3] for words in commands]
     assert {"data_prep", "evaluation", "preference_pairs", "sweep", *map(str, Stage)} == set(names)
     printed = {}

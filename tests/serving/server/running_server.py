@@ -7,7 +7,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,6 +45,14 @@ class Running(NamedTuple):
 
     def chat(self, *messages: dict[str, Any], **values: Any) -> httpx2.Response:
         return self.client.post("/v1/chat/completions", json=body(*messages, **values))
+
+
+def until(what: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Waits for what a server does once its answer is out, such as letting go of a request."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def small_model() -> tuple[Any, Any]:

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from tests.serving.server.running_server import Running, body, events, running, sentence, user
+from tests.serving.server.running_server import (
+    Running,
+    body,
+    events,
+    running,
+    sentence,
+    until,
+    user,
+)
 
 LONG = {"max_tokens": 400}  # eight seconds of the slow model
-
-
-def until(what: Any, seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def asking(found: Running, **values: Any) -> tuple[threading.Thread, list[Any]]:
