@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from siqvl.answers.portion_files import SCHEMA, Line
 from siqvl.errors import UserError, one_line
-from siqvl.files import atomic_file
+from siqvl.files import atomic_file, check_not_read
 
 Portions = Iterable[list[Line]]
 
@@ -39,8 +39,8 @@ def check_place(what: str, out: Path, page: Path | None = None) -> None:
     """
     read = Path(what).resolve()
     for made, option in ((out, "-o"), (page, "--page")):
-        if made is not None and made.resolve() == read:
-            raise UserError(f"{made} is what is read, and would be lost: give another `{option}`")
+        if made is not None:
+            check_not_read(made, read, option)
     if page is not None and page.resolve() == out.resolve():
         raise UserError(f"{page} is the table already: give another `--page`")
     if read.is_dir() and out.resolve().is_relative_to(read):

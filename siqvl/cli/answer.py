@@ -83,6 +83,7 @@ def answer(
     from siqvl.answers.answer_all import answer_all
     from siqvl.answers.answers_page import render_answers, summary
     from siqvl.answers.write_answers import check_ending, check_place
+    from siqvl.checkpoint import check_outside
     from siqvl.registry.resolve import resolve_checkpoint
 
     check_ending(output)
@@ -91,6 +92,9 @@ def answer(
     how_given = {name: options.pop(name) for name in _HOW}
     questions = _questions(what, kind, question, options)
     folder = resolve_checkpoint(checkpoint, tracking_uri=tracking_uri)
+    check_outside(output, folder, "-o")
+    if page is not None:
+        check_outside(page, folder, "--page")
     how = _how(folder, how_given)
     with tqdm(desc="answer", unit=" answers", mininterval=0.5) as bar:
         try:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from siqvl.checkpoint import content_hash
 from siqvl.cli.main import main
 from tests.answers.conftest import asked_rows, checkpoint, lines, write_picture, write_rows
 
@@ -66,6 +67,17 @@ def test_what_is_read_is_not_written_over(checkpoint: Path, tmp_path: Path) -> N
         assert said in done.stderr
     assert {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()} == before
     assert not out.exists()
+
+
+def test_a_checkpoint_is_not_written_into(checkpoint: Path, tmp_path: Path) -> None:
+    table = write_rows(tmp_path, asked_rows(tmp_path, 2))
+    before = content_hash(checkpoint)
+    inside = checkpoint / "answers.csv"
+    for words in (("-o", inside), ("-o", tmp_path / "a.csv", "--page", inside)):
+        done = run(checkpoint, table, *words)
+        assert done.exit_code == 1
+        assert f"{inside} lies in the checkpoint" in done.stderr
+    assert content_hash(checkpoint) == before
 
 
 def test_a_folder_of_pictures(checkpoint: Path, tmp_path: Path) -> None:
