@@ -138,6 +138,8 @@ class Engine:
                 raise Busy("this server is stopping; ask again")
             free = self._places - len(self._running)
             if len(self._waiting) >= self._room + free:
+                self._waiting = deque(one for one in self._waiting if not one.cancelled)
+            if len(self._waiting) >= self._room + free:
                 raise Busy(f"{len(self._waiting):,} requests wait already; ask again later")
             ticket = Ticket(next(self._numbers), prompt, pixels, sampling, tell, pieces)
             self._waiting.append(ticket)

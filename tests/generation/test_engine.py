@@ -149,6 +149,27 @@ def test_more_than_may_wait_are_refused_and_the_others_are_answered(asked) -> No
     assert taken >= 5
 
 
+def test_who_left_while_waiting_keeps_nobody_out(asked) -> None:
+    item = items(asked[1])[0]
+    hold, held = threading.Event(), threading.Event()
+
+    def holding(piece) -> None:
+        held.set()
+        hold.wait(60)
+
+    with Engine(*asked, places=1, waiting=2) as engine:
+        engine.submit(item, Sampling(3), holding)
+        assert held.wait(60)
+        left = [engine.submit(item, Sampling(3), print) for _ in range(2)]
+        with pytest.raises(Busy):
+            engine.submit(item, Sampling(3), print)
+        left[0].cancel()
+        taken: SimpleQueue = SimpleQueue()
+        engine.submit(item, Sampling(3), taken.put)
+        hold.set()
+        assert collected(taken)[-1].finish in ("stop", "length")
+
+
 def test_what_cannot_be_read_is_refused_before_the_model(asked, engine) -> None:
     item = items(asked[1])[0]
     with pytest.raises(UserError, match="more than the 512"):

@@ -3,9 +3,14 @@
 import csv
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from PIL import Image, ImageDraw
@@ -44,6 +49,34 @@ def commands() -> list[str]:
     return block("bash").replace("\\\n", " ").splitlines()
 
 
+@contextmanager
+def served(folder: Path, env: dict[str, str]) -> Iterator[int]:
+    """The page's server, at a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*block("sh").split()[1:], "--port", str(port)]
+    server = subprocess.Popen([sys.executable, "-m", "siqvl", *words], cwd=folder, env=env)
+    try:
+        end = time.monotonic() + SECONDS
+        while not ready(port):
+            assert server.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        yield port
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def ready(port: int) -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
 def test_the_tutorial(tmp_path: Path) -> None:
     for name in ("siqvl", "tasks", "workflows", "recipes"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -75,3 +108,14 @@ def test_the_tutorial(tmp_path: Path) -> None:
     # the same model, asked in two ways
     assert printed["siqvl chat"].strip() == lines[0]["answer"]
     assert printed["siqvl answer"].startswith(f"{PICTURES} answers: answers.csv\n")
+    with served(tmp_path, kept) as port:
+        asked = block("python").replace("127.0.0.1:8000", f"127.0.0.1:{port}")
+        done = subprocess.run(
+            [sys.executable, "-c", asked],
+            cwd=tmp_path,
+            env=kept | {"NO_PROXY": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+        assert done.stdout.strip() == lines[0]["answer"], done.stderr
