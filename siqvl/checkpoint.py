@@ -188,6 +188,26 @@ def verify_checkpoint(directory: Path, expected: Stage | None = None) -> Checkpo
     return card
 
 
+def check_outside(made: Path, checkpoint: Path, option: str) -> None:
+    """Refuses to write into a checkpoint's folder, which would not be that checkpoint any more.
+
+    Args:
+        made: a file or folder that is to be.
+        option: that names it.
+
+    Raises:
+        UserError: it is the checkpoint's folder, or inside of it.
+    """
+    found, folder = made.resolve(), checkpoint.resolve()
+    if found == folder:
+        raise UserError(f"{made} is the checkpoint itself; name another folder with `{option}`")
+    if found.is_relative_to(folder):
+        raise UserError(
+            f"{made} lies in the checkpoint, whose files are all named in its siqvl.json: give "
+            f"`{option}` a place beside it"
+        )
+
+
 def _difference(named: Mapping[str, str] | None, found: Mapping[str, str]) -> str:
     """What became of the files that a card names."""
     if named is None:

@@ -52,6 +52,20 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
+def check_not_read(made: Path, read: str | Path, option: str) -> None:
+    """Refuses to write a file over the one that is read.
+
+    Args:
+        read: a path, or what is none.
+        option: that names `made`.
+
+    Raises:
+        UserError: they are one file.
+    """
+    if made.resolve() == Path(read).resolve():
+        raise UserError(f"{made} is what is read, and would be lost: give another `{option}`")
+
+
 @contextmanager
 def atomic_file(path: Path, owner: str = "") -> Iterator[Path]:
     """Yields the place of a hidden file that becomes `path`, synced, when the block succeeds.

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from siqvl.answers.portion_files import SCHEMA, Line
 from siqvl.errors import UserError, one_line
-from siqvl.files import atomic_file
+from siqvl.files import atomic_file, check_not_read
 
 Portions = Iterable[list[Line]]
 
@@ -25,6 +25,28 @@ def check_ending(out: Path) -> None:
     """
     if out.suffix.lower() not in WRITERS:
         raise UserError(f"{out} should end in {', '.join(WRITERS)}: as such a table it is written")
+
+
+def check_place(what: str, out: Path, page: Path | None = None) -> None:
+    """Refuses to write over what is read, or into its folder, which the next run would read.
+
+    Args:
+        what: the data set; a hub id, which is no path, is passed.
+        page: which is written beside the table.
+
+    Raises:
+        UserError: a file is to be where it must not.
+    """
+    read = Path(what).resolve()
+    for made, option in ((out, "-o"), (page, "--page")):
+        if made is not None:
+            check_not_read(made, read, option)
+    if page is not None and page.resolve() == out.resolve():
+        raise UserError(f"{page} is the table already: give another `--page`")
+    if read.is_dir() and out.resolve().is_relative_to(read):
+        raise UserError(
+            f"{out} lies in {what}, and would be read with it the next time: give an `-o` elsewhere"
+        )
 
 
 def write_answers(out: Path, portions: Portions) -> None:

@@ -82,13 +82,19 @@ def answer(
 
     from siqvl.answers.answer_all import answer_all
     from siqvl.answers.answers_page import render_answers, summary
-    from siqvl.answers.write_answers import check_ending
+    from siqvl.answers.write_answers import check_ending, check_place
+    from siqvl.checkpoint import check_outside
     from siqvl.registry.resolve import resolve_checkpoint
 
     check_ending(output)
+    page = (page or output.with_suffix(".html")) if page_rows else None
+    check_place(what, output, page)
     how_given = {name: options.pop(name) for name in _HOW}
     questions = _questions(what, kind, question, options)
     folder = resolve_checkpoint(checkpoint, tracking_uri=tracking_uri)
+    check_outside(output, folder, "-o")
+    if page is not None:
+        check_outside(page, folder, "--page")
     how = _how(folder, how_given)
     with tqdm(desc="answer", unit=" answers", mininterval=0.5) as bar:
         try:
@@ -99,8 +105,7 @@ def answer(
             raise SystemExit(INTERRUPTED) from None
     _say(done)
     click.echo(f"{summary(done)}: {output}")
-    if page_rows:
-        page = page or output.with_suffix(".html")
+    if page is not None:
         _write(page, render_answers(what, checkpoint, str(output), how, done))
         click.echo(str(page))
     if done.errors.total() == done.rows:

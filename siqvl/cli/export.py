@@ -28,6 +28,7 @@ def export(
     vision.onnx makes image tokens of pixels; decoder.onnx reads tokens and a cache and scores what
     follows. Both are compared with the model before the folder is there.
     """
+    from siqvl.checkpoint import check_outside
     from siqvl.errors import UserError
     from siqvl.publish.onnx.export_onnx import export_onnx
     from siqvl.publish.onnx.onnx_model import EXPORT
@@ -36,6 +37,7 @@ def export(
     if output.exists() and not (output / EXPORT).is_file():
         raise UserError(f"{output} is there already; name another folder with `-o`")
     folder = resolve_checkpoint(checkpoint, tracking_uri=tracking_uri)
+    check_outside(output, folder, "-o")
     made = export_onnx(folder, output, weights)
     for name in sorted(made.files):
         click.echo(f"{(output / name).stat().st_size:>15,}  {name}")

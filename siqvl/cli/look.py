@@ -41,12 +41,16 @@ def look(
     source cannot be read, and why is said.
     """
     from siqvl.errors import UserError
+    from siqvl.files import check_not_read
     from siqvl.look.doubts import shared_pictures
     from siqvl.look.first_rows import look_at
     from siqvl.look.look_page import in_terminal, render_look
     from siqvl.look.recipe_processor import local_processor
 
     given = {key: value for key, value in source.items() if value}
+    for read in (what, recipe_file):
+        if read:
+            check_not_read(Path(output), read, "-o")
     recipe, subjects = _subjects(what, recipe_file, stage, given)
     processor, no_tokens = local_processor(recipe)
     found = [look_at(subject, rows, processor) for subject in subjects]

@@ -6,7 +6,13 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from siqvl.checkpoint import CARD, HISTORY, content_digests, verify_checkpoint
+from siqvl.checkpoint import (
+    CARD,
+    HISTORY,
+    check_outside,
+    content_digests,
+    verify_checkpoint,
+)
 from siqvl.errors import UserError
 from siqvl.files import file_digests, known_sha256
 from siqvl.publish.evidence import Evidence, Place, gather
@@ -64,10 +70,10 @@ def check_target(folder: Path, checkpoint: Path) -> None:
     """Refuse a folder whose content would be lost.
 
     Raises:
-        UserError: it holds something else than an earlier publication, or is the checkpoint.
+        UserError: it holds something else than an earlier publication, or is or lies in
+            the checkpoint.
     """
-    if folder.resolve() == checkpoint.resolve():
-        raise UserError(f"{folder} is the checkpoint itself; name another folder with `--to`")
+    check_outside(folder, checkpoint, "--to")
     if folder.is_file() or (
         folder.is_dir()
         and any(folder.iterdir())

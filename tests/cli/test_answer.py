@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from siqvl.checkpoint import content_hash
 from siqvl.cli.main import main
 from tests.answers.conftest import asked_rows, checkpoint, lines, write_picture, write_rows
 
@@ -44,6 +45,39 @@ def test_a_table(checkpoint: Path, tmp_path: Path) -> None:
     assert other.exit_code == 1
     assert "holds answers of another run (max_new_tokens 4, now 5)" in other.stderr
     assert run(*words[:-1], 5, "--fresh").exit_code == 0
+
+
+def test_what_is_read_is_not_written_over(checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    table = write_rows(folder, asked_rows(folder, 2))
+    before = {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()}
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(table)
+    out = tmp_path / "answers.csv"
+    pictures = (folder / "images", "--question", "what is this?")
+    for words, said in (
+        ((table, "-o", table), f"{table} is what is read, and would be lost: give another `-o`"),
+        ((table, "-o", link), f"{link} is what is read"),
+        ((table, "-o", out, "--page", table), "would be lost: give another `--page`"),
+        ((table, "-o", out, "--page", out), f"{out} is the table already: give another `--page`"),
+        ((*pictures, "-o", folder / "images" / "new" / "a.csv"), "would be read with it the next"),
+    ):
+        done = run(checkpoint, *words)
+        assert done.exit_code == 1
+        assert said in done.stderr
+    assert {one: one.read_bytes() for one in folder.rglob("*") if one.is_file()} == before
+    assert not out.exists()
+
+
+def test_a_checkpoint_is_not_written_into(checkpoint: Path, tmp_path: Path) -> None:
+    table = write_rows(tmp_path, asked_rows(tmp_path, 2))
+    before = content_hash(checkpoint)
+    inside = checkpoint / "answers.csv"
+    for words in (("-o", inside), ("-o", tmp_path / "a.csv", "--page", inside)):
+        done = run(checkpoint, table, *words)
+        assert done.exit_code == 1
+        assert f"{inside} lies in the checkpoint" in done.stderr
+    assert content_hash(checkpoint) == before
 
 
 def test_a_folder_of_pictures(checkpoint: Path, tmp_path: Path) -> None:

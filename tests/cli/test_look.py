@@ -120,6 +120,21 @@ def test_what_goes_wrong_is_one_sentence(
     assert sentence in said
 
 
+def test_what_is_read_is_not_written_over(table: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("base: recipes/tiny.yaml\nname: mine\n")
+    before = table.read_bytes(), recipe.read_bytes()
+    for words, lost in (
+        ((table, "-o", table), table),
+        ((recipe, "-o", recipe), recipe),
+        ((table, "--recipe", recipe, "-o", recipe), recipe),
+    ):
+        done = run(*words)
+        assert done.exit_code == 1
+        assert f"{lost} is what is read, and would be lost" in done.stderr
+    assert (table.read_bytes(), recipe.read_bytes()) == before
+
+
 def test_help_is_quick() -> None:
     """Whoever asks for help waits for no library that reads data or trains."""
     code = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -27,6 +28,21 @@ def test_every_setting_is_an_option() -> None:
 def test_options_that_the_docs_name_are_there() -> None:
     known = {name for one in serve.params for name in one.opts}
     assert {*re.findall(r"`(--[a-z-]+)", DOCS)} <= known
+
+
+def test_an_address_that_cannot_be_had_is_said_before_the_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "siqvl.json").write_text("{}")  # no checkpoint, which would be said otherwise
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for words, why in (
+            (["--port", port], f"nothing can listen at 127.0.0.1:{port} (Address already in use)"),
+            (["--host", "192.0.2.1", "--open"], "nothing can listen at 192.0.2.1:8000 (Cannot "),
+            (["--host", "no.host.invalid", "--open"], "nothing can listen at no.host.invalid:8000"),
+        ):
+            done = CliRunner().invoke(main, ["serve", str(tmp_path), *words])
+            assert done.exit_code == 1
+            assert why in done.stderr
+            assert "give another `--host` or `--port`" in done.stderr
 
 
 def test_what_is_wrong_is_one_sentence() -> None:

@@ -196,6 +196,11 @@ def test_what_is_no_export_is_refused(run: Run, tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["export", str(run.checkpoint()), "-o", str(tmp_path)])
     assert done.exit_code == 1
     assert "is there already" in done.stderr
+    inside = run.checkpoint() / "onnx"
+    done = CliRunner().invoke(main, ["export", str(run.checkpoint()), "-o", str(inside)])
+    assert done.exit_code == 1
+    assert f"{inside} lies in the checkpoint" in done.stderr
+    assert not inside.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -281,6 +281,9 @@ def test_a_folder_with_something_else_is_left_alone(run: Run, tmp_path: Path) ->
         publish(run.checkpoint(), Wanted(Target(None, tmp_path)))
     with pytest.raises(UserError, match="is the checkpoint itself"):
         publish(run.checkpoint(), Wanted(Target(None, run.checkpoint())))
+    with pytest.raises(UserError, match="lies in the checkpoint"):
+        publish(run.checkpoint(), Wanted(Target(None, run.checkpoint() / "hub")))
+    assert not (run.checkpoint() / "hub").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

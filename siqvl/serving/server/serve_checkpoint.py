@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
 from siqvl.checkpoint import read_card
@@ -37,6 +38,7 @@ def serve_checkpoint(checkpoint: Path, settings: ServerSettings, keys: ApiKeys) 
             f"{settings.host} lets other machines ask, without any API key: set {VARIABLE} or "
             "`--api-keys-file`, or say `--open`"
         )
+    _check_address(settings.host, settings.port)  # before what takes long
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("siqvl").setLevel(logging.INFO)
     card = read_card(checkpoint)
@@ -46,9 +48,35 @@ def serve_checkpoint(checkpoint: Path, settings: ServerSettings, keys: ApiKeys) 
     with made_service(model, processor, settings, limits, keys, name=name) as service:
         _warm_up(service)
         server = Server(service)
-        server.run()
+        try:
+            server.run()
+        except SystemExit:  # as uvicorn ends a server that cannot listen
+            if server.started:
+                raise
     if not server.started:
-        raise UserError(f"nothing can listen at {settings.host}:{settings.port}")
+        raise UserError(f"nothing can listen at {settings.host}:{settings.port}; the log says why")
+
+
+def _check_address(host: str, port: int) -> None:
+    """Takes an address for a moment.
+
+    Raises:
+        UserError: it is taken, not allowed, or none of this machine.
+    """
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as taken:
+                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                taken.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"nothing can listen at {host}:{port} ({error.strerror}): give another `--host` or "
+            "`--port`"
+        ) from None
 
 
 def made_service(

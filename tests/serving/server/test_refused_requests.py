@@ -81,7 +81,26 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     ),
     "path": ({"messages": [user("?", "/etc/passwd")]}, 400, "picture 1 is neither a data URI"),
     "file": ({"messages": [user("?", "file:///etc/passwd")]}, 400, "picture 1 is neither a data"),
-    "base64": ({"messages": [user("?", "data:image/png;base64,§")]}, 400, "picture 1 is neither"),
+    "base64": (
+        {"messages": [user("?", "data:image/png;base64,§")]},
+        400,
+        "picture 1 is a data URI without the whole base64 text of a file",
+    ),
+    "cut base64": (
+        {"messages": [user("?", SMALL, uri(b"half")[:-3])]},
+        400,
+        "picture 2 is a data URI without the whole base64 text of a file",
+    ),
+    "empty picture": (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": None}]}]},
+        400,
+        "part 1 of turn 1 of messages holds no picture",
+    ),
+    "no url": (
+        {"messages": [ASK, assistant("ho"), {"role": "user", "content": [{"type": "image"}]}]},
+        400,
+        "part 1 of turn 3 of messages holds no picture",
+    ),
     "no image": (
         {"messages": [user("?", uri(b"import os"))]},
         400,

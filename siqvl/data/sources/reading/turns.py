@@ -219,7 +219,8 @@ def _encoded(value: Any) -> Any:
         value = value["url"]
     if isinstance(value, str) and value[:5].lower() == "data:":
         try:
-            return base64.b64decode(value.partition(",")[2], validate=True)
+            # in lines, where a program wrapped them
+            return base64.b64decode("".join(value.partition(",")[2].split()), validate=True)
         except (binascii.Error, ValueError):
             return f"{value[:40]}… (no base64)"
     return value

@@ -10,7 +10,7 @@ from siqvl.data.preparation.images import BadRow
 from siqvl.data.schema import Row
 from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.picture_marks import placed
-from siqvl.data.sources.reading.turns import read_turns
+from siqvl.data.sources.reading.turns import PICTURES, read_turns
 from siqvl.recipe import DataPrep
 from siqvl.serving.server.refusals import Refused
 
@@ -32,6 +32,7 @@ def read_row(messages: Sequence[dict[str, Any]], limits: DataPrep) -> Row:
         turns = read_turns(said, "messages")
     except DamagedRecord as error:
         raise Refused(400, str(error), param="messages") from None
+    _check_parts(messages)
     pictures = [one for turn in turns for one in turn.pictures]
     row = placed({"id": "request", "prompt": [turn.message for turn in turns], "images": pictures})
     if "damaged" in row:
@@ -39,18 +40,35 @@ def read_row(messages: Sequence[dict[str, Any]], limits: DataPrep) -> Row:
     for number, one in enumerate(row["images"], start=1):
         if isinstance(one, bytes) or (isinstance(one, str) and one.lower().startswith(WEB)):
             continue
-        raise Refused(
-            400,
-            f"picture {number} is neither a data URI (data:image/png;base64,…) nor an http(s) "
-            "address",
-            param="messages",
-        )
+        raise Refused(400, f"picture {number} is {_instead(one)}", param="messages")
     try:
         prompt = check_prompt(row["prompt"], len(row["images"]), limits)
     except BadRow as error:
         sentence = f"{error.reason}: {error.detail}" if error.detail else error.reason
         raise Refused(400, sentence, param="messages") from None
     return {"id": row["id"], "prompt": prompt, "images": row["images"]}
+
+
+def _check_parts(messages: Sequence[dict[str, Any]]) -> None:
+    """Refuses parts that show the next of a row's pictures: a request has none beside its parts."""
+    for turn, message in enumerate(messages, start=1):
+        content = message.get("content")
+        for number, part in enumerate(content if isinstance(content, list) else [], start=1):
+            kind = part.get("type")
+            if kind in PICTURES and all(part.get(key) is None for key in PICTURES[kind]):
+                raise Refused(
+                    400,
+                    f"part {number} of turn {turn} of messages holds no picture: send "
+                    '{"type": "image_url", "image_url": {"url": "data:image/png;base64,…"}}',
+                    param="messages",
+                )
+
+
+def _instead(picture: Any) -> str:
+    """What stands where a picture or its address should."""
+    if isinstance(picture, str) and picture[:5].lower() == "data:":
+        return "a data URI without the whole base64 text of a file (data:image/png;base64,…)"
+    return "neither a data URI (data:image/png;base64,…) nor an http(s) address"
 
 
 def _renamed(message: dict[str, Any]) -> dict[str, Any]:

@@ -320,6 +320,10 @@ def test_typed_parts_keep_their_places(rows_of: Callable[..., list[Row]]) -> Non
             "type": "image_url",
             "image_url": {"url": "data:image/png;base64," + base64.b64encode(RED).decode()},
         },
+        {  # in lines, as the programs `base64` and `openssl` write it
+            "type": "image_url",
+            "image_url": {"url": "data:image/png;base64,\n" + base64.encodebytes(RED).decode()},
+        },
         {"image": "red.png"},  # Qwen-VL
     ],
 )
