@@ -22,17 +22,17 @@ def application(service: Service) -> Observed:
     app = FastAPI(title="SiQ-VL", docs_url=None, redoc_url=None, openapi_url=None)
     page = chat_page()
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", include_in_schema=False, methods=["GET", "HEAD"])
     async def at_root() -> Response:
         return page
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> dict[str, str]:
         if not service.engine.alive and not service.door.closed:
             raise Refused(500, "the engine does not run any more", code="internal")
         return {"status": "alive"}
 
-    @app.get("/ready")
+    @app.api_route("/ready", methods=["GET", "HEAD"])
     async def ready() -> dict[str, str]:
         if not service.ready:
             raise Refused(503, "this server takes no requests", code="stopping")

@@ -92,7 +92,15 @@ def made_service(
 
     Args:
         limits: the recipe's.
+
+    Raises:
+        UserError: longer conversations than the model reads are to be read.
     """
+    reads = model.config.text_config.max_position_embeddings
+    if settings.max_length is not None and settings.max_length > reads:
+        raise UserError(
+            f"`--max-length` is {settings.max_length:,}, but the model reads {reads:,} tokens"
+        )
     settings = settings.model_copy(
         update={
             "places": settings.places or limits.batch_size,

@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[dict[str, Any], int, str]] = {
     "stops": ({"stop": ["a"] * 5}, 400, "`stop"),
     "empty stop": ({"stop": ""}, 400, "`stop"),
     "model": ({"model": "gpt-9"}, 404, "there is no model `gpt-9` here; there is `small`"),
-    "length": ({"max_tokens": 10**6}, 400, "the conversation leaves room for"),
+    "length": ({"max_tokens": 10**6}, 400, "the conversation takes "),
     "no messages": ({"messages": []}, 400, "`messages`: List should have at least 1 item"),
     "messages": ({"messages": "hi"}, 400, "`messages`: Input should be a valid list"),
     "role": (

@@ -6,12 +6,24 @@ import base64
 import re
 from hashlib import sha256
 
+import pytest
+
+from siqvl.errors import UserError
 from tests.serving.server.running_server import MODEL, Running, running, user
 
 
 def test_probes(served: Running) -> None:
     assert served.client.get("/health").json() == {"status": "alive"}
     assert served.client.get("/ready").json() == {"status": "ready"}
+    for path in ("/", "/health", "/ready"):
+        asked = served.client.head(path)
+        assert (asked.status_code, asked.content) == (200, b"")
+
+
+def test_more_than_the_model_reads_is_refused(small) -> None:
+    said = "`--max-length` is 10,000,000, but the model reads"
+    with pytest.raises(UserError, match=said), running(*small, max_length=10_000_000):
+        pass
 
 
 def test_a_server_without_its_engine_is_neither_alive_nor_ready(small) -> None:

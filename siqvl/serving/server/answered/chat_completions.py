@@ -127,7 +127,7 @@ class _Answer:
         service.metrics.pictures.inc(len(row["images"]))
         row["images"] = [None] * len(row["images"])
         ids = await asyncio.to_thread(self._ids, row)
-        samplings = parameters.samplings(service.settings, service.engine.max_length - len(ids))
+        samplings = parameters.samplings(service.settings, len(ids), service.engine.max_length)
         return Asked(parameters, {"input_ids": ids, "pixel_values": pixels}, samplings)
 
     def _ids(self, row: Row) -> list[int]:

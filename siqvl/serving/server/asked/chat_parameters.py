@@ -125,20 +125,22 @@ class ChatParameters(BaseModel):
         """Return whether a stream ends with the counts of its tokens."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def samplings(self, settings: ServerSettings, room: int) -> list[Sampling]:
+    def samplings(self, settings: ServerSettings, taken: int, most: int) -> list[Sampling]:
         """Says how each choice is written.
 
         Args:
-            room: tokens that the conversation leaves.
+            taken: tokens of the conversation and its pictures.
+            most: tokens that these and an answer have together.
 
         Raises:
             Refused: it leaves none, or fewer than are asked for.
         """
-        asked = self.max_completion_tokens or self.max_tokens
+        asked, room = self.max_completion_tokens or self.max_tokens, most - taken
         if room < (asked or 1):
-            said = f"the conversation leaves room for {max(room, 0):,} tokens of an answer" + (
-                f", {asked:,} are asked for" if asked else ""
-            )
+            said = (
+                f"the conversation takes {taken:,} of the {most:,} tokens that it and an answer "
+                f"may have, and leaves room for {max(room, 0):,}"
+            ) + (f"; {asked:,} are asked for" if asked else "")
             raise Refused(400, said, param="messages", code="context_length_exceeded")
         assert settings.max_new_tokens is not None  # by who started the server
         temperature = settings.temperature if self.temperature is None else self.temperature
