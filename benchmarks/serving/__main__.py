@@ -114,7 +114,7 @@ def load(
     told = _asked(server, asked, clients)
     took = time.monotonic() - start
     _complain(told)
-    differ = sum(one.text != single[one.number % len(single)].text for one in told)
+    differ = _differing(told, single)
     tokens = sum(one.tokens for one in told)
     lines = [("", "p50, s", "p95, s", "p99, s")]
     lines.append(("whole answer", *_shares([one.seconds for one in told])))
@@ -130,6 +130,11 @@ def load(
     ended = sorted(one.ended for one in told)
     _memory(server, ended, count // 3)
     return told
+
+
+def _differing(told: Sequence[Told], single: Sequence[Told]) -> int:
+    """Counts answers that are others than when they were asked for alone."""
+    return sum(one.text != single[one.number % len(single)].text for one in told)
 
 
 def _memory(server: Server, ended: list[float], first: int) -> None:
@@ -209,7 +214,7 @@ def all_kinds(server: Server, count: int, clients: int) -> None:
     single = _asked(server, questions, 1)
     told = _asked(server, questions * 2, clients)
     _complain(single + told)
-    differ = sum(one.text != single[one.number % len(single)].text for one in told)
+    differ = _differing(told, single)
     click.echo(
         f"\ntext alone, 3 pictures, 3 turns: {len(told)} requests, errors: "
         f"{sum(bool(one.error) for one in told)}, different: {differ}"
@@ -230,7 +235,7 @@ def faults(
 
     told, connections = asyncio.run(both())
     _complain(told)
-    differ = sum(one.text != single[one.number % len(questions)].text for one in told)
+    differ = _differing(told, single[: len(questions)])
     end = time.monotonic() + 30
     while server.metric("siqvl_inside") or server.metric("siqvl_running"):
         if time.monotonic() > end:
@@ -261,7 +266,7 @@ def killed(
     told, seconds = asyncio.run(all_of_it())
     _complain(told)
     again = sum(one.tries > 1 for one in told)
-    differ = sum(one.text != single[one.number].text for one in told)
+    differ = _differing(told, single)
     click.echo(
         f"kill -9 within {len(told)} requests: ready again after {seconds:.1f} s, {again} asked "
         f"again, errors: {sum(bool(one.error) for one in told)}, different: {differ}"

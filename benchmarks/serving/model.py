@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.training.parts import make_parts
+from benchmarks.training.parts import make_parts, write_untrained
 from benchmarks.training.scenario import ROOT, ModelName
-from siqvl.checkpoint import write_checkpoint
 from siqvl.recipe import Recipe, Stage
-from siqvl.version import code_version
 
 IMAGE_TOKENS = {"tiny": 16, "50m": 64, "full": 81}
 
@@ -31,17 +29,5 @@ def made_checkpoint(model: ModelName, folder: Path) -> Path:
         init="config",
     )
     recipe = Recipe.load(ROOT / "recipes" / "tiny.yaml")
-    write_checkpoint(
-        place,
-        made,
-        processor,
-        stage=Stage.VQA_SFT,
-        parent=None,
-        recipe=recipe,
-        data_fingerprint="none: these weights were not trained",
-        code_version=code_version(),
-        mlflow_run=None,
-        metrics={},
-        history=[],
-    )
+    write_untrained(place, made, processor, Stage.VQA_SFT, recipe)
     return place

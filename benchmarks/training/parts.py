@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmarks.training.scenario import ROOT, ModelName, Scenario, recipe_for
-from siqvl.recipe import Recipe
+from siqvl.recipe import Recipe, Stage
 from siqvl.stages import STAGES
 
 if TYPE_CHECKING:
@@ -99,19 +99,30 @@ def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
         return
     from transformers import set_seed
 
-    from siqvl.checkpoint import write_checkpoint
-    from siqvl.version import code_version
-
     recipe = recipe_for(scenario, sources, {}, scenario.work)
     set_seed(recipe.seed)
     model, processor = load(scenario, recipe, None)
     parent = STAGES[scenario.recipe_stage].parent
     assert parent is not None
+    write_untrained(scenario.parent, model, processor, parent, recipe)
+
+
+def write_untrained(
+    place: Path,
+    model: SiQVLForConditionalGeneration,
+    processor: SiQVLProcessor,
+    stage: Stage,
+    recipe: Recipe,
+) -> None:
+    """Writes a checkpoint of weights as they are, under the name of a stage."""
+    from siqvl.checkpoint import write_checkpoint
+    from siqvl.version import code_version
+
     write_checkpoint(
-        scenario.parent,
+        place,
         model,
         processor,
-        stage=parent,
+        stage=stage,
         parent=None,
         recipe=recipe,
         data_fingerprint="none: these weights were not trained",

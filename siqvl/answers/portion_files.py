@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -133,10 +132,6 @@ class PortionFiles:
             found = NAME.fullmatch(path.name)
             if found and int(found[1]) >= portion:
                 path.unlink()
-
-    def remove(self) -> None:
-        """Removes the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, portion: int) -> Path:
         return self.folder / f"{portion:06d}.parquet"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from siqvl.data import sources
-from siqvl.data.schema import Row, RowKind, evaluation_row
+from siqvl.data.schema import TO_COME, Row, RowKind, evaluation_row
 from siqvl.data.sources.base import Items, resolve
 from siqvl.data.sources.formats.table_file import tables_among
 from siqvl.data.sources.reading.folder import files_below
@@ -22,8 +22,6 @@ from siqvl.files import expanded
 from siqvl.recipe import Source
 
 SEED = 0  # of which rows are taken, where a source chooses
-#: Preparation wants a right answer; where a set has none, this one stands for it.
-TO_COME = "…"
 #: A choice that there is in every list of them, by how answers are read. None of these two readings
 #: changes how a question lists its choices.
 FIRST_CHOICE = {"letter": "A", "index1": "1", "index0": "0"}

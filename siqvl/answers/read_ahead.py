@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from PIL import Image
 from xxhash import xxh3_128
 
-from siqvl.answers.question_source import TO_COME, Questions
+from siqvl.answers.question_source import Questions
 from siqvl.data.encode import encode_prompt
 from siqvl.data.preparation.checks import check_row
-from siqvl.data.schema import Row, RowKind
+from siqvl.data.schema import TO_COME, Row, RowKind
 from siqvl.errors import one_line
 from siqvl.generation.beginnings import Prompt
 from siqvl.page.pictures import data_uri

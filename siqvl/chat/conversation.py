@@ -12,16 +12,13 @@ from siqvl.data.encode import encode_prompt
 from siqvl.data.encoded import Item
 from siqvl.data.image_tokens import ANY_MARK, IMAGE_MARK
 from siqvl.data.preparation.checks import check_row
-from siqvl.data.schema import Message, RowKind, message, sft_row
+from siqvl.data.schema import TO_COME, Message, RowKind, message, sft_row
 from siqvl.data.sources.reading.picture_marks import placed
 from siqvl.errors import UserError
 
 if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor
     from siqvl.recipe import DataPrep
-
-#: Preparation wants a completion; this one stands for the answer to come.
-TO_COME = "…"
 
 
 class Conversation:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from siqvl.data.preparation.images import FORMATS, BadRow, stored_image
+from siqvl.data.preparation.images import FORMATS, BadRow, stored_pixels
 from siqvl.data.sources.reading.picture_fields import content
 from siqvl.errors import UserError
 from siqvl.files import expanded
@@ -55,14 +54,13 @@ class Pictures:
         data = self._fetched(place) if URL.match(place) else _file(place)
         name = place.rstrip("/").rpartition("/")[2] or place
         try:
-            stored = stored_image(data, self.max_pixels)
+            return Picture(name, stored_pixels(data, self.max_pixels))
         except BadRow as error:
             if error.reason in ("undecodable image", "no image data"):
                 reason = f"no picture that is read; these are: {', '.join(FORMATS)}"
             else:
                 reason = ": ".join(filter(None, [error.reason, error.detail]))
             raise UserError(f"{place}: {reason}") from None
-        return Picture(name, Image.open(io.BytesIO(stored.data)).convert("RGB"))
 
     def _fetched(self, url: str) -> bytes:
         if not self.allow_urls:

@@ -84,6 +84,7 @@ def answer(
     from siqvl.answers.answers_page import render_answers, summary
     from siqvl.answers.write_answers import check_ending, check_place
     from siqvl.checkpoint import check_outside
+    from siqvl.page.render import write_page
     from siqvl.registry.resolve import resolve_checkpoint
 
     check_ending(output)
@@ -106,7 +107,7 @@ def answer(
     _say(done)
     click.echo(f"{summary(done)}: {output}")
     if page is not None:
-        _write(page, render_answers(what, checkpoint, str(output), how, done))
+        write_page(page, render_answers(what, checkpoint, str(output), how, done), "--page")
         click.echo(str(page))
     if done.errors.total() == done.rows:
         raise SystemExit(1)
@@ -154,15 +155,3 @@ def _say(done: Done) -> None:
         click.echo(f"{rows:,} × {reason}", err=True)
     if done.tokens:
         click.echo(f"{done.tokens:,} tokens, {done.rate:,.0f} a second", err=True)
-
-
-def _write(page: Path, text: str) -> None:
-    from siqvl.errors import UserError
-
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{page} cannot be written ({error.strerror}); give another `--page`"
-        ) from None

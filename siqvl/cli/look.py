@@ -46,6 +46,7 @@ def look(
     from siqvl.look.first_rows import look_at
     from siqvl.look.look_page import in_terminal, render_look
     from siqvl.look.recipe_processor import local_processor
+    from siqvl.page.render import write_page
 
     given = {key: value for key, value in source.items() if value}
     for read in (what, recipe_file):
@@ -58,7 +59,7 @@ def look(
     if len(failed) == len(found):
         raise UserError(failed[0].error)
     shared_pictures(found)
-    _write(Path(output), render_look(what, found, no_tokens))
+    write_page(Path(output), render_look(what, found, no_tokens), "-o")
     for line in in_terminal(found):
         click.echo(line)
     click.echo(f"\n{output}" + (f" (without tokens: {no_tokens})" if no_tokens else ""))
@@ -86,13 +87,3 @@ def _subjects(
     chosen = Recipe.load(recipe_file) if recipe_file else None
     kind = RowKind(given.pop("kind", RowKind.SFT))
     return chosen, [of_source(source_of(what, given), kind, chosen, stage)]
-
-
-def _write(page: Path, text: str) -> None:
-    from siqvl.errors import UserError
-
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{page} cannot be written ({error.strerror}); give another `-o`") from None

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from siqvl.errors import UserError, one_line
-from siqvl.registry.versions import RUN
+from siqvl.errors import UserError
+from siqvl.registry.versions import MODELS, RUN, no_model, version_named
 from siqvl.tracking.store import is_missing_file, opened, without_password
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 SHORTEST_PREFIX = 4  # of an id
 SHOWN_ID = 8
 NEAR = 5  # names in an error
-MODELS = "models:/"
 #: MLflow answers a search in pages of at most so many.
 PAGE = 1000
 
@@ -80,20 +79,11 @@ def _training_of(store: MlflowClient, model: str) -> Run:
     """
     from mlflow.exceptions import MlflowException
 
-    name, at, alias = model.removeprefix(MODELS).partition("@")
-    name, _, number = (name, "", "") if at else name.rpartition("/")
+    version = version_named(store, model)
     try:
-        version = (
-            store.get_model_version_by_alias(name, alias)
-            if at
-            else store.get_model_version(name, number)
-        )
         return store.get_run(version.tags.get(RUN) or version.run_id or "")
     except MlflowException as error:
-        raise UserError(
-            f"{model} is no registered model ({one_line(error)}): name one like "
-            "models:/siqvl-tiny@champion or models:/siqvl-tiny/3"
-        ) from None
+        raise no_model(model, error) from None
 
 
 def all_runs(store: MlflowClient, experiment: str) -> list[Run]:

@@ -24,6 +24,8 @@ SCHEMA_VERSION = 2
 REASONING_PROMPT = "\nThink step by step, then answer after 'Answer:'."
 #: The answer of such a completion is the text after its last marker.
 ANSWER_MARKER = "Answer:"
+#: A row has to have an answer; where none is known, or it is yet to come, this one stands for it.
+TO_COME = "…"
 
 
 class RowKind(StrEnum):

@@ -6,8 +6,10 @@ A page extends `page/base.html.jinja`, and needs no other file, no script and no
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siqvl.errors import UserError
 from siqvl.number_formats import bound_points, percent, points, span
 from siqvl.page.pictures import data_uri
 
@@ -25,6 +27,24 @@ def render(template: str, /, **values: Any) -> str:
         jinja2.UndefinedError: the template asks for a value that is not given.
     """
     return environment().get_template(template).render(values)
+
+
+def write_page(page: Path, text: str, option: str) -> None:
+    """Writes a page that a user has named a place for, and the folders above it.
+
+    Args:
+        option: that names the place.
+
+    Raises:
+        UserError: it cannot be written there.
+    """
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"{page} cannot be written ({error.strerror}); give another `{option}`"
+        ) from None
 
 
 @cache

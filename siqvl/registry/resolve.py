@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from siqvl.checkpoint import CARD, HISTORY, CheckpointCard, verify_checkpoint
 from siqvl.errors import UserError, one_line
 from siqvl.files import atomic_folder, expanded, file_sha256
+from siqvl.registry.versions import MODELS, version_named
 from siqvl.serving.package import WEIGHTS
 from siqvl.stored import stored_if_sound
 from siqvl.tracking.store import DEFAULT_STORE, is_missing_file, opened, without_password
@@ -24,7 +25,7 @@ from siqvl.tracking.store import DEFAULT_STORE, is_missing_file, opened, without
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-MODELS, RUNS = "models:/", "runs:/"
+RUNS = "runs:/"
 FORMS = "a folder, a hub id like owner/name, models:/NAME@ALIAS, models:/NAME/VERSION or runs:/ID"
 #: `owner/name`, or `owner/name@revision`.
 HUB_MODEL = re.compile(r"(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>[\w./-]+))?")
@@ -117,7 +118,8 @@ def _of_mlflow(reference: str, uri: str) -> Path:
         )
     with opened(uri, "read") as store:
         if reference.startswith(MODELS):
-            places = [f"{_source_of(store, reference)}/{WEIGHTS}"]
+            source = str(version_named(store, reference).source).rstrip("/")
+            places = [f"{source}/{WEIGHTS}"]
         else:
             places = _places_of_run(store, reference)
     local = [here for place in places if (here := _local(place))]
@@ -137,26 +139,6 @@ def _local(place: str) -> Path | None:
     if SCHEME.match(place) and not place.startswith("file:"):
         return None
     return Path(local_file_uri_to_path(place))
-
-
-def _source_of(store: MlflowClient, reference: str) -> str:
-    """Where the files of a version of a registered model are."""
-    from mlflow.exceptions import MlflowException
-
-    name, at, alias = reference.removeprefix(MODELS).partition("@")
-    name, _, number = (name, "", "") if at else name.rpartition("/")
-    try:
-        version = (
-            store.get_model_version_by_alias(name, alias)
-            if at
-            else store.get_model_version(name, number)
-        )
-    except MlflowException as error:
-        raise UserError(
-            f"{reference} is no registered model ({one_line(error)}): name one like "
-            "models:/siqvl-tiny@champion or models:/siqvl-tiny/3"
-        ) from None
-    return str(version.source).rstrip("/")
 
 
 def _places_of_run(store: MlflowClient, reference: str) -> list[str]:

@@ -25,11 +25,40 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
+    from mlflow.exceptions import MlflowException
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "siqvl.checkpoint"
 RUN = "siqvl.run_id"
+#: How the name of a registered model begins, as a user gives it.
+MODELS = "models:/"
+
+
+def version_named(store: MlflowClient, reference: str) -> ModelVersion:
+    """Finds a version by `models:/name@alias` or `models:/name/version`.
+
+    Raises:
+        UserError: there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    name, at, alias = reference.removeprefix(MODELS).partition("@")
+    name, _, number = (name, "", "") if at else name.rpartition("/")
+    try:
+        if at:
+            return store.get_model_version_by_alias(name, alias)
+        return store.get_model_version(name, number)
+    except MlflowException as error:
+        raise no_model(reference, error) from None
+
+
+def no_model(reference: str, error: MlflowException) -> UserError:
+    """Says that nothing is registered under a name, and why."""
+    return UserError(
+        f"{reference} is no registered model ({one_line(error)}): name one like "
+        "models:/siqvl-tiny@champion or models:/siqvl-tiny/3"
+    )
 
 
 class RegistryAway(UserError):

@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from siqvl.data.preparation.checks import check_row
-from siqvl.data.schema import Row, RowKind, message, sft_row
+from siqvl.data.schema import TO_COME, Row, RowKind, message, sft_row
 from siqvl.data.sources.formats.table_file import DamagedRecord
 from siqvl.data.sources.reading.picture_marks import placed
 from siqvl.data.sources.reading.turns import read_turns
@@ -26,8 +26,6 @@ from siqvl.serving.settings import ServingSettings
 COLUMNS = ("image", "images", "path", "question", "messages")
 #: Columns that hold pictures, of which a row has one at most.
 PICTURES = ("image", "images", "path")
-#: Preparation wants a completion; this one stands for the answer to come.
-TO_COME = "…"
 #: A small picture counts as so many pixels of a request: it takes memory all the same.
 LEAST_PIXELS = 2**20
 
