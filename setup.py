@@ -1,4 +1,4 @@
-"""Puts recipes/ into the package, where an installed siqvl looks for them: `siqvl.recipe.shipped`.
+"""Puts recipes/ into the package; `siqvl.recipe.reading.shipped` finds an installed one there.
 
 All else that a build needs to know stands in pyproject.toml.
 """

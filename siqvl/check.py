@@ -8,7 +8,7 @@ from siqvl.data.sources.reading.tabular import HUB_ID
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.prepare_benchmarks import check_benchmarks
 from siqvl.recipe import Model, Recipe, Stage
-from siqvl.recipe.shipped import shipped
+from siqvl.recipe.reading.shipped import shipped
 from siqvl.stages import STAGES
 
 

@@ -22,7 +22,7 @@ from flytekit.models.literals import Binary, Literal, Scalar
 from flytekit.models.types import LiteralType, SimpleType
 
 from siqvl.recipe import Recipe
-from siqvl.recipe.document import parse_json
+from siqvl.recipe.reading.document import parse_json
 
 NAME = {"title": "Recipe", "type": "object", "description": "a YAML or JSON file"}
 

@@ -46,7 +46,7 @@ def source_of(what: str, given: dict[str, Any]) -> Source:
 
     from siqvl.errors import UserError
     from siqvl.recipe import Source
-    from siqvl.recipe.load import explain
+    from siqvl.recipe.reading.load import explain
 
     given = {key: value for key, value in given.items() if value}
     content = {"kind": given.pop("adapter", "table"), "path": what, **given}

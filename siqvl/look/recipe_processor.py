@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from siqvl.errors import one_line
 from siqvl.recipe import Recipe
-from siqvl.recipe.shipped import shipped
+from siqvl.recipe.reading.shipped import shipped
 
 if TYPE_CHECKING:
     from siqvl.model.processing import SiQVLProcessor

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from siqvl.publish.public_recipe import is_local, last_part
-from siqvl.recipe.shipped import shipped
+from siqvl.recipe.reading.shipped import shipped
 
 UNKNOWN = "unknown"
 README = "README.md"

@@ -18,7 +18,7 @@ from typing import Any
 
 from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, Stage
-from siqvl.recipe.shipped import shipped
+from siqvl.recipe.reading.shipped import shipped
 
 #: Keys of a stage that say how it is run, and do not change the checkpoint.
 RUNNING = {"saving_steps", "kept_states", "loader_workers", "prefetch"}

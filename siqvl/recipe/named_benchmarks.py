@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from siqvl.recipe.load import merged, shown
+from siqvl.recipe.reading.load import merged, shown
 
 
 @cache

@@ -24,7 +24,7 @@ from siqvl.errors import UserError
 from siqvl.recipe.address import has_password
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.evaluation import Evaluation
-from siqvl.recipe.load import explain, read_recipe, with_base
+from siqvl.recipe.reading.load import explain, read_recipe, with_base
 from siqvl.recipe.section import FOLDER_NAME, Section, Steps
 from siqvl.recipe.source import DataPrep
 from siqvl.recipe.training_stages import SFTStage, Stage, Stages

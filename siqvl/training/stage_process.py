@@ -23,7 +23,7 @@ from siqvl.model.assemble import assemble, load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe, Stage
-from siqvl.recipe.shipped import shipped
+from siqvl.recipe.reading.shipped import shipped
 from siqvl.stages import STAGES, freeze
 from siqvl.tensor_store import TensorStore
 from siqvl.tracking.runs import RunLog

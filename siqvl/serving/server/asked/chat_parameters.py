@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from siqvl.generation.request import MOST_ALTERNATIVES, Sampling
-from siqvl.recipe.load import explain
+from siqvl.recipe.reading.load import explain
 from siqvl.serving.server.refusals import Refused
 from siqvl.serving.server.server_settings import ServerSettings
 

@@ -12,7 +12,7 @@ from siqvl.files import expanded
 
 NAME = "recipes"
 #: Of an installed siqvl, and of a checkout.
-FOLDERS = tuple(folder / NAME for folder in Path(__file__).resolve().parents[1:3])
+FOLDERS = tuple(folder / NAME for folder in Path(__file__).resolve().parents[2:4])
 
 
 def shipped(path: str | Path) -> Path:

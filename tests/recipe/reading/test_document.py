@@ -8,7 +8,7 @@ import pytest
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, document
-from siqvl.recipe.document import parse_json, read_document
+from siqvl.recipe.reading.document import parse_json, read_document
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

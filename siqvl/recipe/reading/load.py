@@ -10,9 +10,9 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from siqvl.errors import UserError
-from siqvl.recipe.document import read_document
+from siqvl.recipe.reading.document import read_document
 from siqvl.recipe.section import Section
-from siqvl.recipe.shipped import shipped
+from siqvl.recipe.reading.shipped import shipped
 
 LONGEST = 200  # characters of a value in a sentence
 

@@ -7,7 +7,7 @@ import pytest
 from siqvl.check import check_model
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe, shipped
-from siqvl.recipe.shipped import shipped as found
+from siqvl.recipe.reading.shipped import shipped as found
 
 ROOT = Path(__file__).parents[2]
 

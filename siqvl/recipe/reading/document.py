@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from siqvl.errors import UserError, one_line
-from siqvl.recipe.shipped import shipped
+from siqvl.recipe.reading.shipped import shipped
 
 #: Bytes of a file, and characters of what it stands for; a plan of Flyte's may have 2 MB.
 MOST = 2**20
