@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from siqvl.errors import UserError
 from siqvl.recipe.reading.document import read_document
-from siqvl.recipe.section import Section
 from siqvl.recipe.reading.shipped import shipped
+from siqvl.recipe.section import Section
 
 LONGEST = 200  # characters of a value in a sentence
 

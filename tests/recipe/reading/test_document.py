@@ -10,7 +10,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe, document
 from siqvl.recipe.reading.document import parse_json, read_document
 
-RECIPES = Path(__file__).parents[2] / "recipes"
+RECIPES = Path(__file__).parents[3] / "recipes"
 
 #: PyYAML's constructors raise many kinds for these, IndexError and KeyError among them.
 BROKEN = [

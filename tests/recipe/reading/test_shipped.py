@@ -6,10 +6,11 @@ import pytest
 
 from siqvl.check import check_model
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe, shipped
+from siqvl.recipe import Recipe
+from siqvl.recipe.reading import shipped
 from siqvl.recipe.reading.shipped import shipped as found
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
