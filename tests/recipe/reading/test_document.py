@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe, document
+from siqvl.recipe import Recipe
+from siqvl.recipe.reading import document
 from siqvl.recipe.reading.document import parse_json, read_document
 
 RECIPES = Path(__file__).parents[3] / "recipes"
