@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from siqvl.errors import UserError
-from siqvl.recipe import Adapter, SFTStage
-from siqvl.stages import freeze, part_of
+from siqvl.recipe import Adapter
+from siqvl.stages import part_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -28,27 +28,6 @@ logger = logging.getLogger(__name__)
 
 NAME = "default"  # PEFT's, of the only adapter there is
 LAYERS = "model.language_model.layers"  # what adapters are on lies in these
-
-
-def let_learn(
-    model: SiQVLForConditionalGeneration, stage: SFTStage, *, seed: int = 0
-) -> dict[str, int]:
-    """Let the parts learn that a stage trains: in full, or the language model by adapters.
-
-    Args:
-        model: on any device, the meta device among them; adapters are attached to it in place.
-        seed: of the adapters' first weights.
-
-    Returns:
-        Number of trainable parameters by part, zero for a frozen one.
-
-    Raises:
-        UserError: see `attach`.
-    """
-    counts = freeze(model, stage.in_full)
-    if stage.adapter is None:
-        return counts
-    return counts | {"language_model": attach(model, stage.adapter, seed=seed)}
 
 
 def attach(model: SiQVLForConditionalGeneration, adapter: Adapter, *, seed: int = 0) -> int:
@@ -67,12 +46,18 @@ def attach(model: SiQVLForConditionalGeneration, adapter: Adapter, *, seed: int 
         UserError: the language model has no layer of one of the names in `targets`.
     """
     from peft import inject_adapter_in_model
+    from peft.tuners.lora import Linear
+
+    from siqvl.adapters.fused_linear import FusedLinear
 
     layers = targeted(model, adapter)
     flags = {name: one.requires_grad for name, one in model.named_parameters()}
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _said(model, adapter):
         torch.manual_seed(seed)
         inject_adapter_in_model(lora_config(adapter), model)
+    for layer in adapted(model).values():
+        if type(layer) is Linear:  # not a layer for weights of 8 or 4 bits
+            layer.__class__ = FusedLinear
     for name, parameter in model.named_parameters():  # PEFT freezes all but the adapters
         learns = flags.get(name, False) and part_of(name) != "language_model"
         parameter.requires_grad_(is_adapter(name) or learns)
@@ -82,6 +67,20 @@ def attach(model: SiQVLForConditionalGeneration, adapter: Adapter, *, seed: int 
         *(adapter.rank, len(layers), f"{count:,}"),
     )
     return count
+
+
+@contextmanager
+def _said(model: SiQVLForConditionalGeneration, adapter: Adapter) -> Iterator[None]:
+    """Tells PEFT that layers are quantized by the attribute that it looks for; Trainers, which
+    would take the model for one that cannot be trained, do not see it."""
+    name = {"int8": "is_loaded_in_8bit", "nf4": "is_loaded_in_4bit"}.get(adapter.quantize)
+    if name is not None:
+        setattr(model, name, True)
+    try:
+        yield
+    finally:
+        if name is not None:
+            delattr(model, name)
 
 
 def lora_config(adapter: Adapter) -> LoraConfig:
@@ -120,6 +119,11 @@ def targeted(model: SiQVLForConditionalGeneration, adapter: Adapter) -> list[str
 def is_adapter(name: str) -> bool:
     """Whether a parameter of that name is one of an adapter's."""
     return ".lora_A." in name or ".lora_B." in name
+
+
+def plain_name(name: str) -> str:
+    """The name of a parameter or layer in a model without adapters."""
+    return name.replace(".base_layer", "")
 
 
 def adapted(model: torch.nn.Module) -> dict[str, Any]:
