@@ -61,6 +61,8 @@ def attach(model: SiQVLForConditionalGeneration, adapter: Adapter, *, seed: int 
     for name, parameter in model.named_parameters():  # PEFT freezes all but the adapters
         learns = flags.get(name, False) and part_of(name) != "language_model"
         parameter.requires_grad_(is_adapter(name) or learns)
+        if is_adapter(name):  # PEFT's are of the type of the weights beside them
+            parameter.data = parameter.data.float()
     count = sum(one.numel() for name, one in model.named_parameters() if is_adapter(name))
     logger.info(
         "adapters of rank %d on %d layers of the language model: %s weights",

@@ -152,7 +152,7 @@ def _learnt(
     stage = trainer.stage
     if stage.adapter is None:
         return {"weights": weights}
-    from siqvl.adapters.merge import merged_weights
+    from siqvl.adapters.merged_weights import merged_weights
     from siqvl.adapters.peft_format import write_adapter
 
     assert inputs.checkpoint is not None  # the recipe has seen to that
