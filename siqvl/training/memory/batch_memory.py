@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from siqvl.device import Precision, autocast, device_memory
+from siqvl.device import DTYPES, Precision, autocast, device_memory
 from siqvl.model.assemble import build_on_meta
 from siqvl.model.configuration import SiQVLConfig
 from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -31,7 +31,6 @@ from siqvl.training.memory.live_bytes import LiveBytes
 logger = logging.getLogger(__name__)
 
 SMALL = 20_000_000  # parameters
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ADAM_STATES = 2  # running means of gradients and of their squares, each as large as the weights
 
 
