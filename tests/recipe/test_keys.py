@@ -75,7 +75,13 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
     if isinstance(content, list):
         number = int(first)
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
-    later = {*Recipe.model_fields, *Benchmark.LATER, *Evaluation.LATER, *Serving.LATER}
+    later = {
+        *Recipe.model_fields,
+        *Model.LATER,
+        *Benchmark.LATER,
+        *Evaluation.LATER,
+        *Serving.LATER,
+    }
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
 
@@ -172,6 +178,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
             "max_image_tokens": 16,
             "attention": "sdpa",
             "system_prompt": None,
+            "thinking": True,
             "trust_remote_code": True,
         }.items()
     ),
