@@ -75,8 +75,8 @@ def test_a_placeholder_outside_the_vocabulary_is_refused():
 def test_other_families_are_refused():
     with pytest.raises(ValueError, match=r"vision_config has model_type 'clip_vision_model'"):
         SiQVLConfig(vision_config=CLIPVisionConfig())
-    with pytest.raises(ValueError, match=r"text_config has model_type 'llama', expected 'qwen2'"):
-        SiQVLConfig(text_config=LlamaConfig())
+    with pytest.raises(ValueError, match=r"model has model_type 'llama'; supported are .*'qwen3'"):
+        build_on_meta(SiQVLConfig(text_config=LlamaConfig(vocab_size=151_936)))
 
 
 def test_non_square_images_are_refused():

@@ -82,6 +82,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
         *Evaluation.LATER,
         *Serving.LATER,
         *SFTStage.LATER,
+        *Model.LATER,
     }
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
@@ -181,6 +182,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
             "max_image_tokens": 16,
             "attention": "sdpa",
             "system_prompt": None,
+            "thinking": True,
             "trust_remote_code": True,
         }.items()
     ),
