@@ -19,7 +19,7 @@ def check_recipe(recipe: Recipe) -> None:
         UserError: one sentence about the first thing that is missing or contradictory.
     """
     check_model(recipe.model)
-    for stage in Stage:
+    for stage in recipe.trained:
         check_stage(recipe, stage)
     check_benchmarks(recipe)
     check_sampled(recipe)

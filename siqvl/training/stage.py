@@ -75,11 +75,12 @@ def train_stage(
 
 
 def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | None:
-    expected = STAGES[stage].parent
-    if expected is None:
+    parents = STAGES[stage].parents
+    if not parents:
         if checkpoint is not None:
             raise UserError(f"stage `{stage}` assembles the model itself and takes no checkpoint")
         return None
     if checkpoint is None:
-        raise UserError(f"stage `{stage}` continues from a `{expected}` checkpoint; none was given")
-    return verify_checkpoint(checkpoint, expected=expected)
+        of = " or ".join(f"`{parent}`" for parent in parents)
+        raise UserError(f"stage `{stage}` continues from a {of} checkpoint; none was given")
+    return verify_checkpoint(checkpoint, expected=parents)

@@ -24,7 +24,7 @@ from siqvl.errors import UserError
 from siqvl.model.assemble import assemble, load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
-from siqvl.recipe import DPOStage, Recipe, Stage
+from siqvl.recipe import DPOStage, Recipe, RewardStage, SFTStage, Stage
 from siqvl.recipe.reading.shipped import shipped
 from siqvl.stages import STAGES
 from siqvl.tensor_store import TensorStore
@@ -114,8 +114,9 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
         data_metrics = plan_metrics(trainer.loader.plan, encoded.left_out)
         if inputs.log:
             inputs.log.metrics(data_metrics)
-        shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
-        tell_memory(model, shape, figures, recipe, precision)
+        if not isinstance(figures, RewardStage):  # whose batches no plan knows
+            shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
+            tell_memory(model, shape, figures, recipe, precision)
     samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
     with freed_memory_kept():
         result = trainer.train(resume_from_checkpoint=str(state) if state else None)
@@ -193,6 +194,14 @@ def _load_model(
         raise UserError(" ".join(str(error).split())) from error
 
 
+def _kind(stage: SFTStage) -> type[PlannedTrainer]:
+    if isinstance(stage, RewardStage):
+        from siqvl.training.rewards.grpo import RewardTrainer  # imports trl
+
+        return RewardTrainer
+    return PreferenceTrainer if isinstance(stage, DPOStage) else SFTTrainer
+
+
 def _build_trainer(
     inputs: StageInputs,
     place: Path,
@@ -206,7 +215,7 @@ def _build_trainer(
     callbacks: list[TrainerCallback] = [Progress(STAGES[inputs.stage].title)]
     if inputs.log:
         callbacks.append(MetricLogger(inputs.log))
-    kind = PreferenceTrainer if isinstance(stage, DPOStage) else SFTTrainer
+    kind = _kind(stage)
     return kind.over(
         model,
         processor,
