@@ -9,6 +9,7 @@ with it. `keys.py` hashes what each result depends on, `grid.py` makes the recip
 
 # ruff: noqa: F401  # others import these names from here
 
+from siqvl.recipe.adapter import Adapter
 from siqvl.recipe.address import has_password, without_password
 from siqvl.recipe.controls import Control, control_of
 from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival

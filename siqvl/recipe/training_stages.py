@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from siqvl.recipe.adapter import Adapter
 from siqvl.recipe.section import Section, Steps
 from siqvl.recipe.source import Source
 
@@ -44,8 +45,13 @@ class Stage(StrEnum):
 class SFTStage(Section):
     """The hyperparameters of one supervised stage."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("adapter",)
+
     sources: list[Source] = Field(min_length=1)
     trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
+    adapter: Adapter | None = Field(
+        None, description="LoRA: the language model learns by low-rank matrices, not in full"
+    )
     learning_rate: float = Field(gt=0)
     learning_rates: dict[Part, PositiveFloat] = Field(
         {}, description="of parts that learn at another rate than `learning_rate`"
@@ -125,7 +131,23 @@ class SFTStage(Section):
             raise ValueError(f"learning_rates has {sorted(strangers)}, which `trainable` has not")
         if self.cached_features and "vision_tower" in self.trainable:
             raise ValueError("cached_features needs a frozen vision_tower, but it is trainable")
+        if self.adapter is not None:
+            if "language_model" not in self.trainable:
+                raise ValueError(
+                    "adapter is on the language model: list language_model under `trainable`, or "
+                    "leave `adapter` out"
+                )
+            if "vision_tower" in self.trainable:
+                raise ValueError(
+                    "adapter needs a frozen vision_tower, but it is trainable: take it out of "
+                    "`trainable`, or train all parts in full, without `adapter`"
+                )
         return self
+
+    @property
+    def in_full(self) -> list[Part]:
+        """Return the parts whose own weights learn: all that do, but one that has adapters."""
+        return [part for part in self.trainable if not self.adapter or part != "language_model"]
 
 
 class SampledPairs(Section):
@@ -148,7 +170,7 @@ class SampledPairs(Section):
 class DPOStage(SFTStage):
     """The hyperparameters of DPO (Rafailov et al. 2023, arXiv:2305.18290)."""
 
-    LATER = ("likelihood_control",)
+    LATER = (*SFTStage.LATER, "likelihood_control")
 
     batching: Literal["packed", "grouped", "padded"] = "packed"
     beta: float = Field(0.1, gt=0)
@@ -189,3 +211,12 @@ class Stages(Section):
     vqa_sft: SFTStage
     cot_sft: SFTStage
     dpo: DPOStage
+
+    @model_validator(mode="after")
+    def _adapters_have_a_base(self) -> Stages:
+        if self.projector_alignment.adapter is not None:
+            raise ValueError(
+                "projector_alignment.adapter: the first stage continues from no checkpoint, which "
+                "an adapter would belong to; give a later stage `adapter`"
+            )
+        return self

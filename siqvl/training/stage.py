@@ -40,9 +40,12 @@ def train_stage(
     parent = _check_parent(stage, checkpoint)
     if parent is None:
         check_model(recipe.model)
-    from siqvl.device import attention_of  # torch is loaded here, and not with every workflow
+    # torch is loaded here, and not with every workflow
+    from siqvl.adapters.quantize import check_quantize
+    from siqvl.device import attention_of
 
     attention_of(recipe, stage)
+    check_quantize(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     sources_of(recipe.stage(stage), manifest)
     states = state_folder(output, recipe, stage, parent.hash if parent else None, manifest)

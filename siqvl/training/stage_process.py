@@ -8,12 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, set_seed
 
-from siqvl.checkpoint import read_card, training_history, write_checkpoint
+from siqvl.checkpoint import CheckpointCard, read_card, training_history, write_checkpoint
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
@@ -24,11 +26,12 @@ from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import DPOStage, Recipe, Stage
 from siqvl.recipe.reading.shipped import shipped
-from siqvl.stages import STAGES, freeze
+from siqvl.stages import STAGES
 from siqvl.tensor_store import TensorStore
 from siqvl.tracking.runs import RunLog
 from siqvl.training.figures.metric_logger import MetricLogger
 from siqvl.training.figures.progress import Progress
+from siqvl.training.learning import let_learn
 from siqvl.training.loop.compiled import compile_layers
 from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.memory.batch_memory import tell_memory
@@ -97,7 +100,7 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
     set_up(recipe, precision)
     keep_threads(state)
     model, processor = _load_model(recipe, inputs.checkpoint, attention_of(recipe, stage))
-    counts = freeze(model, figures.trainable)
+    counts = let_learn(model, recipe, figures, precision)
     if figures.compile:
         compile_layers(model)
     encoded = encoded_rows(recipe, stage, dataset, processor)
@@ -126,7 +129,7 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
             inputs.output,
             trainer.accelerator.unwrap_model(trainer.model),
             processor,
-            weights=weights,
+            **_learnt(inputs, trainer, parent, weights),
             stage=stage,
             parent=parent,
             recipe=recipe,
@@ -137,6 +140,29 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
             history=training_history(trainer.state.log_history),
         )
     trainer.accelerator.wait_for_everyone()
+
+
+def _learnt(
+    inputs: StageInputs,
+    trainer: PlannedTrainer,
+    parent: CheckpointCard | None,
+    weights: dict[str, torch.Tensor] | None,
+) -> dict[str, Any]:
+    """What a checkpoint is written of: weights as they are, or with adapters merged, and these."""
+    stage = trainer.stage
+    if stage.adapter is None:
+        return {"weights": weights}
+    from siqvl.adapters.merge import merged_weights
+    from siqvl.adapters.peft_format import write_adapter
+
+    assert inputs.checkpoint is not None  # the recipe has seen to that
+    assert parent is not None
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    keep = partial(write_adapter, model=model, stage=stage, parent=parent.hash, weights=weights)
+    return {
+        "weights": merged_weights(model, inputs.checkpoint, weights),
+        "write_adapter": keep,
+    }
 
 
 def _metrics(

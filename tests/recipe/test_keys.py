@@ -11,6 +11,7 @@ import pytest
 
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import (
+    Adapter,
     Benchmark,
     Control,
     DataPrep,
@@ -75,7 +76,13 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
     if isinstance(content, list):
         number = int(first)
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
-    later = {*Recipe.model_fields, *Benchmark.LATER, *Evaluation.LATER, *Serving.LATER}
+    later = {
+        *Recipe.model_fields,
+        *Benchmark.LATER,
+        *Evaluation.LATER,
+        *Serving.LATER,
+        *SFTStage.LATER,
+    }
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
 
@@ -144,6 +151,8 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("stages.projector_alignment.max_steps", 7, {"training:projector_alignment"}),
     (f"{VQA}.trainable", ["projector"], {"training:vqa_sft"}),
     (f"{VQA}.learning_rates", {"projector": 0.5}, {"training:vqa_sft"}),
+    (f"{VQA}.adapter", {"rank": 4}, {"training:vqa_sft"}),
+    ("stages.dpo.adapter", {"targets": ["q_proj"], "alpha": 1.5}, {"training:dpo"}),
     (f"{VQA}.temperature", 2.0, {"training:vqa_sft"}),
     (f"{VQA}.batching", "packed", {"training:vqa_sft"}),
     (f"{VQA}.batch_size", 7, {"training:vqa_sft"}),
@@ -250,6 +259,7 @@ UNNAMED: dict[type, dict[str, str]] = {
             "logging_steps",
         )
     },
+    Adapter: {name: "a stage's `adapter` is named" for name in Adapter.model_fields},
     DPOStage: {
         "reference_batch_size": "",
         "sampled": "its keys are named",

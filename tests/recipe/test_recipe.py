@@ -9,6 +9,7 @@ import yaml
 
 from siqvl.errors import UserError
 from siqvl.recipe import (
+    Adapter,
     Benchmark,
     DataPrep,
     Distributed,
@@ -277,8 +278,10 @@ def test_no_float_is_infinite(key: str, value: object) -> None:
     *sections, last = key.split(".")
     target = content
     for section in sections:
-        target = target[section] if not isinstance(target, list) else target[0][section]
-        target = {} if target is None else target
+        target = target[0] if isinstance(target, list) else target
+        if target.get(section) is None:  # nothing, or a later key that is not used
+            target[section] = {}
+        target = target[section]
     target = target[0] if isinstance(target, list) else target
     mappings = {"loss": "sft", "learning_rates": "projector"}
     target[last] = {mappings[last]: value} if last in mappings else value
@@ -388,6 +391,7 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
         Distributed,
         Compute,
         Request,
+        Adapter,
         Recipe,
     ],
 )

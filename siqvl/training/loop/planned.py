@@ -117,6 +117,7 @@ class PlannedTrainer(FiniteSteps):
             callbacks=callbacks,
         )
         trainer.loader, trainer.stage = loader, stage
+        trainer.learned_alone = stage.adapter is not None
         trainer.telemetry = Telemetry.of(loader, model.config, stage, recipe)
         trainer.add_callback(trainer.telemetry)
         for printing in (ProgressCallback, PrinterCallback):  # ours does

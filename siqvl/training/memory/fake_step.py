@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from siqvl.device import Precision, autocast
+from siqvl.adapters.attach import attach
+from siqvl.adapters.frozen_weights import keep_in
+from siqvl.device import DTYPES, Precision, autocast
 from siqvl.model.assemble import build_on_meta
 from siqvl.model.configuration import SiQVLConfig
 from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -24,8 +26,7 @@ from siqvl.stages import part_of
 from siqvl.training.loop.embedding import add_embedding_gradient_in_place
 from siqvl.training.memory.batch_shape import BatchShape
 from siqvl.training.memory.live_bytes import LiveBytes
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from siqvl.training.memory.quantized_shape import quantize_shapes
 
 
 class FakeStep:
@@ -63,8 +64,7 @@ class FakeStep:
         self.model = model = build_on_meta(config)
         # whose rows a sparse gradient leaves out, which is a question about values
         model.get_input_embeddings().padding_idx = None
-        for name, parameter in model.named_parameters():  # as `freeze` does, which also says so
-            parameter.requires_grad_(part_of(name) in stage.trainable)
+        self._let_learn()
         if stage.gradient_checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         self.fake = FakeTensorMode(allow_non_fake_inputs=True)
@@ -80,6 +80,19 @@ class FakeStep:
                 if parameter.requires_grad:
                     parameter.register_post_accumulate_grad_hook(_forget_gradient)
         model.train()
+
+    def _let_learn(self) -> None:
+        """As `siqvl.training.learning` does."""
+        for name, parameter in self.model.named_parameters():  # as `freeze`, which also says so
+            parameter.requires_grad_(part_of(name) in self.stage.in_full)
+        adapter = self.stage.adapter
+        if adapter is None:
+            return
+        if adapter.quantize != "none":
+            quantize_shapes(self.model, adapter.quantize)
+        elif not self.sharded:
+            keep_in(self.model, self.precision)
+        attach(self.model, adapter)
 
     def timeline(self, shape: BatchShape, learned: int) -> list[int]:
         """Bytes alive after each operation of a step, without weights and optimizer states.
