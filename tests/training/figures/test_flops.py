@@ -35,8 +35,8 @@ def config(request) -> SiQVLConfig:
     text = dict(hidden_size=64, intermediate_size=176, num_hidden_layers=5, num_attention_heads=6)
     text |= dict(num_key_value_heads=2, head_dim=24, vocab_size=320, tie_word_embeddings=True)
     return SiQVLConfig(
-        vision_config=vision, text_config=AutoConfig.for_model(request.param, **text), image_token_id=300,
-        pixel_shuffle_factor=2,
+        vision_config=vision, text_config=AutoConfig.for_model(request.param, **text),
+        image_token_id=300, pixel_shuffle_factor=2,
     )  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def step(model, shape: BatchShape, stage: SFTStage, precision: str) -> int:
         (8, {"head_chunk": 32}, "fp32", "sdpa", "qwen2"),
         (3, {"cached_features": True, "gradient_checkpointing": True}, "bf16", "sdpa", "qwen2"),
         (8, {}, "bf16", "sdpa", "qwen3"),
-        (3, {"trainable": EVERYTHING, "gradient_checkpointing": True}, "fp32", "eager", "qwen3"),
+        (3, {"trainable": EVERYTHING, "gradient_checkpointing": True}, "fp32", "sdpa", "qwen3"),
     ],
 )
 def test_a_step_takes_what_was_foretold(rows, options, precision, attention, decoder) -> None:
