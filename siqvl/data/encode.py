@@ -27,6 +27,8 @@ from siqvl.model.processing import SiQVLProcessor
 Turns = Literal["last", "all"]
 
 END_TOKEN = "<|im_end|>"
+#: The variable of templates that drop a model's thoughts once the next question is there.
+KEEP_THINKING = "keep_thinking"
 #: Reasons for which a row is left out.
 TOO_MANY_IMAGES = "more images than max_images"
 TOO_LONG = "longer than max_length"
@@ -150,8 +152,12 @@ def _render(
     open_turn: bool,
     keep_thinking: bool = False,
 ) -> str:
+    options: dict[str, Any] = {}
+    # transformers hands what a template does not name to the processor, and says so each time
+    if keep_thinking and KEEP_THINKING in str(processor.chat_template):
+        options = {KEEP_THINKING: True}
     return processor.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=open_turn, keep_thinking=keep_thinking
+        turns, tokenize=False, add_generation_prompt=open_turn, **options
     )
 
 

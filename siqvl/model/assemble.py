@@ -4,6 +4,7 @@ Weights are only ever read from safetensors; a pickle can run code when it is op
 """
 
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -318,11 +319,17 @@ def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
     return model
 
 
-def _read_config(part: _Part, kind: str) -> PreTrainedConfig:
-    """The configuration of a part of any family.
+def _read_config(
+    part: _Part, kind: str, expected: Collection[str], refused: Callable[[object, str], str]
+) -> PreTrainedConfig:
+    """The configuration of a part.
+
+    Args:
+        expected: model types that will do.
+        refused: says of a source and its model type that it will not, and what will.
 
     Raises:
-        ValueError: there is none, transformers does not know it, or its weights are quantized.
+        ValueError: there is none, it will not do, or its weights are quantized.
     """
     source = part.source
     local = isinstance(source, Path) or source.startswith((".", "/", "~"))
@@ -330,7 +337,16 @@ def _read_config(part: _Part, kind: str) -> PreTrainedConfig:
         raise ValueError(f"{source} is no {kind}: there is no such folder.")
     if part.lacks("config.json"):
         raise ValueError(f"{source} is no {kind}: it has no config.json.")
-    config = part.read(AutoConfig)
+    try:
+        config = part.read(AutoConfig)
+    except ValueError as error:
+        if "model type `" not in str(error):
+            raise
+        # what is newer than transformers is refused in our words, with what there is instead
+        unknown = str(error).split("model type `")[1].split("`")[0]
+        raise ValueError(refused(source, unknown)) from error
+    if config.model_type not in expected:
+        raise ValueError(refused(source, config.model_type))
     if getattr(config, "quantization_config", None):
         raise ValueError(
             f"{source} holds quantized weights, which are not trained here; take the {kind} that "
@@ -339,14 +355,24 @@ def _read_config(part: _Part, kind: str) -> PreTrainedConfig:
     return config
 
 
+def _no_decoder(source: object, found: str) -> str:
+    return (
+        f"{source} has model_type '{found}', which is no language model that can be trained here; "
+        f"supported are {supported()}."
+    )
+
+
+def _no_tower(source: object, found: str) -> str:
+    return (
+        f"{source} has model_type '{found}', which is no tower that can be used here; supported "
+        "are SigLIP and SigLIP 2 of a fixed resolution ('siglip')"
+        f"{_OTHER_TOWERS.get(found, '')}."
+    )
+
+
 def _read_language(part: _Part) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
     """The decoder's config and its tokenizer, which end and pad as a chat does."""
-    config = _read_config(part, "language model")
-    if config.model_type not in DECODERS:
-        raise ValueError(
-            f"{part.source} has model_type '{config.model_type}', which is no language model that "
-            f"can be trained here; supported are {supported()}."
-        )
+    config = _read_config(part, "language model", DECODERS, _no_decoder)
     # Left padding, because batched generation continues at the right end. It is given here, not set
     # afterwards: only what the tokenizer was made with is saved with it.
     tokenizer = part.read(AutoTokenizer, padding_side="left")
@@ -369,13 +395,7 @@ def _read_language(part: _Part) -> tuple[PreTrainedConfig, PreTrainedTokenizerBa
 
 def _read_vision(part: _Part) -> tuple[PreTrainedConfig, BaseImageProcessor]:
     """The tower's config and the image processor that makes pictures of its size."""
-    config = _read_config(part, "vision model")
-    if config.model_type not in TOWERS:
-        raise ValueError(
-            f"{part.source} has model_type '{config.model_type}', which is no tower that can be "
-            "used here; supported are SigLIP and SigLIP 2 of a fixed resolution ('siglip')"
-            f"{_OTHER_TOWERS.get(config.model_type, '')}."
-        )
+    config = _read_config(part, "vision model", TOWERS, _no_tower)
     if config.model_type == "siglip":
         config = config.vision_config
     if part.lacks("preprocessor_config.json", "processor_config.json"):
