@@ -165,9 +165,7 @@ def read_card(directory: Path, expected: Stage | tuple[Stage, ...] = ()) -> Chec
     return card
 
 
-def verify_checkpoint(
-    directory: Path, expected: Stage | tuple[Stage, ...] = ()
-) -> CheckpointCard:
+def verify_checkpoint(directory: Path, expected: Stage | tuple[Stage, ...] = ()) -> CheckpointCard:
     """Read a checkpoint's card and compare the files with it, without loading them.
 
     A file is read once in a process, and again when it has changed.

@@ -1,10 +1,11 @@
 """The recipe: every setting of a pipeline, typed, read from one YAML file.
 
 `schema.py` has the whole, `Recipe`; its sections are in `source.py` (`data`, and the sources of
-rows everywhere), `training_stages.py` and `reward_stage.py` (`stages`), `evaluation.py` (`evaluation`: benchmarks and
-gates), `controls.py` (the controls that they name) and `compute.py` (`compute`). In `reading/`,
-`document.py` reads a file's text and `load.py` lays it over its base and explains what is wrong
-with it. `keys.py` hashes what each result depends on, `grid.py` makes the recipes of a sweep.
+rows everywhere), `training_stages.py` and `reward_stage.py` (of `stages`), `evaluation.py`
+(`evaluation`: benchmarks and gates), `controls.py` (the controls that they name) and `compute.py`
+(`compute`). In `reading/`, `document.py` reads a file's text and `load.py` lays it over its base
+and explains what is wrong with it. `keys.py` hashes what each result depends on, `grid.py` makes
+the recipes of a sweep.
 """
 
 # ruff: noqa: F401  # others import these names from here

@@ -65,9 +65,9 @@ class RewardStage(SFTStage):
             raise ValueError(
                 f"free_tokens {free} is not below max_new_tokens {self.max_new_tokens}"
             )
+        if "vision_tower" in self.trainable:
+            raise ValueError("stage `rlvr` leaves the vision_tower as it is: take it out")
         fields = type(self).model_fields
         if idle := [key for key in IDLE if getattr(self, key) != fields[key].default]:
-            raise ValueError(
-                f"stage `rlvr` has no use for {', '.join(idle)}: leave it out"
-            )
+            raise ValueError(f"stage `rlvr` has no use for {', '.join(idle)}: leave it out")
         return self

@@ -8,12 +8,15 @@ from typing import NamedTuple
 from siqvl.checkpoint import CheckpointCard, Logged
 from siqvl.data.schema import RowKind
 from siqvl.page.axis import Axis
+from siqvl.recipe import Stage
 from siqvl.stages import STAGES
 
 #: The moving mean covers this share of the steps.
 SMOOTHING = 0.06
 #: Losses that fall by more than this factor are drawn on a logarithmic axis.
 LOG_FACTOR = 8
+#: What is drawn of a stage, where it is not the loss.
+DRAWN = {Stage.RLVR: "reward"}
 POINTS = 500  # of a drawn curve, at most
 
 Point = tuple[float, float]  # step, loss
@@ -40,23 +43,29 @@ class Curve(NamedTuple):
 
 
 def loss_curve(card: CheckpointCard, history: Sequence[Logged]) -> Curve | None:
-    """The curve of one stage; None where no loss of two steps or more was logged."""
+    """The curve of one stage; None where it was not logged at two steps or more.
+
+    A stage that learns from rewards has a loss around zero, however well it does: what it earns is
+    drawn in its place.
+    """
+    what = DRAWN.get(card.stage, "loss")
     raw = [
-        (step, loss)
+        (step, value)
         for entry in history
-        if (step := entry.get("step")) is not None and (loss := entry.get("loss")) is not None
+        if (step := entry.get("step")) is not None and (value := entry.get(what)) is not None
     ]
     if len(raw) < 2:
         return None
     smooth = moving_mean(raw, round(SMOOTHING * len(raw)) | 1)
     losses = _axis([loss for _, loss in raw])
     unit = "DPO loss (nats)" if STAGES[card.stage].rows is RowKind.PREFERENCE else "nats a token"
+    unit = unit if what == "loss" else what
     seconds = card.metrics.get("train_runtime")
     took = f"{raw[-1][0]:,.0f} steps" + (f", {_duration(seconds)}" if seconds else "")
     first, last = f"{smooth[0][1]:.3g}", f"{smooth[-1][1]:.3g}"
     return Curve(
         summary=f"{first} → {last} in {took}",
-        label=f"loss of {STAGES[card.stage].title}: from {first} to {last} in {took}",
+        label=f"{what} of {STAGES[card.stage].title}: from {first} to {last} in {took}",
         unit=f"{unit}, log scale" if losses.log else unit,
         steps=Axis(0, raw[-1][0]),
         losses=losses,

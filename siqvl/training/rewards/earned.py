@@ -12,7 +12,7 @@ from siqvl.evaluation.scoring.scorers import scorer
 from siqvl.recipe import Reward, RewardStage
 
 #: TRL's form of a reward: takes columns, one entry a completion; gives a reward for each.
-RewardFunction = Callable[..., list[float]]
+RewardFunction = Callable[..., list[float | None]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Earned:
     stage: RewardStage
     end_ids: frozenset[int]
 
-    def answer(self, text: str, ids: Sequence[int], answers: list[str], choices: list[str]) -> float:
+    def answer(
+        self, text: str, ids: Sequence[int], answers: list[str], choices: list[str]
+    ) -> float:
         """What the scorer gives for the answer, in [0, 1]; none for one that came to no end."""
         if not self._ended(ids):
             return 0.0
@@ -39,9 +41,7 @@ class Earned:
         steps, found, answer = composed(text).partition(composed(self.stage.answer_marker or ""))
         again = found and found in answer
         lines = [line for line in answer.splitlines() if line.strip()]
-        return float(
-            self._ended(ids) and bool(steps.strip()) and not again and len(lines) == 1
-        )
+        return float(self._ended(ids) and bool(steps.strip()) and not again and len(lines) == 1)
 
     def length(self, ids: Sequence[int]) -> float:
         """0 up to `free_tokens` tokens, from there in a straight line to -1 at `max_new_tokens`.
@@ -72,23 +72,23 @@ class Earned:
         answers: list[list[str]],
         choices: list[list[str]],
         **_: Any,
-    ) -> list[float]:
+    ) -> list[float | None]:
         each = zip(completions, completion_ids, answers, choices, strict=True)
         return [self.answer(*one) for one in each]
 
     def _formats(
         self, completions: list[str], completion_ids: list[list[int]], **_: Any
-    ) -> list[float]:
+    ) -> list[float | None]:
         return [self.format(*one) for one in zip(completions, completion_ids, strict=True)]
 
-    def _lengths(self, completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def _lengths(self, completion_ids: list[list[int]], **_: Any) -> list[float | None]:
         return [self.length(ids) for ids in completion_ids]
 
 
 def _called(function: RewardFunction, name: str) -> RewardFunction:
     """The function under the name that TRL logs it by."""
 
-    def reward(**columns: Any) -> list[float]:
+    def reward(**columns: Any) -> list[float | None]:
         return function(**columns)
 
     reward.__name__ = name

@@ -55,6 +55,7 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
     _seed: int
     _of: Sequence[int] = ()  # the question of each completion that is being computed
     _shown: dict[int, torch.Tensor]  # pictures of the step's questions: features of the tower
+    _batches: list[dict[str, Any]]  # what was written for a step, divided
     _learning: list[bool] | None = None  # which completions have a gradient; None: all
 
     @classmethod
@@ -77,14 +78,14 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
         """
         asked = stage.model_copy(update={"batch_size": stage.batch_size // stage.group_size})
         rows = dataset if features is None else dataset.with_hashes()
-        loader = training_loader(rows, list, stage=asked, recipe=recipe, manifest=manifest)
+        loader = training_loader(rows, dict, stage=asked, recipe=recipe, manifest=manifest)
         reference = _reference(model) if stage.beta else None
         ends = end_ids(model, processor.tokenizer.eos_token_id)
         functions, weights = Earned(stage, frozenset(ends)).functions()
         trainer = cls(
             model=model,
             args=GRPOConfig(**grpo_arguments(stage, recipe, work_dir, loader.plan.steps, weights)),
-            reward_funcs=functions,
+            reward_funcs=[*functions],
             train_dataset=Dataset.from_dict({"prompt": [""]}),  # TRL insists; ours come by the plan
             processing_class=processor,
             callbacks=callbacks,
@@ -98,7 +99,8 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
             trainer.remove_callback(printing)
         if reference is not None:
             add_fused_lm_head(reference, temperature=stage.sampling_temperature)
-            trainer.beta, trainer.ref_model = stage.beta, reference.to(trainer.args.device)
+            trainer.beta = stage.beta
+            trainer.ref_model = reference.to(trainer.args.device)  # type: ignore[arg-type]  # untyped
         if stage.ema is not None:
             trainer.mean = WeightMean(model, stage.ema)
             trainer.add_callback(trainer.mean)
@@ -117,8 +119,8 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
         micro = self._place[1]
         if micro == 0:
             whole = self._generate_and_score_completions(generation_batch)
-            self._buffered_inputs = split_tensor_dict(whole, self.loader.plan.accumulation)
-        return self._buffered_inputs[micro]
+            self._batches = split_tensor_dict(whole, self.loader.plan.accumulation)
+        return self._batches[micro]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """TRL's, with the question of each completion beside it."""
@@ -162,8 +164,9 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """TRL's; where nothing keeps close to a reference, equal rewards teach nothing."""
         self._of = inputs["items"].tolist()
-        taught = inputs["advantages"] != 0
-        self._learning = None if self.beta else taught.tolist()
+        learning = (inputs["advantages"] != 0).tolist()
+        learning[0] |= not any(learning)  # a loss of nothing has a gradient, which is zero
+        self._learning = None if self.beta else learning
         try:
             return super()._compute_loss(model, inputs)
         finally:
@@ -194,9 +197,7 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
             [learning[row] for row in different.rows],
             len(input_ids) if several else PASS,
         )
-        found = input_ids.new_zeros(
-            2, len(different.rows), logits_to_keep, dtype=torch.float32
-        )
+        found = input_ids.new_zeros(2, len(different.rows), logits_to_keep, dtype=torch.float32)
         for numbers in divided:
             rows = [different.rows[number] for number in numbers]
             taught = torch.is_grad_enabled() and learning[rows[0]]

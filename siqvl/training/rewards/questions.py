@@ -71,7 +71,7 @@ class Questions(Dataset):
     def shown(
         self, items: Sequence[int], model: SiQVLForConditionalGeneration, precision: Precision
     ) -> dict[int, torch.Tensor]:
-        """Features [pictures, patches, hidden] of each item with pictures, on the model's device."""
+        """Features [pictures, patches, hidden] of each item that has any, on the model's device."""
         dataset = self._loader.dataset
         different = [item for item in dict.fromkeys(items) if dataset.num_images[item]]
         if not different:
