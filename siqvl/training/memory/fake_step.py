@@ -107,8 +107,9 @@ class FakeStep:
         return self.step(shape, learned).timeline
 
     def step(self, shape: BatchShape, learned: int) -> LiveBytes:
-        """The same, with `marks`: where the first layer of the language model begins, where the
-        last one is behind in the backward pass, and where the first one begins there.
+        """The same, with `marks`: where the first layer of the language model begins, where
+        the backward pass does, where the last layer is behind in it, and where the first one begins
+        there.
         """
         with self.fake, LiveBytes() as live, self._marks(live):
             for parameter in self.model.parameters():
@@ -120,6 +121,7 @@ class FakeStep:
             batch = self._batch(shape)
             with autocast(torch.device("cpu"), self.precision):
                 loss = self._loss(shape, batch, learned)
+            live.marks["backward"] = len(live.timeline)
             loss.backward()
             del waiting, batch
         for parameter in self.model.parameters():

@@ -1,10 +1,11 @@
 """What a training step takes on its device, part by part, from a config alone.
 
 A language model of many equal layers is looked at with three and with four of them. What is alive
-at any operation of a step grows in proportion to their number: before the layers not at all, from
-there to the end of the last layer's backward pass by a layer's activations, and in that of the
-first layer by a layer's gradients. What lies between is never more than the larger of the two.
-A frozen tower keeps nothing of a layer behind, so one of its layers stands for all.
+at any operation of a step grows in proportion to their number: before the layers by the gradients
+that are there, in their forward pass by activations and copies of weights, from there to the end of
+the last layer's backward pass by what is kept, and in that of the first layer by gradients. What
+lies between is never more than the larger of the last two. A frozen tower keeps nothing of a layer
+behind, so two of its layers stand for all.
 """
 
 from __future__ import annotations
@@ -165,14 +166,13 @@ class _Sizes:
         self.bytes = part_bytes(self.step.model, float32=processes.sharded)
 
     def peaks(self, shape: BatchShape) -> list[int]:
-        """Most bytes alive in each of the three regions of a step, all gradients not among them."""
+        """Most bytes alive in each of the four regions of a step, all gradients not among them."""
         # the third chunk of logits and those after it take no more than two do
         live = self.step.step(shape, min(shape.learned, 3 * self.stage.head_chunk))
-        forward = live.marks["forward"]
-        last = live.marks.get("last", len(live.timeline))
-        first = live.marks.get("first", forward)
-        line = live.timeline
-        regions = (line[:forward], line[forward : last + 1], line[first:])
+        line, marks = live.timeline, live.marks
+        forward, backward = marks["forward"], marks["backward"]
+        last, first = marks.get("last", len(line)), marks.get("first", backward)
+        regions = (line[:forward], line[forward:backward], line[backward : last + 1], line[first:])
         return [max(region, default=0) for region in regions]
 
 
@@ -246,7 +246,7 @@ def _cut(config: SiQVLConfig, stage: SFTStage, layers: int) -> SiQVLConfig:
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]
     if "vision_tower" not in stage.trainable:
-        cut.vision_config.num_hidden_layers = 1
+        cut.vision_config.num_hidden_layers = 2
     return cut
 
 
