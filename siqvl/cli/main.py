@@ -9,6 +9,7 @@ from siqvl.cli.chat import chat
 from siqvl.cli.export import export
 from siqvl.cli.look import look
 from siqvl.cli.publish import publish
+from siqvl.cli.recipe import recipe
 from siqvl.cli.runs import runs
 from siqvl.cli.serve import serve
 from siqvl.cli.track import track
@@ -24,6 +25,7 @@ main.add_command(chat)
 main.add_command(export)
 main.add_command(look)
 main.add_command(publish)
+main.add_command(recipe)
 main.add_command(runs)
 main.add_command(serve)
 main.add_command(track)

@@ -32,6 +32,9 @@ ScorerName = Literal[
 #: Scorers that depart knowingly from the official script, whose rule `official: true` takes.
 DEPARTING: tuple[ScorerName, ...] = ("vqav2", "gqa", "anls")
 
+#: What is said of a stage that has both, or neither.
+EITHER = "give exactly one of `max_steps` and `epochs`"
+
 
 class Stage(StrEnum):
     """The training stages, in order; each continues from the checkpoint of the one before."""
@@ -119,7 +122,7 @@ class SFTStage(Section):
     @model_validator(mode="after")
     def _consistent(self) -> SFTStage:
         if (self.max_steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of `max_steps` and `epochs`")
+            raise ValueError(EITHER)
         if self.pack_length is not None and self.pack_length < self.max_length:
             raise ValueError(
                 f"pack_length {self.pack_length} is below max_length {self.max_length}: the "

@@ -92,6 +92,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("name", "another", NOTHING),
     ("output_dir", "elsewhere", NOTHING),
     ("changed_code", "go_on", NOTHING),
+    ("changes", ["seed=1"], NOTHING),
     ("features_dir", "elsewhere", NOTHING),
     ("tracking.experiment", "another", NOTHING),
     ("tracking.uri", "http://mlflow:5000", NOTHING),
