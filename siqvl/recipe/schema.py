@@ -38,8 +38,10 @@ ChangedCode = Literal["refuse", "go_on", "begin_anew"]
 class Model(Section):
     """The section `model`: the weights that the model is assembled from, and how it sees."""
 
+    LATER = ("thinking",)
+
     vision: str = Field(description="SigLIP or SigLIP2: hub id or local folder")
-    language: str = Field(description="Qwen2.5: hub id or local folder")
+    language: str = Field(description="Qwen2.5 or dense Qwen3: hub id or local folder")
     vision_revision: str | None = None
     language_revision: str | None = None
     init: Literal["pretrained", "config"] = Field(
@@ -56,7 +58,12 @@ class Model(Section):
         "sdpa", description="auto: flash_attention_2 where it is installed for a GPU, else sdpa"
     )
     system_prompt: str | None = Field(
-        None, description="null keeps Qwen's own; an empty string leaves the system turn out"
+        None,
+        description="null keeps the language model's own; an empty string: no system turn",
+    )
+    thinking: bool | None = Field(
+        None,
+        description="Qwen3: answers begin with <think> … </think>; null: not, where that can be",
     )
     trust_remote_code: bool = Field(False, description="run code that ships with hub weights")
 

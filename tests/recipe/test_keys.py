@@ -78,6 +78,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
     later = {
         *Recipe.model_fields,
+        *Model.LATER,
         *Benchmark.LATER,
         *Evaluation.LATER,
         *Serving.LATER,
@@ -182,6 +183,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
             "max_image_tokens": 16,
             "attention": "sdpa",
             "system_prompt": None,
+            "thinking": True,
             "trust_remote_code": True,
         }.items()
     ),

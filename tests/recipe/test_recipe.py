@@ -116,7 +116,7 @@ def test_hash_ignores_order_but_not_values() -> None:
     assert Recipe.model_validate(tiny(seed=1)).hash() != recipe.hash()
 
 
-@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "qwen2.5-1.5b"])
+@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen3-0.6b", "qwen3-1.7b"])
 def test_full_size_recipes_hold_the_published_figures(name: str) -> None:
     recipe = Recipe.load(RECIPES / f"{name}.yaml")
     align = recipe.stage(Stage.PROJECTOR_ALIGNMENT)

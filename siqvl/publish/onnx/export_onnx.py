@@ -18,6 +18,7 @@ from siqvl.errors import UserError
 from siqvl.files import atomic_folder, file_digests
 from siqvl.generation.loop import end_ids
 from siqvl.model.assemble import load_checkpoint
+from siqvl.model.decoders import decoder_of
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.publish.onnx.graphs import DECODER_INPUTS, DecoderGraph, VisionGraph
 from siqvl.publish.onnx.onnx_model import (
@@ -36,7 +37,7 @@ BESIDE = (
     *("tokenizer.json", "tokenizer_config.json", "processor_config.json"),
     *("preprocessor_config.json", "chat_template.jinja", "generation_config.json"),
 )
-#: Weights that share a scale; every width of a SigLIP and a Qwen2 is a multiple of it.
+#: Weights that share a scale; every width of a SigLIP and a Qwen is a multiple of it.
 BLOCK = 32
 BITS = {"int8": 8, "int4": 4}
 #: A graph of the same weights that differs by more, of scores, is another model.
@@ -104,7 +105,6 @@ def _described(
     difference: float,
 ) -> ExportCard:
     config, text = model.config, model.config.text_config
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ExportCard(
         checkpoint=card.hash,
         weights=weights,
@@ -116,7 +116,7 @@ def _described(
         suppressed_ids=[config.image_token_id],
         layers=text.num_hidden_layers,
         heads=text.num_key_value_heads,
-        head_size=size,
+        head_size=decoder_of(text).head_size(text),
         hidden_size=text.hidden_size,
         difference=difference,
         files=file_digests(folder),
