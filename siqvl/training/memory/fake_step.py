@@ -8,7 +8,8 @@ is not seen.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ from siqvl.stages import part_of
 from siqvl.training.loop.embedding import add_embedding_gradient_in_place
 from siqvl.training.memory.batch_shape import BatchShape
 from siqvl.training.memory.live_bytes import LiveBytes
-from siqvl.training.memory.quantized_shape import quantize_shapes
+from siqvl.training.memory.quantized_shape import leave_unfused, quantize_shapes
 
 
 class FakeStep:
@@ -61,7 +62,8 @@ class FakeStep:
             # FlashAttention keeps what sdpa does without a mask: its output and a number a row
             config.vision_config._attn_implementation = "sdpa"
             config.text_config._attn_implementation = "sdpa"
-        self.model = model = build_on_meta(config)
+        # a published config may say bfloat16; training keeps float32, and autocast does the rest
+        self.model = model = build_on_meta(config).float()
         # whose rows a sparse gradient leaves out, which is a question about values
         model.get_input_embeddings().padding_idx = None
         self._let_learn()
@@ -93,6 +95,8 @@ class FakeStep:
         elif not self.sharded:
             keep_in(self.model, self.precision)
         attach(self.model, adapter)
+        if adapter.quantize != "none":
+            leave_unfused(self.model)
 
     def timeline(self, shape: BatchShape, learned: int) -> list[int]:
         """Bytes alive after each operation of a step, without weights and optimizer states.
@@ -100,7 +104,14 @@ class FakeStep:
         Args:
             learned: tokens whose probability is computed, in place of the shape's.
         """
-        with self.fake, LiveBytes() as live:
+        return self.step(shape, learned).timeline
+
+    def step(self, shape: BatchShape, learned: int) -> LiveBytes:
+        """The same, with `marks`: where the first layer of the language model begins, where
+        the backward pass does, where the last layer is behind in it, and where the first one begins
+        there.
+        """
+        with self.fake, LiveBytes() as live, self._marks(live):
             for parameter in self.model.parameters():
                 # with accumulation gradients of the batches before are there already
                 kept = parameter.requires_grad and self.stage.accumulation > 1
@@ -110,17 +121,45 @@ class FakeStep:
             batch = self._batch(shape)
             with autocast(torch.device("cpu"), self.precision):
                 loss = self._loss(shape, batch, learned)
+            live.marks["backward"] = len(live.timeline)
             loss.backward()
             del waiting, batch
         for parameter in self.model.parameters():
             parameter.grad = None
-        return live.timeline
+        return live
+
+    @contextmanager
+    def _marks(self, live: LiveBytes) -> Iterator[None]:
+        layers: Any = self.model.model.language_model.layers
+        outputs = {"last": layers[len(layers) - 2], "first": layers[0]}
+
+        def mark(name: str) -> None:
+            live.marks.setdefault(name, len(live.timeline))
+
+        def forward_begins(*_: Any) -> None:
+            mark("forward")
+
+        def watch(name: str, output: Any) -> None:
+            hidden = output if isinstance(output, torch.Tensor) else output[0]
+            if hidden.requires_grad and torch.is_grad_enabled():
+                hidden.register_hook(lambda _: mark(name))
+
+        hooks = [layers[0].register_forward_pre_hook(forward_begins)]
+        for name, layer in outputs.items():
+            hooks.append(
+                layer.register_forward_hook(lambda _, __, output, name=name: watch(name, output))
+            )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def pass_peak(self, forward: Callable[[FakeStep], Any]) -> int:
         """Most bytes alive while `forward` computes something without gradients."""
-        with self.fake, LiveBytes() as live, torch.no_grad():
-            with autocast(torch.device("cpu"), self.precision):
-                forward(self)
+        cast = autocast(torch.device("cpu"), self.precision)
+        with self.fake, LiveBytes() as live, torch.no_grad(), cast:
+            forward(self)
         return max(live.timeline, default=0)
 
     def tower_pass(self, images: int) -> Any:

@@ -45,6 +45,15 @@ def quantize_shapes(model: SiQVLForConditionalGeneration, bits: Bits) -> None:
             layers.set_submodule(name, QuantizedShape(layer, bits))
 
 
+def leave_unfused(model: SiQVLForConditionalGeneration) -> None:
+    """Give such layers with adapters PEFT's own forward pass, as bitsandbytes' layers have."""
+    from peft.tuners.lora import Linear
+
+    for layer in model.modules():
+        if isinstance(layer, Linear) and isinstance(layer.base_layer, QuantizedShape):
+            layer.__class__ = Linear
+
+
 class QuantizedShape(nn.Linear):
     """A frozen linear layer of packed weights. Its products are of the right size, and empty."""
 
@@ -73,6 +82,4 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        return gradient @ torch.empty(
-            ctx.size, dtype=gradient.dtype, device=gradient.device
-        ), None
+        return gradient @ torch.empty(ctx.size, dtype=gradient.dtype, device=gradient.device), None
