@@ -11,8 +11,8 @@ import pytest
 
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import (
-    Adapter,
     PIPELINE,
+    Adapter,
     Benchmark,
     Control,
     DataPrep,

@@ -9,8 +9,8 @@ import yaml
 
 from siqvl.errors import UserError
 from siqvl.recipe import (
-    Adapter,
     PIPELINE,
+    Adapter,
     Benchmark,
     DataPrep,
     Distributed,
