@@ -39,3 +39,13 @@ QWEN_05B = _qwen(
 QWEN_15B = _qwen(
     hidden_size=1_536, intermediate_size=8_960, num_attention_heads=12, num_hidden_layers=28
 )
+#: Qwen/Qwen2.5-7B-Instruct
+QWEN_7B = _qwen(
+    hidden_size=3_584,
+    intermediate_size=18_944,
+    num_attention_heads=28,
+    num_hidden_layers=28,
+    num_key_value_heads=4,
+    tie_word_embeddings=False,
+    vocab_size=152_064,
+)
