@@ -16,15 +16,19 @@ from siqvl.generation.reading import Reader
 from siqvl.model.decoders import DECODERS, decoder_of
 from siqvl.publish.onnx.graphs import DecoderGraph
 from siqvl.training.loop.arguments import sharded_layers
-from tests.model.decoders.conftest import TINY
-from tests.model.tiny_siqvl import batch_of, encode, picture
+from tests.model.tiny_siqvl import TINY_DECODERS, batch_of, encode, picture
 
 ROWS = [("what is it?", [picture(0)]), ("a blue circle", []), ("b c", [picture(1), picture(2)])]
 ANSWERS = ["red", "a blue circle and a red square", "2"]
 
 
+@pytest.fixture
+def made(family):
+    return family.assembled()
+
+
 def test_every_family_is_tested():
-    assert TINY.keys() == DECODERS.keys()
+    assert TINY_DECODERS.keys() == DECODERS.keys()
 
 
 def test_others_are_named_with_those_that_are_there():
