@@ -30,6 +30,7 @@ from siqvl.tracking.runs import RunLog
 from siqvl.training.figures.metric_logger import MetricLogger
 from siqvl.training.figures.progress import Progress
 from siqvl.training.loop.compiled import compile_layers
+from siqvl.training.loop.freed_memory import freed_memory_kept
 from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.memory.batch_memory import tell_memory
 from siqvl.training.memory.batch_shape import BatchShape
@@ -113,7 +114,8 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
         shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
         tell_memory(model, shape, figures, recipe, precision)
     samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
-    result = trainer.train(resume_from_checkpoint=str(state) if state else None)
+    with freed_memory_kept():
+        result = trainer.train(resume_from_checkpoint=str(state) if state else None)
     if trainer.mean is not None:
         trainer.mean.to_model()
     if samples is not None:
