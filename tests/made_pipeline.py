@@ -37,12 +37,12 @@ LATE = [Stage.COT_SFT, Stage.DPO]
 WORLD: dict[str, tuple[tuple[str, ...], dict[Stage, float], dict[str, float]]] = {
     "vqa": (
         VQA,
-        dict(zip(Stage, (0.46, 0.931, 0.928, 0.934), strict=True)),
+        dict(zip(PIPELINE, (0.46, 0.931, 0.928, 0.934), strict=True)),
         {"no_picture": 0.255, "other_picture": 0.248, "majority": 0.09, "question_only": 0.25},
     ),
     "vqa-heldout": (
         VQA,
-        dict(zip(Stage, (0.35, 0.71, 0.69, 0.70), strict=True)),
+        dict(zip(PIPELINE, (0.35, 0.71, 0.69, 0.70), strict=True)),
         {"no_picture": 0.22, "other_picture": 0.21, "majority": 0.08, "question_only": 0.24},
     ),
     "multistep-direct": (

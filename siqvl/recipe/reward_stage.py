@@ -11,6 +11,8 @@ from siqvl.recipe.training_stages import ScorerName, SFTStage
 Reward = Literal["answer", "format", "length"]
 #: Keys of the other stages that say nothing here, where batches are made of completions.
 IDLE = ("pack_length", "pack_images", "learn_turns", "head_chunk", "prefetch", "loader_workers")
+#: Keys that this stage does not support.
+UNSUPPORTED = ("adapter",)
 
 
 class RewardStage(SFTStage):
@@ -68,6 +70,7 @@ class RewardStage(SFTStage):
         if "vision_tower" in self.trainable:
             raise ValueError("stage `rlvr` leaves the vision_tower as it is: take it out")
         fields = type(self).model_fields
-        if idle := [key for key in IDLE if getattr(self, key) != fields[key].default]:
+        others = [key for key in (*IDLE, *UNSUPPORTED) if key in fields]
+        if idle := [key for key in others if getattr(self, key) != fields[key].default]:
             raise ValueError(f"stage `rlvr` has no use for {', '.join(idle)}: leave it out")
         return self
