@@ -14,6 +14,7 @@ from siqvl.tracking.sample_table import Answered
 from siqvl.training.figures.live_page import LivePage
 from siqvl.training.stage import train_stage
 from tests.training.changed_recipe import changed
+from tests.training.stopping import stopped_after
 
 
 def logged(steps: int) -> list[dict[str, Any]]:
@@ -115,15 +116,24 @@ def test_a_long_training_is_drawn_in_no_time(recipe: Recipe, tmp_path: Path) -> 
     assert page.place.stat().st_size < 200_000
 
 
-def test_training_leaves_the_page_and_the_same_weights(trained: Any, tmp_path: Path) -> None:
-    stage, weights = Stage.PROJECTOR_ALIGNMENT, []
-    recipe = with_every(changed(trained.recipe, stage, max_steps=3, logging_steps=1), 1)
-    for place in (None, tmp_path / "page.html"):
-        out = tmp_path / f"out-{place is None}"
-        inputs = {"data": trained.data(stage), "checkpoint": None, "output": out}
-        train_stage(stage, recipe, **inputs, page=place)
-        weights.append((out / "model.safetensors").read_bytes())
+def test_a_resumed_training_shows_what_was_before_the_kill_and_comes_to_the_same_weights(
+    trained: Any, tmp_path: Path
+) -> None:
+    stage = Stage.PROJECTOR_ALIGNMENT
+    figures = {"max_steps": 3, "logging_steps": 1, "saving_steps": 1}
+    recipe = with_every(changed(trained.recipe, stage, **figures), 1)
+    inputs = {"data": trained.data(stage), "checkpoint": None}
+    train_stage(stage, recipe, **inputs, output=tmp_path / "without")
+
+    page, out = tmp_path / "page.html", tmp_path / "with"
+    with stopped_after(2), pytest.raises(RuntimeError, match="killed"):
+        train_stage(stage, recipe, **inputs, output=out, page=page)
+    assert "step 1 of 3" in page.read_text()
+    page.unlink()
+    train_stage(stage, recipe, **inputs, output=out, page=page)
+    weights = [(tmp_path / one / "model.safetensors").read_bytes() for one in ("without", "with")]
     assert weights[0] == weights[1]
-    text = (tmp_path / "page.html").read_text()
+    text = page.read_text()
     assert "step 3 of 3" in text
-    assert text.count("<polyline") == 8
+    drawn = re.findall(r'class="raw" points="([^"]+)"', text)
+    assert [len(points.split()) for points in drawn] == [3, 3, 3, 3]
