@@ -82,7 +82,7 @@ def test_the_deck_changes_while_a_stage_is_trained(remote, first: Execution) -> 
     """Of as many steps and pages as `--set` says, which the recipe of the task has by then."""
     (of_first,) = first.of_task("projector_alignment")
     data = of_first.inputs.literals["data"].scalar.blob.uri
-    changes = ["stages.projector_alignment.max_steps=600", "tracking.page_every=5"]
+    changes = ["stages.projector_alignment.max_steps=400", "tracking.page_every=5"]
     words = ("--data", data, *remote.small, "--set", json.dumps(changes))
     before = len(remote.cluster.executions)
     with ThreadPoolExecutor(1) as pool:
@@ -93,22 +93,22 @@ def test_the_deck_changes_while_a_stage_is_trained(remote, first: Execution) -> 
             time.sleep(0.2)
             for execution in remote.cluster.executions[before:]:
                 for node in execution.of_task("projector_alignment"):
-                    shown |= dict.fromkeys(re.findall(r"step [\d,]+ of 600", deck(remote, node)))
+                    shown |= dict.fromkeys(re.findall(r"step [\d,]+ of 400", deck(remote, node)))
         done = running.result()
     assert done.succeeded, done.error
     steps = [int(words.split()[1].replace(",", "")) for words in shown]
     assert len(steps) >= 3
     assert steps == sorted(steps)
-    assert steps[0] < 600
+    assert steps[0] < 400
     (node,) = done.of_task("projector_alignment")
-    assert "step 600 of 600" in deck(remote, node)
-    assert "What it answers after step 600" in deck(remote, node)
+    assert "step 400 of 400" in deck(remote, node)
+    assert "What it answers after step 400" in deck(remote, node)
     store = client(remote.tracking)
     everywhere = [one.experiment_id for one in store.search_experiments()]
     of_task = f"tags.`flyte.execution` LIKE '%/{done.name}'"
     (run,) = store.search_runs(everywhere, of_task)
     assert run.data.tags["siqvl.set"] == "\n".join(changes)
-    assert run.data.params["recipe.max_steps"] == "600"
+    assert run.data.params["recipe.max_steps"] == "400"
 
 
 def test_its_runs_are_complete(remote, first: Execution) -> None:
