@@ -95,6 +95,8 @@ class Stages(Section):
 class Tracking(Section):
     """The section `tracking`: the MLflow store, and what is logged there."""
 
+    LATER = ("page_every",)
+
     experiment: str = "siqvl"
     uri: str | None = Field(
         None, description="null: MLFLOW_TRACKING_URI, or sqlite:///mlflow.db when that is unset"
@@ -120,6 +122,11 @@ class Tracking(Section):
     )
     samples_every: Steps | None = Field(
         None, description="optimizer steps between their answers; null: when a stage ends alone"
+    )
+    page_every: Steps | None = Field(
+        50,
+        description="optimizer steps between pages of a stage in training, which on a cluster is "
+        "its task's live deck; null: when it ends alone",
     )
     sample_tokens: PositiveInt = Field(64, description="of such an answer at most")
 

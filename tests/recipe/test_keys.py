@@ -25,6 +25,7 @@ from siqvl.recipe import (
     Serving,
     SFTStage,
     Stage,
+    Tracking,
 )
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
@@ -85,6 +86,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
         *Serving.LATER,
         *SFTStage.LATER,
         *Model.LATER,
+        *Tracking.LATER,
     }
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
@@ -112,6 +114,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("tracking.samples", 3, NOTHING),
     ("tracking.samples_every", 7, NOTHING),
     ("tracking.sample_tokens", 7, NOTHING),
+    ("tracking.page_every", 7, NOTHING),
     ("compute.training.memory", "64Gi", NOTHING),
     ("compute.training.gpus", 1, NOTHING),
     ("compute.evaluation.cpus", 16, NOTHING),
