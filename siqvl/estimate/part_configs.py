@@ -28,9 +28,7 @@ def model_config(recipe: Recipe, attention: str) -> tuple[Any, list[str]]:
 
     spec = recipe.model
     vision, from_vision = _part("vision", spec.vision, spec.vision_revision, published_vision)
-    text, from_text = _part(
-        "language", spec.language, spec.language_revision, published_language
-    )
+    text, from_text = _part("language", spec.language, spec.language_revision, published_language)
     vision = getattr(vision, "vision_config", vision)  # of a full SigLIP
     try:
         config = SiQVLConfig(
@@ -56,7 +54,9 @@ def _part(
         try:
             return AutoConfig.from_pretrained(place, local_files_only=True), str(name)
         except (OSError, ValueError) as error:
-            raise UserError(f"model.{key}: {name} has no config to read: {one_line(error)}") from None
+            raise UserError(
+                f"model.{key}: {name} has no config to read: {one_line(error)}"
+            ) from None
     try:
         found = AutoConfig.from_pretrained(name, revision=revision, local_files_only=True)
         return found, f"{name} (the hub's cache)"

@@ -20,7 +20,6 @@ from siqvl.adapters.frozen_weights import keep_in
 from siqvl.device import DTYPES, Precision, autocast
 from siqvl.model.assemble import build_on_meta
 from siqvl.model.configuration import SiQVLConfig
-from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.token_log_probs import token_log_probs
 from siqvl.recipe import DPOStage, SFTStage
 from siqvl.stages import part_of
