@@ -29,6 +29,7 @@ from siqvl.training.memory.batch_shape import BatchShape
 from siqvl.training.memory.fake_step import FakeStep
 
 FEW = (3, 4)  # layers that are looked at
+PARTS: tuple[Part, ...] = ("vision_tower", "projector", "language_model")
 ADAM_STATES = 2  # running means of gradients and of their squares, each as large as the weights
 
 
@@ -120,6 +121,22 @@ def step_memory(
     return _memory(grown, peak, shape, config, stage, precision, processes)
 
 
+def parameter_counts(config: SiQVLConfig) -> dict[Part, int]:
+    """Weights of each part in full, those of a tied head once."""
+    few = _few(config)
+    models = [build_on_meta(_cut_text(config, one)) for one in few or (0,)]
+    counts = []
+    for model in models:
+        found = dict.fromkeys(PARTS, 0)
+        for name, one in model.named_parameters():
+            found[part_of(name)] += one.numel()
+        counts.append(found)
+    if few is None:
+        return counts[0]
+    depth = config.text_config.num_hidden_layers
+    return {part: _grow(counts[0][part], counts[1][part], depth) for part in PARTS}
+
+
 def pass_memory(
     config: SiQVLConfig,
     stage: SFTStage,
@@ -182,7 +199,7 @@ def part_bytes(model: torch.nn.Module, *, float32: bool = False) -> dict[str, in
     Args:
         float32: count weights as they are kept, whatever they are here.
     """
-    found = {f"weights/{part}": 0 for part in ("vision_tower", "projector", "language_model")}
+    found = {f"weights/{part}": 0 for part in PARTS}
     found |= dict.fromkeys(("learning", "learning in root", "root"), 0)
     named: Iterable[tuple[str, torch.Tensor]] = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in named:
@@ -217,10 +234,7 @@ def _memory(
     logits = min(shape.learned, stage.head_chunk) * config.text_config.vocab_size * 4
     return StepMemory(
         shape=shape,
-        weights={
-            part: sizes[f"weights/{part}"] // share
-            for part in ("vision_tower", "projector", "language_model")
-        },
+        weights={part: sizes[f"weights/{part}"] // share for part in PARTS},
         gradients=learning,
         optimizer=ADAM_STATES * learning,
         ema=learning if stage.ema is not None else 0,
@@ -240,13 +254,20 @@ def _few(config: SiQVLConfig) -> tuple[int, int] | None:
 
 
 def _cut(config: SiQVLConfig, stage: SFTStage, layers: int) -> SiQVLConfig:
+    cut = _cut_text(config, layers)
+    if "vision_tower" not in stage.trainable:
+        cut.vision_config.num_hidden_layers = 2
+    return cut
+
+
+def _cut_text(config: SiQVLConfig, layers: int) -> SiQVLConfig:
+    """A copy with so many layers in its language model; 0: with all."""
     cut = copy.deepcopy(config)
     text = cut.text_config
+    layers = layers or text.num_hidden_layers
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
         text.layer_types = text.layer_types[:layers]
-    if "vision_tower" not in stage.trainable:
-        cut.vision_config.num_hidden_layers = 2
     return cut
 
 
