@@ -31,6 +31,7 @@ BATCHES = {
     ("50m", "1", "fp32"): 4,
     ("50m", "2", "fp32"): 4,  # 1.70, and 0.46 of the memory
     ("50m", "dpo", "fp32"): 4,
+    ("0.5b", "2", "fp32"): 2,
 }
 #: Answer tokens whose logits are in memory at once, where memory counts more than time.
 LEAN = 64
@@ -55,6 +56,10 @@ def variants(scenario: Scenario) -> list[Variant]:
         ours.append(Variant("ours, in TRL's batches", "ours", smaller))
         if scenario.model != "tiny":  # whose head is small
             ours.append(Variant("ours, lean", "ours", smaller | {"head_chunk": LEAN}))
+        if scenario.adapter and scenario.rows_per_step % (2 * batches) == 0:
+            half = scenario.rows_per_step // (2 * batches)
+            halves = {"accumulation": 2 * batches, "batch_size": half}
+            ours.append(Variant("ours, leanest", "ours", halves | {"head_chunk": LEAN}))
     peer = [
         Variant(TRL, "peer", best),
         Variant(f"{TRL}, leanest", "peer", best | {"gradient_checkpointing": True}),

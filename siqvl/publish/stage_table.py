@@ -43,12 +43,19 @@ class StageRow:
         return [
             self.title,
             f"`{self.card.hash[:12]}`",
-            ", ".join(name.replace("_", " ") for name in has.get("trainable", [])) or "–",
+            ", ".join(self._learning) or "–",
             f"{steps:,}" if steps else f"{epochs:g} epochs" if epochs else "–",
             "–" if batch is None else f"{batch} × {accumulated}" if accumulated > 1 else f"{batch}",
             f"{has['learning_rate']:g}" if "learning_rate" in has else "–",
             "–" if seconds is None else f"{seconds:,.0f} s",
         ]
+
+    @property
+    def _learning(self) -> list[str]:
+        """Return the parts that learnt, in words, and the one that did by an adapter."""
+        by = {"language_model": " by LoRA"} if self.settings.get("adapter") else {}
+        parts = self.settings.get("trainable", [])
+        return [name.replace("_", " ") + by.get(name, "") for name in parts]
 
     @property
     def sources(self) -> list[str]:

@@ -11,8 +11,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from siqvl.adapters import quantize
 from siqvl.checkpoint import CARD, read_card, read_history, verify_checkpoint
+from siqvl.errors import UserError
 from siqvl.model.assemble import load_checkpoint
+from siqvl.publish.stage_table import StageRow
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import part_of
 from siqvl.training.loop.ema import WeightMean
@@ -78,6 +81,14 @@ def test_without_its_folder_the_checkpoint_is_the_same(tuned: Path, tmp_path: Pa
     shutil.copytree(tuned, copy, ignore=shutil.ignore_patterns("adapter"))
     assert verify_checkpoint(copy).hash == read_card(tuned).hash
     assert (copy / CARD).is_file()
+
+
+def test_its_model_card_says_what_learnt_how(trained, tuned: Path) -> None:
+    cells = [StageRow(read_card(one)).cells for one in (tuned, trained.checkpoint(Stage.VQA_SFT))]
+    assert [one[2] for one in cells] == [
+        "projector, language model by LoRA",
+        "projector, language model",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -194,3 +205,32 @@ def test_the_mean_is_over_what_learns(trained, tmp_path: Path, monkeypatch) -> N
     train(trained, Stage.VQA_SFT, tmp_path / "out", ema=0.5, max_steps=2)
     assert any(".lora_B." in name for name in followed)
     assert all(".lora_" in name or part_of(name) == "projector" for name in followed)
+
+
+@pytest.mark.parametrize("kind", ["int8", "nf4"])
+def test_quantized_weights_are_refused_where_there_is_no_gpu_for_them(
+    trained, tmp_path: Path, kind: str
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match=rf"adapter.quantize: {kind} needs a CUDA GPU") as caught:
+        train(trained, Stage.VQA_SFT, tmp_path / "out", adapter=ADAPTER | {"quantize": kind})
+    assert "\n" not in caught.value.message
+    assert not list(tmp_path.iterdir())  # before any work
+
+
+def test_quantized_weights_need_the_package_and_whole_weights(
+    trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {"adapter": ADAPTER | {"quantize": "nf4"}}
+    recipe = changed(trained.recipe, Stage.VQA_SFT, **figures)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(quantize, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs the package bitsandbytes"):
+        quantize.check_quantize(recipe, Stage.VQA_SFT)
+    monkeypatch.setattr(quantize, "find_spec", lambda name: name)
+    quantize.check_quantize(recipe, Stage.VQA_SFT)
+    content = recipe.model_dump(mode="json")
+    content["distributed"] |= {"enabled": True, "processes": 2, "strategy": "fsdp"}
+    with pytest.raises(UserError, match=r"set distributed\.strategy: ddp"):
+        quantize.check_quantize(Recipe.model_validate(content), Stage.VQA_SFT)

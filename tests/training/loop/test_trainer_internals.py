@@ -23,6 +23,10 @@ OVERRIDDEN = {
         "self trial num_train_samples start_time",
         "runtime and mean loss of the whole run, of a resumed one too",
     ),
+    "_load_from_checkpoint": (
+        "self resume_from_checkpoint model",
+        "read a state that holds only what learns",
+    ),
     "_prepare_for_training": (
         "self max_steps train_dataloader resume_from_checkpoint",
         "judge the disk, and continue from a state, before the first step",
@@ -33,6 +37,7 @@ OVERRIDDEN = {
         "steps_trained_in_current_epoch",
         "take up what the loop has set to zero since it resumed",
     ),
+    "_save": ("self output_dir state_dict", "leave frozen weights out of a state"),
     "_save_checkpoint": ("self model trial", "write a state whole or not at all"),
 }
 
