@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from siqvl.errors import UserError
+from siqvl.evaluation.scoring.extraction import without_thoughts
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class Decoding:
     until: tuple[str, ...] = ()
 
     def cut(self, answer: str) -> str:
-        """Ends an answer where `until` says; space around it does not count."""
+        """Ends an answer where `until` says; space around it does not count, nor do thoughts."""
+        answer = without_thoughts(answer)
         places = [place for stop in self.until if (place := answer.find(stop)) >= 0]
         return answer[: min(places)].strip() if places else answer
 

@@ -273,6 +273,16 @@ class Recipe(Section):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _answers_begin_with_answers(self) -> Recipe:
+        likely = [one.name for one in self.evaluation.benchmarks if one.method == "likelihood"]
+        if self.model.thinking and likely:
+            raise ValueError(
+                f"model.thinking is true, and benchmark `{likely[0]}` asks how likely an answer's "
+                "first token is, where the model begins with thoughts: ask it by method generation"
+            )
+        return self
+
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, value: Any, handler: Any) -> Recipe:

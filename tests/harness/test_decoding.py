@@ -76,6 +76,8 @@ def test_keys_that_are_not_known_are_told(caplog):
         (("\n\n",), "a\nb", "a\nb"),
         (("b", "a "), "c a b", "c"),
         (("Q:",), "red Q: next", "red"),
+        (("\n\n",), "<think>\n\n</think>\n\na\n\nb", "a"),
+        ((), "<think>\nwhy\n</think>\n\nb", "b"),
     ],
 )
 def test_an_answer_ends_before_the_first_stop(until, answer, kept):

@@ -111,6 +111,16 @@ def test_two_benchmarks_of_one_name_are_refused() -> None:
         Recipe.model_validate(content)
 
 
+def test_an_answer_that_begins_with_thoughts_has_no_likeliest_letter() -> None:
+    content = tiny(model__thinking=True)
+    assert Recipe.model_validate(content).model.thinking
+    content["evaluation"]["benchmarks"][0] |= {"method": "likelihood", "letters": True}
+    with pytest.raises(UserError, match=r"model\.thinking is true, and benchmark `vqa` asks how"):
+        Recipe.model_validate(content)
+    content["model"]["thinking"] = False
+    assert Recipe.model_validate(content)
+
+
 def test_hash_ignores_order_but_not_values() -> None:
     recipe = Recipe.model_validate(tiny())
     reordered = dict(reversed(tiny().items()))

@@ -16,13 +16,13 @@ from siqvl.recipe import Recipe, SFTStage
 
 
 def trainer_arguments(
-    stage: SFTStage, recipe: Recipe, config: SiQVLConfig, work_dir: Path, steps: int
+    stage: SFTStage, recipe: Recipe, work_dir: Path, steps: int, config: SiQVLConfig
 ) -> dict[str, Any]:
     """Keyword arguments of `TrainingArguments`.
 
     Args:
-        config: of the model.
         steps: optimizer steps of the whole run, which the plan of its batches knows.
+        config: of the model.
 
     Raises:
         UserError: the precision is not to be had on this machine.

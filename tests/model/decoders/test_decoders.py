@@ -93,6 +93,20 @@ def test_the_engine_reads_as_the_model_does(made):
             torch.testing.assert_close(scores[row], model.lm_head(states[-1]), atol=1e-4, rtol=1e-4)
 
 
+def test_the_engine_reads_in_bf16_as_the_model_does(made):
+    """Norms of heads stay in fp32 inside, as transformers' do."""
+    model = made[0].bfloat16()
+    prompts = [Prompt([20, 21, 22, 23, 24, 25]), Prompt([30, 31, 32])]
+    with torch.inference_mode():
+        scores = Decoder(model, 2).read(prompts, lambda names: names, 0).float()
+        expected = [model(torch.tensor([one.ids])).logits[0, -1].float() for one in prompts]
+        exact = [model.float()(torch.tensor([one.ids])).logits[0, -1] for one in prompts]
+    for ours, theirs, fp32 in zip(scores, expected, exact, strict=True):
+        rounding = (theirs - fp32).abs().max()
+        assert 0 < rounding < 0.1 * fp32.abs().max()
+        assert (ours - fp32).abs().max() < 2 * rounding
+
+
 def test_the_engine_writes_what_generate_writes(made):
     compare_writing(*made)
 
