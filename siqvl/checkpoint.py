@@ -37,6 +37,9 @@ SCHEMA_VERSION = 1  # of the card; keys of the recipe in it are none of the card
 HISTORY = "history.json"
 #: Files that tell of the model and are no part of it: a published one has the last three, too.
 TELLING = frozenset({CARD, HISTORY, "README.md", "scores.json", ".gitattributes"})
+#: What a stage with adapters learnt, in PEFT's format: it is in the weights already, and whoever
+#: leaves it out has the same checkpoint.
+ADAPTER = "adapter"
 DOWNLOADS = ".cache"  # of huggingface_hub, in a folder that it fetched a repository to
 SHOWN = 3  # files that a sentence names
 #: One logging step: `step` (optimizer steps), `loss`, `learning_rate`, `grad_norm`, …; None for a
@@ -115,8 +118,8 @@ class CheckpointCard(Stored):
 def content_hash(directory: Path) -> str:
     """sha256 over names and bytes of every file of the model: equal for equal models.
 
-    Files that tell of the model do not count, such as the card and the history, nor does what
-    huggingface_hub keeps beside what it fetched to a folder.
+    Files that tell of the model do not count, such as the card and the history, nor does the folder
+    of an adapter, whose weights are merged, nor what huggingface_hub keeps beside what it fetched.
     """
     return digests_hash(content_digests(directory))
 
@@ -130,7 +133,7 @@ def content_digests(directory: Path, digest: Callable[[Path], str] = file_sha256
 
     def counts(path: Path) -> bool:
         place = path.relative_to(directory)
-        return place.parts[0] != DOWNLOADS and str(place) not in TELLING
+        return place.parts[0] not in (DOWNLOADS, ADAPTER) and str(place) not in TELLING
 
     return file_digests(directory, counts, digest)
 
@@ -255,11 +258,14 @@ def write_checkpoint(
     mlflow_run: str | None,
     metrics: dict[str, float],
     history: list[Logged],
+    write_adapter: Callable[[Path], None] | None = None,
 ) -> CheckpointCard:
     """Save model, processor, card and history; the directory appears whole or not at all.
 
     Args:
-        weights: all of the model's, where it holds only a share of them (FSDP).
+        weights: those to save, where they are not simply the model's: it holds a share of them
+            (FSDP), or has adapters that are merged in these.
+        write_adapter: makes the folder of what was learnt as an adapter, beside the weights.
 
     Raises:
         UserError: a weight is NaN or infinite; nothing is written.
@@ -289,6 +295,8 @@ def write_checkpoint(
             metrics=metrics,
             files=files,
         )
+        if write_adapter is not None:
+            write_adapter(partial / ADAPTER)
         write_history(history, partial)
         (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return card

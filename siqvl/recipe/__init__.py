@@ -10,6 +10,7 @@ the recipes of a sweep.
 
 # ruff: noqa: F401  # others import these names from here
 
+from siqvl.recipe.adapter import Adapter
 from siqvl.recipe.address import has_password, without_password
 from siqvl.recipe.controls import Control, control_of
 from siqvl.recipe.evaluation import Benchmark, Blind, Evaluation, Gate, Player, Rival

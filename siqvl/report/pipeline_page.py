@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from siqvl.checkpoint import read_card, read_history
+from siqvl.checkpoint import CheckpointCard, read_card, read_history
 from siqvl.evaluation.gates.verdict import Verdict
 from siqvl.evaluation.over_controls import OverControl
 from siqvl.evaluation.scoring.scores import OTHERS, Scores
@@ -13,7 +13,7 @@ from siqvl.evaluation.shown_answers import pick_samples, pictures_of, written_an
 from siqvl.page.render import render
 from siqvl.recipe import PIPELINE, Recipe
 from siqvl.report.benchmark_scores import by_benchmark
-from siqvl.report.curves import loss_curve
+from siqvl.report.curves import Curve, loss_curve
 from siqvl.report.gate_cards import banner, gate_chart
 from siqvl.stages import STAGES
 
@@ -69,12 +69,14 @@ def write_page(
         held_out=held_out,
         players=list(OTHERS.values()),
         stages=[STAGES[stage].title for stage in stages],
-        curves=[
-            (STAGES[card.stage].title, loss_curve(card, read_history(path)))
-            for card, path in trained
-        ],
+        curves=[(STAGES[card.stage].title, _curve(card, path)) for card, path in trained],
         samples=samples,
         pictures=pictures_of(samples, benchmarks),
         origins=[(STAGES[card.stage].title, card) for card, _ in trained],
     )
     (out / PAGE).write_text(page, encoding="utf-8")
+
+
+def _curve(card: CheckpointCard, checkpoint: Path) -> Curve | None:
+    """The loss of one stage."""
+    return loss_curve(card.stage, read_history(checkpoint), card.metrics.get("train_runtime"))

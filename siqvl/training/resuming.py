@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 PROVENANCE = "provenance.json"
 #: Packages of siqvl whose code decides what a step does to the weights.
-DECIDING = ("model", "data", "training", "generation", "evaluation/scoring")
+DECIDING = ("model", "data", "adapters", "training", "generation", "evaluation/scoring")
 LIBRARIES = ("torch", "transformers")  # that compute it
 
 

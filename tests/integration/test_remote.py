@@ -1,12 +1,15 @@
 """`pyflyte run --remote` over the loopback cluster: the pipeline whole, cached and failing."""
 
 import json
+import re
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from flytekit.models.literals import LiteralMap
-from loopback.records import Execution
+from loopback.records import Execution, NodeRecord
 
 from siqvl.checkpoint import CheckpointCard
 from siqvl.recipe import PIPELINE as STAGES
@@ -27,6 +30,14 @@ def tasks(execution: Execution, *, cached: bool) -> Counter:
         for node in execution.nodes
         if node.task_name and node.cached is cached
     )
+
+
+def deck(remote, node: NodeRecord) -> str:
+    """What lies in the blob store for the console to show beside a task; empty if nothing does."""
+    found = [
+        remote.cluster.store.get(f"{attempt.output_prefix}/deck.html") for attempt in node.attempts
+    ]
+    return b"".join(one for one in found if one is not None).decode()
 
 
 def files(remote, literal, folder: Path) -> Path:
@@ -66,6 +77,39 @@ def test_all_stages_run_each_in_a_pod_of_its_own(remote, first: Execution, tmp_p
     assert (checkpoint / "model.safetensors").stat().st_size > 1e6
     report = files(remote, outputs["report"], tmp_path / "report")
     assert {path.name for path in report.iterdir()} == {"stages.txt", "gates.json", "report.html"}
+
+
+def test_the_deck_changes_while_a_stage_is_trained(remote, first: Execution) -> None:
+    """Of as many steps and pages as `--set` says, which the recipe of the task has by then."""
+    (of_first,) = first.of_task("projector_alignment")
+    data = of_first.inputs.literals["data"].scalar.blob.uri
+    changes = ["stages.projector_alignment.max_steps=400", "tracking.page_every=5"]
+    words = ("--data", data, *remote.small, "--set", json.dumps(changes))
+    before = len(remote.cluster.executions)
+    with ThreadPoolExecutor(1) as pool:
+        task = ("tasks/projector_alignment.py", "projector_alignment")
+        running = pool.submit(remote.run, *task, *words)
+        shown: dict[str, None] = {}  # the step of each deck that was seen
+        while not running.done():
+            time.sleep(0.2)
+            for execution in remote.cluster.executions[before:]:
+                for node in execution.of_task("projector_alignment"):
+                    shown |= dict.fromkeys(re.findall(r"step [\d,]+ of 400", deck(remote, node)))
+        done = running.result()
+    assert done.succeeded, done.error
+    steps = [int(words.split()[1].replace(",", "")) for words in shown]
+    assert len(steps) >= 3
+    assert steps == sorted(steps)
+    assert steps[0] < 400
+    (node,) = done.of_task("projector_alignment")
+    assert "step 400 of 400" in deck(remote, node)
+    assert "What it answers after step 400" in deck(remote, node)
+    store = client(remote.tracking)
+    everywhere = [one.experiment_id for one in store.search_experiments()]
+    of_task = f"tags.`flyte.execution` LIKE '%/{done.name}'"
+    (run,) = store.search_runs(everywhere, of_task)
+    assert run.data.tags["siqvl.set"] == "\n".join(changes)
+    assert run.data.params["recipe.max_steps"] == "400"
 
 
 def test_its_runs_are_complete(remote, first: Execution) -> None:

@@ -12,6 +12,7 @@ import pytest
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import (
     PIPELINE,
+    Adapter,
     Benchmark,
     Control,
     DataPrep,
@@ -24,6 +25,7 @@ from siqvl.recipe import (
     Serving,
     SFTStage,
     Stage,
+    Tracking,
 )
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
@@ -77,7 +79,15 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
     if isinstance(content, list):
         number = int(first)
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
-    later = {*Recipe.model_fields, *Benchmark.LATER, *Evaluation.LATER, *Serving.LATER}
+    later = {
+        *Recipe.model_fields,
+        *Benchmark.LATER,
+        *Evaluation.LATER,
+        *Serving.LATER,
+        *SFTStage.LATER,
+        *Model.LATER,
+        *Tracking.LATER,
+    }
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
 
@@ -87,6 +97,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("name", "another", NOTHING),
     ("output_dir", "elsewhere", NOTHING),
     ("changed_code", "go_on", NOTHING),
+    ("changes", ["seed=1"], NOTHING),
     ("features_dir", "elsewhere", NOTHING),
     ("tracking.experiment", "another", NOTHING),
     ("tracking.uri", "http://mlflow:5000", NOTHING),
@@ -103,6 +114,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("tracking.samples", 3, NOTHING),
     ("tracking.samples_every", 7, NOTHING),
     ("tracking.sample_tokens", 7, NOTHING),
+    ("tracking.page_every", 7, NOTHING),
     ("compute.training.memory", "64Gi", NOTHING),
     ("compute.training.gpus", 1, NOTHING),
     ("compute.evaluation.cpus", 16, NOTHING),
@@ -146,6 +158,8 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("stages.projector_alignment.max_steps", 7, {"training:projector_alignment"}),
     (f"{VQA}.trainable", ["projector"], {"training:vqa_sft"}),
     (f"{VQA}.learning_rates", {"projector": 0.5}, {"training:vqa_sft"}),
+    (f"{VQA}.adapter", {"rank": 4}, {"training:vqa_sft"}),
+    ("stages.dpo.adapter", {"targets": ["q_proj"], "alpha": 1.5}, {"training:dpo"}),
     (f"{VQA}.temperature", 2.0, {"training:vqa_sft"}),
     (f"{VQA}.batching", "packed", {"training:vqa_sft"}),
     (f"{VQA}.batch_size", 7, {"training:vqa_sft"}),
@@ -174,6 +188,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
             "max_image_tokens": 16,
             "attention": "sdpa",
             "system_prompt": None,
+            "thinking": True,
             "trust_remote_code": True,
         }.items()
     ),
@@ -252,6 +267,7 @@ UNNAMED: dict[type, dict[str, str]] = {
             "logging_steps",
         )
     },
+    Adapter: {name: "a stage's `adapter` is named" for name in Adapter.model_fields},
     DPOStage: {
         "reference_batch_size": "",
         "sampled": "its keys are named",

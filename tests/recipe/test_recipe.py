@@ -10,6 +10,7 @@ import yaml
 from siqvl.errors import UserError
 from siqvl.recipe import (
     PIPELINE,
+    Adapter,
     Benchmark,
     DataPrep,
     Distributed,
@@ -117,7 +118,7 @@ def test_hash_ignores_order_but_not_values() -> None:
     assert Recipe.model_validate(tiny(seed=1)).hash() != recipe.hash()
 
 
-@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "qwen2.5-1.5b"])
+@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen3-0.6b", "qwen3-1.7b"])
 def test_full_size_recipes_hold_the_published_figures(name: str) -> None:
     recipe = Recipe.load(RECIPES / f"{name}.yaml")
     align = recipe.stage(Stage.PROJECTOR_ALIGNMENT)
@@ -279,8 +280,10 @@ def test_no_float_is_infinite(key: str, value: object) -> None:
     *sections, last = key.split(".")
     target = content
     for section in sections:
-        target = target[section] if not isinstance(target, list) else target[0][section]
-        target = {} if target is None else target
+        target = target[0] if isinstance(target, list) else target
+        if target.get(section) is None:  # nothing, or a later key that is not used
+            target[section] = {}
+        target = target[section]
     target = target[0] if isinstance(target, list) else target
     mappings = {"loss": "sft", "learning_rates": "projector", "rewards": "answer"}
     target[last] = {mappings[last]: value} if last in mappings else value
@@ -430,6 +433,7 @@ def test_what_asks_for_a_stage_that_the_recipe_has_not_is_refused() -> None:
         Distributed,
         Compute,
         Request,
+        Adapter,
         Recipe,
     ],
 )

@@ -82,9 +82,10 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
         reference = _reference(model) if stage.beta else None
         ends = end_ids(model, processor.tokenizer.eos_token_id)
         functions, weights = Earned(stage, frozenset(ends)).functions()
+        told = (stage, recipe, model.config, work_dir, loader.plan.steps, weights)
         trainer = cls(
             model=model,
-            args=GRPOConfig(**grpo_arguments(stage, recipe, work_dir, loader.plan.steps, weights)),
+            args=GRPOConfig(**grpo_arguments(*told)),
             reward_funcs=[*functions],
             train_dataset=Dataset.from_dict({"prompt": [""]}),  # TRL insists; ours come by the plan
             processing_class=processor,

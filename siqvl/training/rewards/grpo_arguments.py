@@ -5,23 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from siqvl.model.configuration import SiQVLConfig
 from siqvl.recipe import Recipe, RewardStage
 from siqvl.training.loop.arguments import trainer_arguments
 
 
 def grpo_arguments(
-    stage: RewardStage, recipe: Recipe, work_dir: Path, steps: int, weights: list[float]
+    stage: RewardStage,
+    recipe: Recipe,
+    config: SiQVLConfig,
+    work_dir: Path,
+    steps: int,
+    weights: list[float],
 ) -> dict[str, Any]:
     """Keyword arguments of `GRPOConfig`.
 
     Args:
+        config: of the model.
         steps: optimizer steps of the whole run.
         weights: of the rewards, in their order.
 
     Raises:
         UserError: as `trainer_arguments`.
     """
-    return trainer_arguments(stage, recipe, work_dir, steps) | {
+    return trainer_arguments(stage, recipe, config, work_dir, steps) | {
         "num_generations": stage.group_size,
         "max_completion_length": stage.max_new_tokens,
         "temperature": stage.sampling_temperature,
