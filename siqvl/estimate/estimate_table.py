@@ -128,8 +128,8 @@ def _work(estimate: Estimate) -> list[str]:
     asked = estimate.evaluation
     answers, tokens = amount(asked.answers, 1, 0), amount(asked.tokens, 1e6, 2)
     lines.append(
-        f"evaluation: {answers} answers, {tokens} M tokens written (no hours: they hang on memory's "
-        "speed)"
+        f"evaluation: {answers} answers, {tokens} M tokens written (no hours: they hang on "
+        "memory's speed)"
     )
     return lines
 

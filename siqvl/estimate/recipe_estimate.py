@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siqvl.errors import UserError
 from siqvl.estimate.device_room import Room, attention_there, room_for
 from siqvl.estimate.disk import Weights, disk_figures
 from siqvl.estimate.operations import MFU_SOURCE, PACKED, UNPACKED, hours, stage_operations
@@ -22,7 +23,7 @@ from siqvl.estimate.results import (
     StageFigures,
 )
 from siqvl.estimate.turns import turns
-from siqvl.recipe import Recipe, SFTStage, Stage
+from siqvl.recipe import PIPELINE, Recipe, SFTStage, Stage
 
 if TYPE_CHECKING:
     from siqvl.model.configuration import SiQVLConfig
@@ -35,6 +36,10 @@ DECIDING = {
     *("trainable", "adapter", "batching", "batch_size", "accumulation", "ema", "head_chunk"),
     *("gradient_checkpointing", "cached_features", "loss", "shared_prompt"),
 }
+
+
+#: Why nothing is said of a stage that learns from what it writes.
+UNKNOWN = "how long completions are, and how many differ, shows as they are written"
 
 
 def estimate_recipe(
@@ -54,16 +59,21 @@ def estimate_recipe(
         stages: None: all.
 
     Raises:
-        UserError: the model's parts or the GPU are not known, or `data` has other rows.
+        UserError: the model's parts or the GPU are not known, `data` has other rows, or a stage
+            learns from what is not written yet.
     """
     from siqvl.training.memory.step_memory import parameter_counts
 
+    if Stage.RLVR in (stages or ()):
+        raise UserError(f"stage rlvr cannot be estimated: {UNKNOWN}; name others with --stage")
     room = room_for(recipe, gpu)
     with _quiet():
         config, origins = model_config(recipe, attention_there(recipe))
         counts = parameter_counts(config)
         one = _Estimator(recipe, config, counts, room, mfu, data)
-        figures = [one.stage(stage) for stage in stages or list(Stage)]
+        figures = [one.stage(stage) for stage in stages or PIPELINE]
+        if recipe.stages.rlvr is not None:
+            one.notes.append(f"stage rlvr is left out: {UNKNOWN}")
     peak = room.peak_flops(recipe, room.precision(recipe.stage(Stage.VQA_SFT)))
     return Estimate(
         recipe=recipe.name,
