@@ -31,6 +31,7 @@ from siqvl.training.figures.live_page import LivePage
 from siqvl.training.figures.metric_logger import MetricLogger
 from siqvl.training.figures.progress import Progress
 from siqvl.training.loop.compiled import compile_layers
+from siqvl.training.loop.freed_memory import freed_memory_kept
 from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.memory.batch_memory import tell_memory
 from siqvl.training.memory.batch_shape import BatchShape
@@ -114,11 +115,10 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
             inputs.log.metrics(data_metrics)
         shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
         tell_memory(model, shape, figures, recipe, precision)
-    page = _page(inputs, trainer)
     samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
-    if samples is not None and page is not None:
-        samples.told.append(page.answered)
-    result = trainer.train(resume_from_checkpoint=str(state) if state else None)
+    page = _page(inputs, trainer, samples)
+    with freed_memory_kept():
+        result = trainer.train(resume_from_checkpoint=str(state) if state else None)
     if trainer.mean is not None:
         trainer.mean.to_model()
     if samples is not None:
@@ -146,12 +146,16 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
-def _page(inputs: StageInputs, trainer: PlannedTrainer) -> LivePage | None:
+def _page(
+    inputs: StageInputs, trainer: PlannedTrainer, samples: SampleAnswers | None
+) -> LivePage | None:
     """Add the page to a trainer, in the process that writes it."""
     if inputs.page is None or not trainer.is_world_process_zero():
         return None
     page = LivePage(inputs.page, inputs.stage, inputs.recipe)
     trainer.add_callback(page)
+    if samples is not None:
+        samples.told.append(page.answered)
     return page
 
 
