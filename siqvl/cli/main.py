@@ -6,6 +6,7 @@ import click
 
 from siqvl.cli.answer import answer
 from siqvl.cli.chat import chat
+from siqvl.cli.estimate import estimate
 from siqvl.cli.export import export
 from siqvl.cli.look import look
 from siqvl.cli.publish import publish
@@ -22,6 +23,7 @@ def main() -> None:
 
 main.add_command(answer)
 main.add_command(chat)
+main.add_command(estimate)
 main.add_command(export)
 main.add_command(look)
 main.add_command(publish)

@@ -15,6 +15,8 @@ from siqvl.stages import STAGES
 SMOOTHING = 0.06
 #: Losses that fall by more than this factor are drawn on a logarithmic axis.
 LOG_FACTOR = 8
+#: What is drawn of a stage, where it is not the loss.
+DRAWN = {Stage.RLVR: "reward"}
 #: Of a training's figures: their names, titles, units and what they are multiplied by.
 FIGURES = (
     ("tokens_per_second", "Speed", "tokens/s", 1.0),
@@ -49,22 +51,27 @@ class Curve(NamedTuple):
 def loss_curve(
     stage: Stage, history: Sequence[Logged], seconds: float | None = None
 ) -> Curve | None:
-    """The curve of one stage; None where no loss of two steps or more was logged.
+    """The curve of one stage; None where it was not logged at two steps or more.
+
+    A stage that learns from rewards has a loss around zero, however well it does: what it earns is
+    drawn in its place.
 
     Args:
         seconds: that the steps took, to be told beside them.
     """
-    raw = _logged(history, "loss")
+    what = DRAWN.get(stage, "loss")
+    raw = _logged(history, what)
     if len(raw) < 2:
         return None
     smooth = moving_mean(raw, round(SMOOTHING * len(raw)) | 1)
     losses = _axis([loss for _, loss in raw])
     unit = "DPO loss (nats)" if STAGES[stage].rows is RowKind.PREFERENCE else "nats a token"
+    unit = unit if what == "loss" else what
     took = f"{raw[-1][0]:,.0f} steps" + (f", {_duration(seconds)}" if seconds else "")
     first, last = f"{smooth[0][1]:.3g}", f"{smooth[-1][1]:.3g}"
     return Curve(
         summary=f"{first} → {last} in {took}",
-        label=f"loss of {STAGES[stage].title}: from {first} to {last} in {took}",
+        label=f"{what} of {STAGES[stage].title}: from {first} to {last} in {took}",
         unit=f"{unit}, log scale" if losses.log else unit,
         steps=Axis(0, raw[-1][0]),
         losses=losses,

@@ -42,9 +42,12 @@ def train_stage(
     parent = _check_parent(stage, checkpoint)
     if parent is None:
         check_model(recipe.model)
-    from siqvl.device import attention_of  # torch is loaded here, and not with every workflow
+    # torch is loaded here, and not with every workflow
+    from siqvl.adapters.quantize import check_quantize
+    from siqvl.device import attention_of
 
     attention_of(recipe, stage)
+    check_quantize(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     sources_of(recipe.stage(stage), manifest)
     states = state_folder(output, recipe, stage, parent.hash if parent else None, manifest)
@@ -74,11 +77,12 @@ def train_stage(
 
 
 def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | None:
-    expected = STAGES[stage].parent
-    if expected is None:
+    parents = STAGES[stage].parents
+    if not parents:
         if checkpoint is not None:
             raise UserError(f"stage `{stage}` assembles the model itself and takes no checkpoint")
         return None
     if checkpoint is None:
-        raise UserError(f"stage `{stage}` continues from a `{expected}` checkpoint; none was given")
-    return verify_checkpoint(checkpoint, expected=expected)
+        of = " or ".join(f"`{parent}`" for parent in parents)
+        raise UserError(f"stage `{stage}` continues from a {of} checkpoint; none was given")
+    return verify_checkpoint(checkpoint, expected=parents)

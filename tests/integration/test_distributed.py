@@ -15,6 +15,7 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind, sft_row
 from siqvl.errors import UserError
 from siqvl.model.assemble import assemble
+from siqvl.model.configuration import SiQVLConfig
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.stages import freeze
 from siqvl.tracking.runs import client, stage_run
@@ -78,8 +79,9 @@ def test_two_processes_equal_one_of_twice_the_batch(
     [
         (Stage.VQA_SFT, {"batching": "packed", "max_length": 64, "pack_length": 120, "ema": 0.5}),
         (Stage.COT_SFT, {"batching": "grouped", "learning_rates": {"projector": 1e-4}}),
+        (Stage.DPO, {"batching": "grouped", "adapter": {"rank": 4}, "saving_steps": 2}),
     ],
-    ids=["packed, mean of weights", "grouped, two rates"],
+    ids=["packed, mean of weights", "grouped, two rates", "pairs, adapters"],
 )
 def test_a_step_is_the_same_however_it_is_divided(
     trained, tmp_path: Path, stage: Stage, options: dict
@@ -182,9 +184,9 @@ def test_fsdp_without_gpus_is_refused(
     )
     figures = recipe.stage(STAGE)
     with pytest.raises(UserError, match="fsdp needs GPUs"):
-        trainer_arguments(figures, recipe, tmp_path, 3)
+        trainer_arguments(figures, recipe, SiQVLConfig(), tmp_path, 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    arguments = trainer_arguments(figures, recipe, tmp_path, 3)
+    arguments = trainer_arguments(figures, recipe, SiQVLConfig(), tmp_path, 3)
     assert arguments["fsdp"]
     names = {type(module).__name__ for module in tiny_and_rows()[0].modules()}
     assert set(arguments["fsdp_config"]["transformer_layer_cls_to_wrap"]) <= names

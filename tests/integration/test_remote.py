@@ -12,6 +12,7 @@ from flytekit.models.literals import LiteralMap
 from loopback.records import Execution, NodeRecord
 
 from siqvl.checkpoint import CheckpointCard
+from siqvl.recipe import PIPELINE as STAGES
 from siqvl.recipe import Stage
 from siqvl.tracking.runs import client
 
@@ -67,7 +68,7 @@ def parent_run(remote, execution: Execution):
 def test_all_stages_run_each_in_a_pod_of_its_own(remote, first: Execution, tmp_path: Path) -> None:
     assert first.succeeded
     ran = tasks(first, cached=False)
-    assert ran == ALWAYS | dict.fromkeys(Stage, 1) | {"data_prep": 5, "evaluation": 4}
+    assert ran == ALWAYS | dict.fromkeys(STAGES, 1) | {"data_prep": 5, "evaluation": 4}
     assert not tasks(first, cached=True)
     outputs = LiteralMap.from_flyte_idl(first.outputs).literals
     checkpoint = files(remote, outputs["checkpoint"], tmp_path / "checkpoint")
@@ -116,11 +117,11 @@ def test_its_runs_are_complete(remote, first: Execution) -> None:
     assert parent.info.status == "FINISHED"
     assert {child.info.status for child in children.values()} == {"FINISHED"}
     expected = {"evaluation data"}
-    for stage in Stage:
+    for stage in STAGES:
         expected |= {f"{stage} data", stage.value, f"{stage} evaluation"}
     assert set(children) == expected
     assert "vqa/accuracy" in parent.data.metrics
-    for stage in Stage:
+    for stage in STAGES:
         assert children[stage.value].data.tags["flyte.attempt"] == "0"
 
 
@@ -135,11 +136,11 @@ def test_a_second_run_takes_every_stage_from_the_cache(remote, first: Execution)
 def test_stages_from_the_cache_are_the_versions_that_there_are(remote, first: Execution) -> None:
     store, name = client(remote.tracking), remote.recipe.tracking.model_name
     children = parent_run(remote, first)[1]
-    runs = {children[stage].info.run_id: stage for stage in Stage}
+    runs = {children[stage].info.run_id: stage for stage in STAGES}
     versions = store.search_model_versions(f"name = '{name}'")  # other tests' among them
     own = {runs[version.run_id]: version for version in versions if version.run_id in runs}
     assert {stage: version.tags["siqvl.stage"] for stage, version in own.items()} == {
-        stage: stage.value for stage in Stage
+        stage: stage.value for stage in STAGES
     }
     made = [version.tags["siqvl.checkpoint"] for version in versions]
     assert all(made.count(version.tags["siqvl.checkpoint"]) == 1 for version in own.values())

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from siqvl.model.configuration import SiQVLConfig
+from siqvl.model.decoders import decoder_of
 from siqvl.recipe import Part
 from siqvl.training.figures.work import Size, Work
 
@@ -32,11 +33,7 @@ class ForwardFlops:
         vision, text = config.vision_config, config.text_config
         patches = config.patch_grid**2
         hidden, inner = vision.hidden_size, vision.intermediate_size
-        head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        queries = text.num_attention_heads * head_size
-        keys = text.num_key_value_heads * head_size
-        # q and o; k and v; gate, up and down
-        layer = 2 * queries + 2 * keys + 3 * text.intermediate_size
+        decoder = decoder_of(text)
         # an image: the tower's embedding of its pixels, which need no gradient
         self.patches = 2 * patches * vision.num_channels * vision.patch_size**2 * hidden
         # the tower's layers, and their attention
@@ -46,8 +43,8 @@ class ForwardFlops:
             2 * config.tokens_per_image * config.projector_input_size * text.hidden_size
         )
         # the language model's layers, a token; their attention, a pair of tokens
-        self.layers = 2 * text.num_hidden_layers * text.hidden_size * layer
-        self.scores = 4 * text.num_hidden_layers * queries
+        self.layers = 2 * text.num_hidden_layers * decoder.layer_products(text)
+        self.scores = 4 * text.num_hidden_layers * decoder.query_size(text)
         # a token whose probability is computed
         self.head = 2 * text.hidden_size * text.vocab_size
 
@@ -59,10 +56,16 @@ class TrainingFlops:
         config: of the model.
         trainable: the parts that learn.
         cached_features: the tower does not run.
+        adapter_weights: by which the language model learns in place of its own, which are frozen.
     """
 
     def __init__(
-        self, config: SiQVLConfig, trainable: Collection[Part], *, cached_features: bool = False
+        self,
+        config: SiQVLConfig,
+        trainable: Collection[Part],
+        *,
+        cached_features: bool = False,
+        adapter_weights: int = 0,
     ) -> None:
         self.forward = forward = ForwardFlops(config)
         tower, projector, language = (
@@ -75,7 +78,8 @@ class TrainingFlops:
             self.image = runs * (forward.patches + forward.tower + forward.tower_scores)
         self.image += (1 + projector + tower) * forward.projector
         graph = tower or projector or language  # embeddings learn with the language model
-        self.token = (1 + graph + language) * forward.layers
+        language = language and not adapter_weights
+        self.token = (1 + graph + language) * forward.layers + 3 * 2 * adapter_weights
         self.pair = (1 + 2 * graph) * forward.scores
         self.learned = (1 + graph + language) * forward.head
 

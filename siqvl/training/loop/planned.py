@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from siqvl.adapters.attach import adapter_weights
 from siqvl.data.batching import BatchPlan, Key
 from siqvl.data.collate import Features
 from siqvl.data.encoded import EncodedDataset
@@ -111,13 +112,18 @@ class PlannedTrainer(FiniteSteps):
         )
         trainer = cls(
             model=model,
-            args=TrainingArguments(**trainer_arguments(stage, recipe, work_dir, loader.plan.steps)),
+            args=TrainingArguments(
+                **trainer_arguments(stage, recipe, model.config, work_dir, loader.plan.steps)
+            ),
             train_dataset=loader.dataset,
             data_collator=collate,
             callbacks=callbacks,
         )
         trainer.loader, trainer.stage = loader, stage
-        trainer.telemetry = Telemetry.of(loader, model.config, stage, recipe)
+        trainer.learned_alone = stage.adapter is not None
+        trainer.telemetry = Telemetry.of(
+            *(loader, model.config, stage, recipe), adapter_weights=adapter_weights(model)
+        )
         trainer.add_callback(trainer.telemetry)
         for printing in (ProgressCallback, PrinterCallback):  # ours does
             trainer.remove_callback(printing)

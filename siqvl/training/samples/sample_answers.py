@@ -64,7 +64,9 @@ class SampleAnswers(TrainerCallback):
         if distributed.several and distributed.strategy == "fsdp":
             logger.warning("no samples are answered: with fsdp no process has the whole model")
             return None
-        samples = Samples(recipe, dataset, encoded, trainer.loader.plan, processor, precision)
+        suffix = getattr(trainer.stage, "prompt_suffix", "")
+        plan = trainer.loader.plan
+        samples = Samples(recipe, dataset, encoded, plan, processor, precision, suffix)
         added = cls(trainer, samples, log, tracking.samples_every)
         trainer.add_callback(added)
         return added
