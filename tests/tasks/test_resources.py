@@ -1,5 +1,6 @@
 """What tasks are registered with: requests, secrets, environment, image, cache."""
 
+import json
 import shutil
 import sys
 from datetime import timedelta
@@ -180,9 +181,11 @@ def test_else_it_is_the_environments_else_tiny(larger: Path, monkeypatch) -> Non
     assert registered_recipe() == TINY
     monkeypatch.setenv("SIQVL_RECIPE", str(larger))
     assert registered_recipe().name == "larger"
-    inline = ["pyflyte", "run", "--remote", "w.py", "w", "--recipe", '{"name": "x"}']
-    monkeypatch.setattr(sys, "argv", inline)
-    assert registered_recipe().name == "larger"
+    inline = json.dumps({"base": str(larger), "name": "inline"})
+    monkeypatch.setattr(
+        sys, "argv", ["pyflyte", "run", "--remote", "w.py", "w", "--recipe", inline]
+    )
+    assert registered_recipe().name == "inline"  # written on the command line, it counts as a file
 
 
 def test_a_recipe_that_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
