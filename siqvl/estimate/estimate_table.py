@@ -16,7 +16,8 @@ def estimate_lines(estimate: Estimate) -> list[str]:
     counts = estimate.parameters
     weights = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in counts.items())
     return [
-        f"{estimate.recipe}: {' + '.join(estimate.model)}",
+        f"{estimate.recipe}: {estimate.model[0]}",
+        f"{'+':>{len(estimate.recipe) + 1}} {estimate.model[1]}",
         f"weights: {weights}",
         "",
         *_memory(estimate),
@@ -128,8 +129,8 @@ def _work(estimate: Estimate) -> list[str]:
     asked = estimate.evaluation
     answers, tokens = amount(asked.answers, 1, 0), amount(asked.tokens, 1e6, 2)
     lines.append(
-        f"evaluation: {answers} answers, {tokens} M tokens written (no hours: they hang on memory's "
-        "speed)"
+        f"evaluation: {answers} answers, {tokens} M tokens written (no hours: reading weights, not "
+        "arithmetic, takes them)"
     )
     return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,7 @@ class _Estimator:
             turned = turns(
                 figures,
                 usable,
-                partial(self._turned, figures, work, precision),
+                partial(self._turned, figures, replace(work, shapes=[step.shape]), precision),
                 first=stage is Stage.PROJECTOR_ALIGNMENT,
                 sharded=self.processes.sharded,
             )
@@ -236,8 +237,6 @@ class _Estimator:
         processes: int | None,
     ) -> int:
         """Memory with other keys, or as many processes of FSDP; of the step and the passes."""
-        from dataclasses import replace
-
         from siqvl.training.memory.step_memory import Processes
 
         turned = figures.model_copy(update=changes)
