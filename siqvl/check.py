@@ -63,7 +63,7 @@ def _checks(recipe: Recipe) -> Iterator[Callable[[], None]]:
     """All checks of a recipe, one after the other."""
     for key in ("vision", "language"):
         yield partial(check_weights, key, getattr(recipe.model, key))
-    for stage in Stage:
+    for stage in recipe.trained:
         for source in recipe.stage(stage).sources:
             yield partial(sources.check, source, STAGES[stage].rows)
     for benchmark in recipe.evaluation.benchmarks:

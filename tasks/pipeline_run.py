@@ -71,6 +71,8 @@ class Opened(NamedTuple):
     cot_sft: Annotated[Recipe, _of(trained, Stage.COT_SFT)]
     dpo_data: Annotated[Recipe, _of(prepared_rows, Stage.DPO)]
     dpo: Annotated[Recipe, _of(trained, Stage.DPO)]
+    rlvr_data: Annotated[Recipe, _of(prepared_rows, Stage.RLVR)]
+    rlvr: Annotated[Recipe, _of(trained, Stage.RLVR)]
     random_tower: Annotated[Recipe, _of(trained, Control.RANDOM_TOWER.stage)]
     random_tower_evaluation: Annotated[Recipe, HashMethod(scored)]
     likelihood_control: Annotated[Recipe, _of(trained, Control.LIKELIHOOD.stage)]

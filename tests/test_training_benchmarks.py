@@ -21,8 +21,8 @@ from benchmarks.training.parity import parity_table
 from benchmarks.training.parts import load, make_parts
 from benchmarks.training.peer import DEFAULTS, arguments, score_answers_alone, without_newline
 from benchmarks.training.rows import sizes_of, trl_rows
-from benchmarks.training.scenario import Scenario
-from benchmarks.training.variants import candidates, variants
+from benchmarks.training.scenario import ROOT, Scenario
+from benchmarks.training.variants import beside, candidates, variants
 from siqvl.data.encode import encode_preference, encode_sft
 from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
@@ -255,3 +255,20 @@ def test_a_comparison_from_end_to_end(
     assert done.exit_code == 0
     exact = [line for line in done.output.splitlines() if line.endswith("0.0001")]
     assert len([line for line in exact if "NOT" not in line]) >= 3
+
+
+def test_nanovlm_is_the_last_line_and_another_build_runs_its_own_code(tmp_path: Path) -> None:
+    scenario = Scenario.of("50m", "2", tmp_path)
+    lines = beside(scenario, tmp_path / "nanoVLM", tmp_path / "old")
+    assert [line.name for line in lines] == [
+        *("ours", "ours, cached features"),
+        *("the other build", "the other build, cached features"),
+        "nanoVLM",
+    ]
+    assert lines[-1].settings == {"path": str(tmp_path / "nanoVLM")}
+    assert [line.settings for line in lines[:2]] == [line.settings for line in lines[2:4]]
+    work = {line.of_checkout(scenario).work for line in lines if line.checkout != ROOT}
+    assert work == {tmp_path / "against"}, "rows that another build prepared are its own"
+    assert [line.name for line in beside(scenario, None, tmp_path / "old")] == [
+        *("ours", "the other build")
+    ]

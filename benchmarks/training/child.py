@@ -17,15 +17,18 @@ def main(job: Path, result: Path) -> None:
     """Train as a job says (`compare.Variant.job`); write what the clock saw."""
     # libraries are imported before memory is noted
     from benchmarks.training.clock import Clock
+    from benchmarks.training.nanovlm import train_nanovlm
     from benchmarks.training.operations import device_peak, operations_per_row
     from benchmarks.training.ours import train_ours
     from benchmarks.training.peer import train_peer
+
+    sides = {"ours": train_ours, "peer": train_peer, "nanovlm": train_nanovlm}
 
     told = json.loads(job.read_text())
     scenario = Scenario.from_json(told["scenario"])
     clock = Clock(WARM_UP, losses=told["losses"], profile=told["profile"])
     clock.start()
-    train = train_ours if told["side"] == "ours" else train_peer
+    train = sides[told["side"]]
     with tempfile.TemporaryDirectory(dir=scenario.work) as output:
         train(scenario, told["settings"], Path(output), clock)
     figures = clock.figures()

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -25,24 +25,57 @@ class Variant:
     """One line of the table.
 
     Attributes:
-        side: ours or peer.
-        settings: keys of our recipe's stage, or of `peer.DEFAULTS`.
+        side: ours, peer or nanovlm.
+        settings: keys of our recipe's stage, or of `peer.DEFAULTS`; nanoVLM's `path`.
         environment: variables of the process.
+        checkout: whose `benchmarks` and `siqvl` run.
     """
 
     name: str
     side: str
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    checkout: Path = ROOT
 
     def job(self, scenario: Scenario, *, losses: bool, profile: bool) -> dict[str, Any]:
         return {
-            "scenario": scenario.to_json(),
+            "scenario": self.of_checkout(scenario).to_json(),
             "side": self.side,
             "settings": self.settings,
             "losses": losses,
             "profile": profile,
         }
+
+    def of_checkout(self, scenario: Scenario) -> Scenario:
+        """The scenario in a folder of its own, since another build prepares rows for itself."""
+        if self.checkout == ROOT:
+            return scenario
+        return replace(scenario, work=scenario.work / "against")
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Have the other build make models and rows."""
+        place = self.of_checkout(scenario)
+        if place == scenario:
+            return
+        place.work.mkdir(exist_ok=True)
+        told = "import json, sys; from benchmarks.training.scenario import Scenario as S; "
+        told += "from benchmarks.training.__main__ import prepared; "
+        told += "prepared(S.from_json(json.loads(sys.argv[1])))"
+        self.call(["-c", told, json.dumps(place.to_json())], sys.stderr)
+
+    def call(self, arguments: list[str], stream: TextIO) -> bool:
+        """Run Python in the checkout, with all its output to `stream`; whether it succeeded."""
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONPATH": str(self.checkout),
+            **self.environment,
+        }
+        command = [sys.executable, *arguments]
+        done = subprocess.run(
+            command, cwd=self.checkout, env=environment, stdout=stream, stderr=stream, check=False
+        )
+        return done.returncode == 0
 
 
 Figures = dict[str, Any]
@@ -59,17 +92,10 @@ def run(
     with tempfile.TemporaryDirectory() as folder:
         job, result, log = (Path(folder) / name for name in ("job", "result", "log"))
         job.write_text(json.dumps(variant.job(scenario, losses=losses, profile=profile)))
-        environment = os.environ | {
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            **variant.environment,
-        }
-        command = [sys.executable, "-m", "benchmarks.training.child", str(job), str(result)]
+        command = ["-m", "benchmarks.training.child", str(job), str(result)]
         with open(log, "w", encoding="utf-8") as stream:
-            done = subprocess.run(
-                command, cwd=ROOT, env=environment, stdout=stream, stderr=stream, check=False
-            )
-        if done.returncode:
+            done = variant.call(command, stream)
+        if not done:
             raise click.ClickException(f"{variant.name} failed:\n{log.read_text()[-3_000:]}")
         return json.loads(result.read_text())
 
@@ -79,6 +105,8 @@ def in_turns(
 ) -> dict[str, list[Figures]]:
     """Each variant `repeats` times, one after the other, so that a busy machine hurts all alike."""
     found: dict[str, list[Figures]] = {variant.name: [] for variant in variants}
+    for variant in variants:
+        variant.prepare(scenario)
     for repeat in range(repeats):
         for variant in variants:
             click.echo(f"  {repeat + 1}/{repeats} {variant.name}", err=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.training.compare import Variant
 from benchmarks.training.scenario import Scenario
 
 TRL = "TRL"
+NANOVLM = "nanoVLM"
+OTHER_BUILD = "the other build"
 #: torch asks the kernel for large pages then; without, half of what some steps do is page faults.
 LARGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 
@@ -58,6 +62,28 @@ def variants(scenario: Scenario) -> list[Variant]:
     if scenario.model != "full":  # a GPU has it anyway
         peer.append(Variant(f"{TRL}, head as on a GPU", "peer", best | {"compact_head": True}))
     return [*ours, *peer]
+
+
+def beside(scenario: Scenario, peer: Path | None, build: Path | None) -> list[Variant]:
+    """The lines of a comparison with nanoVLM, another build of ours, or both.
+
+    The last line is what ratios are to. Ours is in one batch a step, as they are.
+
+    Args:
+        peer: a checkout of nanoVLM.
+        build: a checkout of ours.
+    """
+    cached = scenario.stage == "1"
+    lines = [Variant("ours", "ours", {"cached_features": cached})]
+    if not cached:
+        lines.append(Variant("ours, cached features", "ours", {"cached_features": True}))
+    if build is not None:
+        lines += [
+            replace(one, name=f"{OTHER_BUILD}{one.name[4:]}", checkout=build) for one in lines
+        ]
+    if peer is not None:
+        lines.append(Variant(NANOVLM, "nanovlm", {"path": str(peer)}))
+    return lines if peer is not None else [lines[0], lines[len(lines) // 2]]
 
 
 def candidates(scenario: Scenario) -> list[Variant]:

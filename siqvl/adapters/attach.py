@@ -61,7 +61,9 @@ def attach(model: SiQVLForConditionalGeneration, adapter: Adapter, *, seed: int 
     for name, parameter in model.named_parameters():  # PEFT freezes all but the adapters
         learns = flags.get(name, False) and part_of(name) != "language_model"
         parameter.requires_grad_(is_adapter(name) or learns)
-    count = sum(one.numel() for name, one in model.named_parameters() if is_adapter(name))
+        if is_adapter(name):  # PEFT's are of the type of the weights beside them
+            parameter.data = parameter.data.float()
+    count = adapter_weights(model)
     logger.info(
         "adapters of rank %d on %d layers of the language model: %s weights",
         *(adapter.rank, len(layers), f"{count:,}"),
@@ -114,6 +116,11 @@ def targeted(model: SiQVLForConditionalGeneration, adapter: Adapter) -> list[str
             f"language model ({model.config.text_config.model_type}) have not"
         )
     return found
+
+
+def adapter_weights(model: torch.nn.Module) -> int:
+    """How many weights the adapters of a model have; zero where there are none."""
+    return sum(one.numel() for name, one in model.named_parameters() if is_adapter(name))
 
 
 def is_adapter(name: str) -> bool:

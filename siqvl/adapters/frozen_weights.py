@@ -15,6 +15,9 @@ from siqvl.model.modeling import SiQVLForConditionalGeneration
 def keep_in(model: SiQVLForConditionalGeneration, precision: Precision) -> None:
     """Round the frozen linear layers of the language model to the precision of a stage, in place.
 
+    Done after `attach`: PEFT gives adapters the type of the weights beside them, and what learns
+    learns in float32.
+
     Autocast rounds them so in every product, from float32 and to the same bits; kept so, they take
     half the memory, and nothing is rounded twice. What else there is (embeddings, norms, the tower)
     stays in float32. A merge starts from the parent's own weights, see `merged_weights`.

@@ -46,8 +46,8 @@ def encode_sft(row: Row, processor: SiQVLProcessor, *, learn_turns: Turns = "las
             thoughts before earlier answers stay then, which its template drops otherwise.
 
     Raises:
-        ValueError: the placeholders in the text are not as many as the images of the row, or an
-            answer brings thoughts that `model.thinking` does not ask for.
+        ValueError: the placeholders in the text are not as many as the images of the row.
+        UserError: an answer brings thoughts that `model.thinking` does not ask for.
     """
     return _encode(row, row["completion"], processor, learn_turns)
 
@@ -110,7 +110,7 @@ def _encode(
         closed = _render(turns[: index + 1], processor, open_turn=False, keep_thinking=keep)
         end = closed.rindex(END_TOKEN) + len(END_TOKEN)
         if not (opened.startswith(done) and closed.startswith(opened) and end > len(opened)):
-            raise ValueError(
+            raise UserError(
                 f"row {row['id']}: the chat template does not render its conversation turn after "
                 "turn; if an answer has <think> … </think>, set model.thinking: true"
             )

@@ -35,7 +35,8 @@ class Layers:
         decoder = decoder_of(config)
         self.size = decoder.head_size(config)
         attention = [layer.self_attn for layer in self._text.layers]
-        self.windows = [one.sliding_window or 0 for one in attention]  # 0: the layer sees all
+        # 0: the layer sees all
+        self.windows = [getattr(one, "sliding_window", None) or 0 for one in attention]
         self.scaling = [one.scaling for one in attention]
         self._norms = [decoder.norms_of_heads(one) for one in attention]
 

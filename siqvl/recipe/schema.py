@@ -27,9 +27,10 @@ from siqvl.recipe.compute import Compute
 from siqvl.recipe.evaluation import Evaluation
 from siqvl.recipe.reading.changes import OPTION, parse_changes, with_changes
 from siqvl.recipe.reading.load import explain, read_recipe, with_base
+from siqvl.recipe.reward_stage import RewardStage
 from siqvl.recipe.section import FOLDER_NAME, Section, Steps
 from siqvl.recipe.source import DataPrep
-from siqvl.recipe.training_stages import EITHER, SFTStage, Stage, Stages
+from siqvl.recipe.training_stages import EITHER, DPOStage, SFTStage, Stage
 
 #: What to do about a state that other code has written.
 ChangedCode = Literal["refuse", "go_on", "begin_anew"]
@@ -68,8 +69,33 @@ class Model(Section):
     trust_remote_code: bool = Field(False, description="run code that ships with hub weights")
 
 
+class Stages(Section):
+    """The section `stages`: the settings of each of the four stages, and of one besides."""
+
+    LATER = ("rlvr",)
+
+    projector_alignment: SFTStage
+    vqa_sft: SFTStage
+    cot_sft: SFTStage
+    dpo: DPOStage
+    rlvr: RewardStage | None = Field(
+        None, description="learning from rewards, after cot_sft or dpo; null: the recipe has none"
+    )
+
+    @model_validator(mode="after")
+    def _adapters_have_a_base(self) -> Stages:
+        if self.projector_alignment.adapter is not None:
+            raise ValueError(
+                "projector_alignment.adapter: the first stage continues from no checkpoint, which "
+                "an adapter would belong to; give a later stage `adapter`"
+            )
+        return self
+
+
 class Tracking(Section):
     """The section `tracking`: the MLflow store, and what is logged there."""
+
+    LATER = ("page_every",)
 
     experiment: str = "siqvl"
     uri: str | None = Field(
@@ -96,6 +122,11 @@ class Tracking(Section):
     )
     samples_every: Steps | None = Field(
         None, description="optimizer steps between their answers; null: when a stage ends alone"
+    )
+    page_every: Steps | None = Field(
+        50,
+        description="optimizer steps between pages of a stage in training, which on a cluster is "
+        "its task's live deck; null: when it ends alone",
     )
     sample_tokens: PositiveInt = Field(64, description="of such an answer at most")
 
@@ -221,8 +252,20 @@ class Recipe(Section):
                 "evaluation.likelihood_control: the loss of stages.dpo is `sft` alone, so that the "
                 "control would be the stage itself"
             )
+        if self.stages.rlvr is None:
+            for benchmark in self.evaluation.benchmarks:
+                if Stage.RLVR in benchmark.stages:
+                    raise ValueError(
+                        f"benchmark `{benchmark.name}` is scored after rlvr, but `stages.rlvr` is "
+                        "null: fill that section in, or take rlvr out of `stages` there"
+                    )
         if self.distributed.enabled and self.distributed.strategy == "fsdp":
-            for stage in Stage:
+            if self.stages.rlvr is not None:
+                raise ValueError(
+                    "stages.rlvr writes completions, which needs whole weights on every process; "
+                    "set distributed.strategy: ddp"
+                )
+            for stage in self.trained:
                 if self.stage(stage).ema is not None:
                     raise ValueError(
                         f"stages.{stage}.ema: a running mean needs whole weights on every process; "
@@ -255,6 +298,11 @@ class Recipe(Section):
         except UserError as error:
             raise UserError(f"{path}: {error.message}") from None
 
+    @property
+    def trained(self) -> list[Stage]:
+        """Return the stages that the recipe has, in their order."""
+        return [stage for stage in Stage if getattr(self.stages, stage.value) is not None]
+
     def changed(self, changes: Sequence[str]) -> Recipe:
         """Return this recipe with single keys set, and a note of them in its own `changes`.
 
@@ -282,8 +330,17 @@ class Recipe(Section):
         return recipe.model_copy(update={"changes": kept + told})
 
     def stage(self, stage: Stage) -> SFTStage:
-        """Return the hyperparameters of one training stage."""
-        return getattr(self.stages, stage.value)
+        """Return the hyperparameters of one training stage.
+
+        Raises:
+            UserError: the recipe has not the stage `rlvr`.
+        """
+        figures = getattr(self.stages, stage.value)
+        if figures is None:
+            raise UserError(
+                f"the recipe has no section `stages.{stage}`: recipes/rewards.yaml has one"
+            )
+        return figures
 
     def hash(self) -> str:
         """Return the sha256 of the recipe's content, stable over key order and comments.

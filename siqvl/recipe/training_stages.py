@@ -1,4 +1,4 @@
-"""The section `stages`: the hyperparameters of the four training stages."""
+"""The training stages, and the hyperparameters of those four that every recipe has."""
 
 from __future__ import annotations
 
@@ -37,12 +37,17 @@ EITHER = "give exactly one of `max_steps` and `epochs`"
 
 
 class Stage(StrEnum):
-    """The training stages, in order; each continues from the checkpoint of the one before."""
+    """The training stages, in order; `siqvl.stages` says what each continues from."""
 
     PROJECTOR_ALIGNMENT = "projector_alignment"
     VQA_SFT = "vqa_sft"
     COT_SFT = "cot_sft"
     DPO = "dpo"
+    RLVR = "rlvr"
+
+
+#: The stages of a whole pipeline, which every recipe has; `rlvr` is one that it may have besides.
+PIPELINE = (Stage.PROJECTOR_ALIGNMENT, Stage.VQA_SFT, Stage.COT_SFT, Stage.DPO)
 
 
 class SFTStage(Section):
@@ -204,22 +209,4 @@ class DPOStage(SFTStage):
     def _control(self) -> DPOStage:
         if self.likelihood_control and self.compares:
             raise ValueError("likelihood_control marks a stage whose loss is {sft: 1.0}")
-        return self
-
-
-class Stages(Section):
-    """The settings of each of the four stages."""
-
-    projector_alignment: SFTStage
-    vqa_sft: SFTStage
-    cot_sft: SFTStage
-    dpo: DPOStage
-
-    @model_validator(mode="after")
-    def _adapters_have_a_base(self) -> Stages:
-        if self.projector_alignment.adapter is not None:
-            raise ValueError(
-                "projector_alignment.adapter: the first stage continues from no checkpoint, which "
-                "an adapter would belong to; give a later stage `adapter`"
-            )
         return self

@@ -26,9 +26,12 @@ def let_learn(
     counts = freeze(model, stage.in_full)
     if stage.adapter is None:
         return counts
-    if stage.adapter.quantize != "none":
+    quantized = stage.adapter.quantize != "none"
+    if quantized:
         device = on_device(model).device
         quantize(model, stage.adapter, device=device, compute=DTYPES[precision])
-    elif not (recipe.distributed.enabled and recipe.distributed.strategy == "fsdp"):
-        keep_in(model, precision)  # FSDP shards weights of one type alone
-    return counts | {"language_model": attach(model, stage.adapter, seed=recipe.seed)}
+    counts |= {"language_model": attach(model, stage.adapter, seed=recipe.seed)}
+    sharded = recipe.distributed.enabled and recipe.distributed.strategy == "fsdp"
+    if not quantized and not sharded:  # FSDP shards weights of one type alone
+        keep_in(model, precision)
+    return counts

@@ -7,6 +7,7 @@ import trl
 
 from siqvl.data.encode import encode_prompt, encode_sft
 from siqvl.data.schema import message, sft_row
+from siqvl.errors import UserError
 from siqvl.model import assemble, chat_template, load_checkpoint
 from siqvl.model.chat_templates import thinking_of
 from siqvl.model.decoders import QWEN2, QWEN3
@@ -184,7 +185,7 @@ def test_rows_learn_what_prompts_ask_for(parts, language, thinking, answer, begi
 
 def test_thoughts_that_nobody_asked_for_are_refused(parts, language):
     processor = processor_of(parts, language, None)
-    with pytest.raises(ValueError, match=r"row made/0: .* set model\.thinking: true"):
+    with pytest.raises(UserError, match=r"row made/0: .* set model\.thinking: true"):
         encode_sft(row(THOUGHT), processor)
 
 

@@ -13,8 +13,11 @@ from tests.model.published_sizes import QWEN3_06B, SIGLIP2_BASE, SO400M, text_co
 from tests.model.tiny_siqvl import encode, picture, tiny_text_config
 
 #: google/siglip2-*: name, what differs from the base size or so400m, grid, factor at the default
-#: budget of 256 tokens, tokens of a picture. From the names' patch and picture sizes alone.
+#: budget of 256 tokens, tokens of a picture.
 SO, BASE = SO400M, SIGLIP2_BASE
+LARGE = BASE | dict(hidden_size=1_024, intermediate_size=4_096, num_hidden_layers=24)
+LARGE |= dict(num_attention_heads=16, image_size=384)
+GIANT = LARGE | dict(hidden_size=1_536, intermediate_size=6_144, num_hidden_layers=40)
 TOWERS = [
     ("so400m-patch14-224", SO | {"image_size": 224}, 16, 2, 64),
     ("so400m-patch14-384", SO, 27, 3, 81),
@@ -23,6 +26,8 @@ TOWERS = [
     ("so400m-patch16-512", SO | {"patch_size": 16, "image_size": 512}, 32, 2, 256),
     ("base-patch16-224", BASE, 14, 2, 49),
     ("base-patch16-512", BASE | {"image_size": 512}, 32, 2, 256),
+    ("large-patch16-384", LARGE, 24, 2, 144),
+    ("giant-opt-patch16-384", GIANT, 24, 2, 144),
     ("base-patch32-256", BASE | {"image_size": 256, "patch_size": 32}, 8, 2, 16),
 ]
 

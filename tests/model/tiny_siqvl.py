@@ -70,6 +70,11 @@ def tiny_qwen3_config(**changes) -> Qwen3Config:
     return Qwen3Config(**{**values, "max_position_embeddings": 512, **changes})
 
 
+#: The configuration of a tiny one of every registered family: whoever adds a family adds this, and
+#: the tests of families ask it.
+TINY_DECODERS = {"qwen2": tiny_text_config, "qwen3": tiny_qwen3_config}
+
+
 def write_language(
     folder: Path, config: PreTrainedConfig, template: str | None = None, **options
 ) -> None:

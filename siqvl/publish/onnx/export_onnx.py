@@ -62,7 +62,7 @@ def export_onnx(checkpoint: Path, out: Path, weights: Weights = "fp32") -> Expor
         model, processor = load_checkpoint(checkpoint, attn_implementation="eager")
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    if set(model.config.text_config.layer_types) != {FULL}:
+    if set(getattr(model.config.text_config, "layer_types", None) or [FULL]) != {FULL}:
         raise UserError("not exported: a layer of the language model has a sliding window")
     model.eval()
     with atomic_folder(out) as folder:

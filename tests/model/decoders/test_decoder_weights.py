@@ -9,8 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from siqvl.model import assemble, load_checkpoint
-from tests.model.decoders.conftest import TINY
-from tests.model.tiny_siqvl import encode, picture, write_language
+from tests.model.tiny_siqvl import TINY_DECODERS, encode, picture, write_language
 
 HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
 
@@ -23,7 +22,7 @@ def edit(path, **changes):
 @pytest.mark.parametrize("shards", [None, "20KB"])
 def test_weights_come_whole_from_their_files(family, tmp_path, tied, shards):
     options = {"max_shard_size": shards} if shards else {}
-    write_language(tmp_path, TINY[family.model_type](tie_word_embeddings=tied), **options)
+    write_language(tmp_path, TINY_DECODERS[family.model_type](tie_word_embeddings=tied), **options)
     assert (len(list(tmp_path.glob("model-*.safetensors"))) > 2) is bool(shards)
     assert (tmp_path / "model.safetensors.index.json").is_file() is bool(shards)
     model, processor = assemble(family.vision, tmp_path)

@@ -1,10 +1,11 @@
 """Every registered decoder: scores, gradients and texts are those of transformers' own classes."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig
 
 from siqvl.data.collate import PackedCollator, SFTCollator
 from siqvl.data.encode import encode_sft
@@ -13,18 +14,32 @@ from siqvl.generation.beginnings import Prompt
 from siqvl.generation.decoder import Decoder
 from siqvl.generation.loop import write
 from siqvl.generation.reading import Reader
-from siqvl.model.decoders import DECODERS, decoder_of
+from siqvl.model import assemble
+from siqvl.model.decoders import DECODERS, QWEN2, decoder_of
 from siqvl.publish.onnx.graphs import DecoderGraph
 from siqvl.training.loop.arguments import sharded_layers
-from tests.model.decoders.conftest import TINY
-from tests.model.tiny_siqvl import batch_of, encode, picture
+from tests.model.tiny_siqvl import (
+    TINY_DECODERS,
+    batch_of,
+    encode,
+    picture,
+    tiny_text_config,
+    write_language,
+)
 
 ROWS = [("what is it?", [picture(0)]), ("a blue circle", []), ("b c", [picture(1), picture(2)])]
+SHAPE = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+SHAPE += ("num_key_value_heads", "vocab_size", "max_position_embeddings", "tie_word_embeddings")
 ANSWERS = ["red", "a blue circle and a red square", "2"]
 
 
+@pytest.fixture
+def made(family):
+    return family.assembled()
+
+
 def test_every_family_is_tested():
-    assert TINY.keys() == DECODERS.keys()
+    assert TINY_DECODERS.keys() == DECODERS.keys()
 
 
 def test_others_are_named_with_those_that_are_there():
@@ -78,10 +93,29 @@ def test_the_engine_reads_as_the_model_does(made):
             torch.testing.assert_close(scores[row], model.lm_head(states[-1]), atol=1e-4, rtol=1e-4)
 
 
-@torch.no_grad()
 def test_the_engine_writes_what_generate_writes(made):
+    compare_writing(*made)
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, MistralConfig])
+def test_the_next_decoder_is_one_entry(parts, tmp_path, monkeypatch, kind):
+    """What docs/parts.md says of a new one, with families that are not there."""
+    values = tiny_text_config().to_diff_dict()
+    values = {name: values[name] for name in SHAPE} | {"pad_token_id": 0}
+    monkeypatch.setitem(
+        DECODERS,
+        kind.model_type,
+        replace(QWEN2, model_type=kind.model_type, name="Next"),
+    )
+    write_language(tmp_path, kind(**values))
+    model, processor = assemble(parts[0], tmp_path, system_prompt="")
+    assert sharded_layers(model.config)[1] == type(model.model.language_model.layers[0]).__name__
+    compare_writing(model, processor)
+
+
+@torch.no_grad()
+def compare_writing(model, processor):
     """Three places for five prompts, two of which begin alike."""
-    model, processor = made
     image = model.config.image_token_id
     pictures = [picture(seed) for seed in range(3)]
     pixels = processor.image_processor(images=pictures, return_tensors="pt")["pixel_values"]
