@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from siqvl.estimate.results import Amount, Estimate, StageFigures
 from siqvl.text_table import text_table
 
 GIB, MIB = 2**30, 2**20
+COLUMNS = 100
 SMALL = 100 * MIB  # weights of a model whose memory is shown in MiB
 
 
 def estimate_lines(estimate: Estimate) -> list[str]:
     """Tables of memory, of disk and of work, and what to do where a stage does not fit."""
+    return [part for line in _lines(estimate) for part in _wrapped(line)]
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line in as many as it needs; those below the first stand further in."""
+    inside = " " * (len(line) - len(line.lstrip()) + 2)
+    wrap = textwrap.wrap(line, COLUMNS, subsequent_indent=inside, drop_whitespace=True)
+    return wrap if len(line) > COLUMNS else [line]
+
+
+def _lines(estimate: Estimate) -> list[str]:
     counts = estimate.parameters
     weights = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in counts.items())
     return [

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from siqvl.errors import UserError
 from siqvl.estimate.device_room import Room, attention_there, room_for
 from siqvl.estimate.disk import Weights, disk_figures
 from siqvl.estimate.operations import MFU_SOURCE, PACKED, UNPACKED, hours, stage_operations
@@ -64,7 +65,12 @@ def estimate_recipe(
         config, origins = model_config(recipe, attention_there(recipe))
         counts = parameter_counts(config)
         one = _Estimator(recipe, config, counts, room, mfu, data)
-        figures = [one.stage(stage) for stage in stages or list(Stage)]
+        chosen = stages or [stage for stage in Stage if stage is not Stage.RLVR]
+        if Stage.RLVR in chosen:
+            raise UserError("stage rlvr is not estimated: TRL's trainer holds its memory")
+        figures = [one.stage(stage) for stage in chosen]
+        if recipe.stages.rlvr is not None:
+            one.notes.append("stage rlvr is not estimated: TRL's trainer holds its memory")
     peak = room.peak_flops(recipe, room.precision(recipe.stage(Stage.VQA_SFT)))
     return Estimate(
         recipe=recipe.name,
