@@ -1,14 +1,18 @@
-"""How well `siqvl.training.memory.batch_memory` foretells the memory that real training steps take.
+"""Memory that `siqvl estimate` tells, beside memory that training takes, both in one run.
 
-    python -m benchmarks.memory             # a table, a few minutes
-    python -m benchmarks.memory --only bf16
+    python -m benchmarks.memory             # a table, some ten minutes; needs SIQVL_REAL_DATA
+    python -m benchmarks.memory --only tiny # half a minute
 
-Each setting is trained for a few steps in a process of its own, by a model of 54 million parameters
-with Qwen's vocabulary, random weights and made batches. What the process holds at its peak, minus
-what it held before the model was there, is compared with the estimate: once with every block given
-back that is freed (`MALLOC_MMAP_THRESHOLD_`), and once with glibc as it comes, which keeps freed
-blocks below 32 MiB and cannot always use them again. No download, no GPU; on a CUDA machine the
-peak is torch's own, both times.
+Each setting is a stage of benchmarks/training/scenario.py, `tiny` or `50m`, trained for five steps
+by `siqvl.training.stage.train_stage` in a process of its own, and estimated in another from the
+same recipe and prepared rows.
+
+Measured memory is what torch's allocator has given out and not got back, at its peak: every
+allocation and release, inside kernels too, is noted by torch's own profiler from before the model
+is read to the end of the last step (on a CUDA machine: the allocator's `max_memory_allocated`).
+The estimate's tensors are counted in another way, on a model without content. Resident memory
+(--resident) also has what libraries take on the way and what glibc keeps of released blocks: the
+peak of the process without the profiler, over what it held before the model was there.
 """
 
 from __future__ import annotations
@@ -18,198 +22,213 @@ import os
 import platform
 import subprocess
 import sys
-import time
-from contextlib import nullcontext
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.training.scenario import ROOT, Scenario
+from siqvl.text_table import text_table
+
 MIB = 2**20
+STEPS = 5
+LORA = {"adapter": {"rank": 16, "alpha": 32.0}}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A stage and a batch."""
+    """A stage with some of its keys changed."""
 
     name: str
-    rows: int
-    width: int
-    images: int
-    learned: int
-    precision: str = "fp32"
-    attention: str = "sdpa"
-    trainable: tuple[str, ...] = ("projector", "language_model")
-    checkpointing: bool = False
-    head_chunk: int = 1024
-    accumulation: int = 1
+    model: str
+    stage: str  # of `Scenario`
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def scenario(self, work: Path) -> Scenario:
+        return Scenario.of(self.model, self.stage, work / self.model, steps=STEPS)  # type: ignore[arg-type]
 
 
-ALL = ("vision_tower", "projector", "language_model")
-SETTINGS = (
-    Setting("fp32", 4, 512, 8, 512),
-    Setting("fp32 eager", 4, 512, 8, 512, attention="eager"),
-    Setting("fp32 two batches a step", 4, 512, 8, 128, accumulation=2),
-    Setting("fp32 projector alone", 8, 512, 16, 512, trainable=("projector",)),
-    Setting("fp32 all parts", 4, 512, 8, 256, trainable=ALL),
-    Setting("fp32 small chunks", 4, 512, 8, 512, head_chunk=128),
-    Setting("fp32 checkpointing", 8, 512, 16, 512, head_chunk=128, checkpointing=True),
-    Setting("bf16", 8, 512, 16, 512, precision="bf16"),
-    Setting("bf16 checkpointing", 8, 512, 16, 512, precision="bf16", checkpointing=True),
-)
+def _of(model: str) -> list[Setting]:
+    halves = {"accumulation": 2}
+    return [
+        Setting(f"{model} stage 1", model, "1"),
+        Setting(f"{model} stage 2", model, "2"),
+        Setting(f"{model} stage 2, LoRA", model, "2", LORA),
+        Setting(f"{model} stage 2, EMA", model, "2", {"ema": 0.99}),
+        Setting(f"{model} stage 2, checkpointing", model, "2", {"gradient_checkpointing": True}),
+        Setting(f"{model} stage 2, cached", model, "2", {"cached_features": True}),
+        Setting(f"{model} stage 2, head_chunk 64", model, "2", {"head_chunk": 64}),
+        Setting(f"{model} DPO", model, "dpo"),
+        Setting(f"{model} DPO, LoRA", model, "dpo", LORA),
+        Setting(f"{model} DPO, sides apart", model, "dpo", {"shared_prompt": False}),
+        *([Setting("tiny stage 2, two batches", model, "2", halves)] if model == "tiny" else []),
+    ]
 
 
-def config_of(setting: Setting) -> Any:
-    from transformers import Qwen2Config, SiglipVisionConfig
-
-    from siqvl.model.configuration import SiQVLConfig
-
-    vision = SiglipVisionConfig(
-        hidden_size=192, intermediate_size=768, num_hidden_layers=6, num_attention_heads=6,
-        image_size=224, patch_size=16,
-    )  # fmt: skip
-    text = Qwen2Config(
-        hidden_size=256, intermediate_size=1024, num_hidden_layers=12, num_attention_heads=8,
-        num_key_value_heads=2, vocab_size=151_936, tie_word_embeddings=True,
-    )  # fmt: skip
-    config = SiQVLConfig(vision_config=vision, text_config=text, max_image_tokens=49)
-    config._attn_implementation = setting.attention
-    return config
+SETTINGS = [*_of("tiny"), *_of("50m")]
 
 
-def stage_of(setting: Setting) -> Any:
-    from siqvl.recipe import SFTStage
+def recipe_of(setting: Setting, work: Path, output: Path) -> Any:
+    """The recipe of a setting; batches of an accumulated step share the rows of one."""
+    from benchmarks.training.ours import ours_recipe
 
-    return SFTStage(
-        sources=[{"kind": "made"}],
-        trainable=list(setting.trainable),
-        learning_rate=1e-4,
-        max_steps=1,
-        batch_size=setting.rows,
-        accumulation=setting.accumulation,
-        gradient_checkpointing=setting.checkpointing,
-        head_chunk=setting.head_chunk,
-    )
+    scenario = setting.scenario(work)
+    changes = dict(setting.changes)
+    if count := changes.get("accumulation"):
+        changes["batch_size"] = scenario.rows_per_step // count
+    return ours_recipe(scenario, changes, output)
 
 
-def estimated(setting: Setting) -> dict[str, float]:
-    """Bytes, and seconds that it took to tell."""
-    from siqvl.training.memory.batch_memory import estimate_memory
-    from siqvl.training.memory.batch_shape import BatchShape
+def make_ready(setting: Setting, work: Path) -> None:
+    """Parts, rows and the parent checkpoint, if they are not there."""
+    from benchmarks.training.parts import make_parent, make_parts
+    from benchmarks.training.rows import make_rows, make_sources
 
-    start = time.perf_counter()
-    shape = BatchShape(setting.rows, setting.width, setting.images, setting.learned)
-    estimate = estimate_memory(
-        config_of(setting),
-        stage_of(setting),
-        shape,
-        setting.precision,  # type: ignore[arg-type]
-    )
-    return {
-        "fixed": estimate.fixed,
-        "total": estimate.total,
-        "seconds": time.perf_counter() - start,
-    }
+    scenario = setting.scenario(work)
+    scenario.work.mkdir(parents=True, exist_ok=True)
+    make_parts(scenario.model, scenario.parts)
+    sources = make_sources(scenario)
+    make_parent(scenario, sources)
+    make_rows(scenario, sources)
 
 
-def measured(setting: Setting) -> dict[str, float]:
-    """Bytes at the peak of real steps, over those before there was a model."""
+def estimated(setting: Setting, work: Path) -> dict[str, float]:
+    """Bytes, as `siqvl estimate --data` tells them."""
+    from siqvl.estimate.recipe_estimate import estimate_recipe
+
+    scenario = setting.scenario(work)
+    recipe = recipe_of(setting, work, work / "none")
+    found = estimate_recipe(recipe, data=scenario.data, stages=[scenario.recipe_stage])
+    memory = found.stages[0].memory
+    return {"step": memory.step, "total": memory.total}
+
+
+def measured(setting: Setting, work: Path, *, profiled: bool = True) -> dict[str, float]:
+    """Bytes at the peak of real training."""
     import torch
 
-    from siqvl.model.modeling import SiQVLForConditionalGeneration
-    from siqvl.stages import freeze
+    from benchmarks.training.clock import resident_mib
+    from siqvl.training import stage_process
     from siqvl.training.figures.telemetry import peak_memory
-    from siqvl.training.loop.embedding import add_embedding_gradient_in_place
+    from siqvl.training.stage import train_stage
 
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.nn.functional.linear(torch.ones(8, 8, device=device), torch.ones(8, 8, device=device))
-    before = 0 if device == "cuda" else _resident()
-    model = SiQVLForConditionalGeneration._from_config(
-        config_of(setting), attn_implementation=setting.attention
-    ).to(device)
-    freeze(model, list(setting.trainable))  # type: ignore[arg-type]
-    add_embedding_gradient_in_place(model)
-    if setting.checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    model.train()
-    learning = [one for one in model.parameters() if one.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=1e-4, fused=True)
-    bf16 = setting.precision == "bf16"
-    for _ in range(3):
-        for _ in range(setting.accumulation):
-            batch = _batch(setting, model.config, device)
-            with torch.autocast(device, torch.bfloat16) if bf16 else nullcontext():
-                outputs = model(**batch, use_cache=False, head_chunk=setting.head_chunk)
-                loss = -outputs.log_probs.sum()
-            del outputs, batch
-            loss.backward()
-            del loss
-        torch.nn.utils.clip_grad_norm_(learning, 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-    return {"peak": peak_memory() - before}
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    profiler = torch.profiler.profile(activities=activities, profile_memory=True)
+    load, write = stage_process._load_model, stage_process.write_checkpoint
+    held: dict[str, float] = {}
+
+    def begin(*args: Any, **kwargs: Any) -> Any:
+        held["before"] = resident_mib() * MIB
+        if profiled:
+            profiler.start()
+        return load(*args, **kwargs)
+
+    def end(*args: Any, **kwargs: Any) -> Any:
+        held["peak"] = peak_memory()
+        if profiled:
+            profiler.stop()
+        return write(*args, **kwargs)
+
+    stage_process._load_model, stage_process.write_checkpoint = begin, end
+    scenario = setting.scenario(work)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            train_stage(
+                scenario.recipe_stage,
+                recipe_of(setting, work, Path(folder)),
+                data=scenario.data,
+                checkpoint=scenario.parent,
+                output=Path(folder) / "checkpoint",
+            )
+    finally:
+        stage_process._load_model, stage_process.write_checkpoint = load, write
+    if torch.cuda.is_available():
+        return {"peak": float(torch.cuda.max_memory_allocated())}
+    return {"peak": _peak_of(profiler) if profiled else held["peak"] - held["before"]}
 
 
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def _peak_of(profiler: Any) -> float:
+    """The most that was given out and not got back, of the allocations that were noted."""
+    events = profiler.profiler.kineto_results.events()
+    sizes = sorted((one.start_ns(), one.nbytes()) for one in events if one.name() == "[memory]")
+    live = peak = 0
+    for _, size in sizes:
+        live += size
+        peak = max(peak, live)
+    return float(peak)
 
 
-def _batch(setting: Setting, config: Any, device: str) -> dict[str, Any]:
-    """Packs of four samples; pictures come first in each row, learned tokens last."""
-    import torch
-
-    ids = torch.randint(0, 150_000, (setting.rows, setting.width))
-    pictures, learned = setting.images // setting.rows, setting.learned // setting.rows
-    ids[:, 1 : 1 + pictures * config.tokens_per_image] = config.image_token_id
-    labels = torch.full_like(ids, -100)
-    labels[:, -learned:] = ids[:, -learned:]
-    positions = torch.arange(setting.width) % (setting.width // 4)
-    side = config.vision_config.image_size
-    batch = {
-        "input_ids": ids,
-        "labels": labels,
-        "position_ids": positions.expand(setting.rows, -1),
-        "pixel_values": torch.rand(setting.images, 3, side, side),
-    }
-    return {name: value.to(device) for name, value in batch.items()}
+JOBS: dict[str, Callable[[Setting, Path], dict[str, float]]] = {
+    "estimated": estimated,
+    "measured": measured,
+    "resident": lambda setting, work: measured(setting, work, profiled=False),
+}
 
 
 @click.command()
-@click.option("--only", default="", help="settings whose names begin so")
+@click.option("--only", multiple=True, help="the setting of this name, or those that begin so")
+@click.option("--resident", is_flag=True, help="resident memory too, by a third process")
+@click.option("--work", type=click.Path(path_type=Path), help="kept for another time")
 @click.option("--child", default=None, hidden=True)
-def main(only: str, child: str | None) -> None:
-    """Estimated against measured memory."""
+def main(only: tuple[str, ...], resident: bool, work: Path | None, child: str | None) -> None:
+    """Estimated beside measured memory."""
     if child is not None:
-        what, name = child.split(":")
-        setting = next(one for one in SETTINGS if one.name == name)
-        click.echo(json.dumps((estimated if what == "estimated" else measured)(setting)))
+        job, name = child.split(":")
+        assert work is not None
+        click.echo(json.dumps(JOBS[job](next(s for s in SETTINGS if s.name == name), work)))
         return
     click.echo(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
-    heads = ("setting", "fixed", "estimated", "measured", "ratio", "by glibc", "ratio", "told in")
-    click.echo("{:<24}{:>10}{:>10}{:>10}{:>7}{:>10}{:>7}{:>9}".format(*heads))
-    for setting in SETTINGS:
-        if setting.name.startswith(only):
-            told = _in_child("estimated", setting.name)
-            given_back = _in_child("measured", setting.name, MALLOC_MMAP_THRESHOLD_="131072")
-            kept = _in_child("measured", setting.name)
-            total, first, second = told["total"], given_back["peak"], kept["peak"]
-            click.echo(
-                f"{setting.name:<24}{told['fixed'] / MIB:>6,.0f} MiB{total / MIB:>6,.0f} MiB"
-                f"{first / MIB:>6,.0f} MiB{total / first:>7.2f}{second / MIB:>6,.0f} MiB"
-                f"{total / second:>7.2f}{told['seconds']:>7.1f} s"
-            )
+    heads = ["MiB", "estimated", "a step", "measured", "ratio"]
+    rows = [[*heads, *(["resident", "ratio"] if resident else [])]]
+    with tempfile.TemporaryDirectory() as folder:
+        place = work or Path(folder)
+        for setting in chosen(only):
+            rows.append(_row(setting, place, resident))
+            click.echo("  ".join(rows[-1]), err=True)
+    click.echo("\n".join(text_table(rows, left={0})))
 
 
-def _in_child(what: str, name: str, **variables: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", f"{what}:{name}"]
-    environment = {"PYTHONPATH": str(ROOT), **os.environ, **variables}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+def chosen(only: tuple[str, ...]) -> list[Setting]:
+    """Settings by their names, or by how these begin; all without any."""
+    names = {setting.name for setting in SETTINGS}
+    return [
+        setting
+        for setting in SETTINGS
+        if not only
+        or any(
+            setting.name == one if one in names else setting.name.startswith(one) for one in only
+        )
+    ]
+
+
+def _row(setting: Setting, work: Path, resident: bool) -> list[str]:
+    make_ready(setting, work)
+    told = in_child("estimated", setting, work)
+    peaks = [in_child("measured", setting, work)["peak"]]
+    if resident:
+        given_back = {"MALLOC_MMAP_THRESHOLD_": "131072"}
+        peaks.append(in_child("resident", setting, work, given_back)["peak"])
+    cells = [setting.name, f"{told['total'] / MIB:,.1f}", f"{told['step'] / MIB:,.1f}"]
+    for peak in peaks:
+        cells += [f"{peak / MIB:,.1f}", f"{told['total'] / peak:.3f}"]
+    return cells
+
+
+def in_child(
+    job: str, setting: Setting, work: Path, variables: dict[str, str] | None = None
+) -> dict[str, float]:
+    """One job in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--child", f"{job}:{setting.name}"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", **(variables or {})}
+    done = subprocess.run(
+        [*command, "--work", str(work)],
+        capture_output=True, text=True, check=False, env=environment, cwd=ROOT,
+    )  # fmt: skip
     if done.returncode:
-        raise SystemExit(done.stderr)
+        raise click.ClickException(done.stderr[-3_000:])
     return json.loads(done.stdout.splitlines()[-1])
 
 

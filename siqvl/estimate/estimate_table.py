@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 from siqvl.estimate.results import Amount, Estimate, StageFigures
 from siqvl.text_table import text_table
 
 GIB, MIB = 2**30, 2**20
+COLUMNS = 100
 SMALL = 100 * MIB  # weights of a model whose memory is shown in MiB
 
 
 def estimate_lines(estimate: Estimate) -> list[str]:
     """Tables of memory, of disk and of work, and what to do where a stage does not fit."""
+    return [part for line in _lines(estimate) for part in _wrapped(line)]
+
+
+def _wrapped(line: str) -> list[str]:
+    """A line in as many as it needs; those below the first stand further in."""
+    inside = " " * (len(line) - len(line.lstrip()) + 2)
+    wrap = textwrap.wrap(line, COLUMNS, subsequent_indent=inside, drop_whitespace=True)
+    return wrap if len(line) > COLUMNS else [line]
+
+
+def _lines(estimate: Estimate) -> list[str]:
     counts = estimate.parameters
     weights = ", ".join(f"{part} {count / 1e6:,.1f} M" for part, count in counts.items())
     return [
-        f"{estimate.recipe}: {' + '.join(estimate.model)}",
+        f"{estimate.recipe}: {estimate.model[0]}",
+        f"{'+':>{len(estimate.recipe) + 1}} {estimate.model[1]}",
         f"weights: {weights}",
         "",
         *_memory(estimate),
@@ -128,8 +142,8 @@ def _work(estimate: Estimate) -> list[str]:
     asked = estimate.evaluation
     answers, tokens = amount(asked.answers, 1, 0), amount(asked.tokens, 1e6, 2)
     lines.append(
-        f"evaluation: {answers} answers, {tokens} M tokens written (no hours: they hang on "
-        "memory's speed)"
+        f"evaluation: {answers} answers, {tokens} M tokens written (no hours: reading weights, not "
+        "arithmetic, takes them)"
     )
     return lines
 

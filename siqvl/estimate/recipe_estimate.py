@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from siqvl.estimate.results import (
     StageFigures,
 )
 from siqvl.estimate.turns import turns
-from siqvl.recipe import PIPELINE, Recipe, SFTStage, Stage
+from siqvl.recipe import Recipe, SFTStage, Stage
 
 if TYPE_CHECKING:
     from siqvl.model.configuration import SiQVLConfig
@@ -36,10 +37,6 @@ DECIDING = {
     *("trainable", "adapter", "batching", "batch_size", "accumulation", "ema", "head_chunk"),
     *("gradient_checkpointing", "cached_features", "loss", "shared_prompt"),
 }
-
-
-#: Why nothing is said of a stage that learns from what it writes.
-UNKNOWN = "how long completions are, and how many differ, shows as they are written"
 
 
 def estimate_recipe(
@@ -59,21 +56,21 @@ def estimate_recipe(
         stages: None: all.
 
     Raises:
-        UserError: the model's parts or the GPU are not known, `data` has other rows, or a stage
-            learns from what is not written yet.
+        UserError: the model's parts or the GPU are not known, or `data` has other rows.
     """
     from siqvl.training.memory.step_memory import parameter_counts
 
-    if Stage.RLVR in (stages or ()):
-        raise UserError(f"stage rlvr cannot be estimated: {UNKNOWN}; name others with --stage")
     room = room_for(recipe, gpu)
     with _quiet():
         config, origins = model_config(recipe, attention_there(recipe))
         counts = parameter_counts(config)
         one = _Estimator(recipe, config, counts, room, mfu, data)
-        figures = [one.stage(stage) for stage in stages or PIPELINE]
+        chosen = stages or [stage for stage in Stage if stage is not Stage.RLVR]
+        if Stage.RLVR in chosen:
+            raise UserError("stage rlvr is not estimated: TRL's trainer holds its memory")
+        figures = [one.stage(stage) for stage in chosen]
         if recipe.stages.rlvr is not None:
-            one.notes.append(f"stage rlvr is left out: {UNKNOWN}")
+            one.notes.append("stage rlvr is not estimated: TRL's trainer holds its memory")
     peak = room.peak_flops(recipe, room.precision(recipe.stage(Stage.VQA_SFT)))
     return Estimate(
         recipe=recipe.name,
@@ -132,7 +129,7 @@ class _Estimator:
             turned = turns(
                 figures,
                 usable,
-                partial(self._turned, figures, work, precision),
+                partial(self._turned, figures, replace(work, shapes=[step.shape]), precision),
                 first=stage is Stage.PROJECTOR_ALIGNMENT,
                 sharded=self.processes.sharded,
             )
@@ -246,8 +243,6 @@ class _Estimator:
         processes: int | None,
     ) -> int:
         """Memory with other keys, or as many processes of FSDP; of the step and the passes."""
-        from dataclasses import replace
-
         from siqvl.training.memory.step_memory import Processes
 
         turned = figures.model_copy(update=changes)

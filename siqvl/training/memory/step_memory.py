@@ -155,13 +155,16 @@ def pass_memory(
     Returns:
         `features` and `reference`, those that there are.
     """
+    compared = pairs if isinstance(stage, DPOStage) and stage.compares else None
+    found: dict[str, int] = {}
+    if not stage.cached_features and compared is None:
+        return found
     cut = _cut(config, stage, FEW[0]) if _few(config) else config
     step = FakeStep(cut, stage, precision, on_gpu=on_gpu)
-    found = {}
     if stage.cached_features:
         found["features"] = step.pass_peak(lambda one: one.tower_pass(features_batch))
-    if pairs is not None and isinstance(stage, DPOStage) and stage.compares:
-        found["reference"] = step.pass_peak(lambda one: one.reference_pass(pairs))
+    if compared is not None:
+        found["reference"] = step.pass_peak(lambda one: one.reference_pass(compared))
     return found
 
 

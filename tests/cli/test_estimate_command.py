@@ -1,0 +1,32 @@
+"""`siqvl estimate` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from siqvl.cli.main import main
+
+RECIPE = str(Path(__file__).parents[2] / "recipes" / "tiny.yaml")
+
+
+def test_a_table_and_the_same_as_json() -> None:
+    words = ["estimate", RECIPE, "--stage", "vqa_sft", "--gpu", "t4"]
+    words += ["--set", "stages.vqa_sft.max_length=64"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert max(map(len, done.output.splitlines())) <= 100
+    assert "memory of t4, 16.0 GiB" in done.output
+    told = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
+    (stage,) = told["stages"]
+    assert stage["memory"]["width"] == 64
+    assert stage["precision"] == "fp32"  # a T4 has no bfloat16
+    assert stage["fits"] is True
+
+
+def test_a_stage_of_another_name_is_a_sentence() -> None:
+    done = CliRunner().invoke(main, ["estimate", RECIPE, "--stage", "stage2"])
+    assert done.exit_code == 1
+    assert "stage2 is none of projector_alignment, vqa_sft" in " ".join(done.output.split())
