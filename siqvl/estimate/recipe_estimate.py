@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from siqvl.errors import UserError
 from siqvl.estimate.device_room import Room, attention_there, room_for
 from siqvl.estimate.disk import Weights, disk_figures
+from siqvl.estimate.knobs import turns
 from siqvl.estimate.operations import MFU_SOURCE, PACKED, UNPACKED, hours, stage_operations
 from siqvl.estimate.part_configs import model_config
 from siqvl.estimate.planned_work import PlannedWork, planned_work
@@ -23,7 +24,6 @@ from siqvl.estimate.results import (
     MemoryFigures,
     StageFigures,
 )
-from siqvl.estimate.turns import turns
 from siqvl.recipe import Recipe, SFTStage, Stage
 
 if TYPE_CHECKING:
