@@ -165,9 +165,9 @@ def _generate_batch(
     model: Any, asked: list[list[int]], limits: list[int]
 ) -> Callable[[], list[list[int]]]:
     """transformers' continuous batching of the language model, which takes no pictures."""
-    from transformers import GenerationConfig, Qwen2ForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
-    language = Qwen2ForCausalLM(model.config.text_config).eval()
+    language = AutoModelForCausalLM.from_config(model.config.text_config).eval()
     language.model = model.model.language_model
     language.lm_head = model.lm_head
     config = GenerationConfig(

@@ -1,1 +1,1 @@
-"""SiQ-VL: a small vision-language model from SigLIP and Qwen2.5, trained stage by stage."""
+"""SiQ-VL: a small vision-language model from SigLIP and Qwen, trained stage by stage."""

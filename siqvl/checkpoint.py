@@ -138,11 +138,11 @@ def content_digests(directory: Path, digest: Callable[[Path], str] = file_sha256
     return file_digests(directory, counts, digest)
 
 
-def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
+def read_card(directory: Path, expected: Stage | tuple[Stage, ...] = ()) -> CheckpointCard:
     """Read a checkpoint's card, and believe it: `verify_checkpoint` compares it with the content.
 
     Raises:
-        UserError: no checkpoint there, a broken card, or one of another stage than `expected`.
+        UserError: no checkpoint there, a broken card, or one of none of the `expected` stages.
     """
     directory = Path(directory)
     missing = (
@@ -156,15 +156,16 @@ def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
         raise UserError(
             f"{directory} has a {CARD} but no model.safetensors: the copy is incomplete"
         )
-    if expected is not None and card.stage is not expected:
+    stages = (expected,) if isinstance(expected, Stage) else expected
+    if stages and card.stage not in stages:
         raise UserError(
             f"checkpoint {directory} is of stage `{card.stage}`, but this stage continues from "
-            f"`{expected}`"
+            f"{' or '.join(f'`{stage}`' for stage in stages)}"
         )
     return card
 
 
-def verify_checkpoint(directory: Path, expected: Stage | None = None) -> CheckpointCard:
+def verify_checkpoint(directory: Path, expected: Stage | tuple[Stage, ...] = ()) -> CheckpointCard:
     """Read a checkpoint's card and compare the files with it, without loading them.
 
     A file is read once in a process, and again when it has changed.

@@ -27,6 +27,8 @@ from siqvl.model.processing import SiQVLProcessor
 Turns = Literal["last", "all"]
 
 END_TOKEN = "<|im_end|>"
+#: The variable of templates that drop a model's thoughts once the next question is there.
+KEEP_THINKING = "keep_thinking"
 #: Reasons for which a row is left out.
 TOO_MANY_IMAGES = "more images than max_images"
 TOO_LONG = "longer than max_length"
@@ -40,10 +42,12 @@ def encode_sft(row: Row, processor: SiQVLProcessor, *, learn_turns: Turns = "las
 
     Args:
         learn_turns: `all` puts loss on the assistant's turns in the prompt as well, but for one
-            that opens the conversation: no prompt leads to it.
+            that opens the conversation: no prompt leads to it. Of a model that thinks, blocks of
+            thoughts before earlier answers stay then, which its template drops otherwise.
 
     Raises:
         ValueError: the placeholders in the text are not as many as the images of the row.
+        UserError: an answer brings thoughts that `model.thinking` does not ask for.
     """
     return _encode(row, row["completion"], processor, learn_turns)
 
@@ -101,11 +105,15 @@ def _encode(
     for index in range(len(row["prompt"]) if learn_turns == "last" else 0, len(turns)):
         if turns[index]["role"] != "assistant" or index == 0:
             continue
-        opened = _render(turns[:index], processor, open_turn=True)
-        closed = _render(turns[: index + 1], processor, open_turn=False)
+        keep = learn_turns == "all"
+        opened = _render(turns[:index], processor, open_turn=True, keep_thinking=keep)
+        closed = _render(turns[: index + 1], processor, open_turn=False, keep_thinking=keep)
         end = closed.rindex(END_TOKEN) + len(END_TOKEN)
         if not (opened.startswith(done) and closed.startswith(opened) and end > len(opened)):
-            raise ValueError("the chat template does not render a conversation turn after turn")
+            raise UserError(
+                f"row {row['id']}: the chat template does not render its conversation turn after "
+                "turn; if an answer has <think> … </think>, set model.thinking: true"
+            )
         context = _tokenize(opened[len(done) :], processor)
         answer = _tokenize(closed[len(opened) : end], processor)
         input_ids += context + answer
@@ -137,8 +145,20 @@ def _items(role: str, content: str) -> list[dict[str, Any]]:
     return items
 
 
-def _render(turns: list[dict[str, Any]], processor: SiQVLProcessor, *, open_turn: bool) -> str:
-    return processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_turn)
+def _render(
+    turns: list[dict[str, Any]],
+    processor: SiQVLProcessor,
+    *,
+    open_turn: bool,
+    keep_thinking: bool = False,
+) -> str:
+    options: dict[str, Any] = {}
+    # transformers hands what a template does not name to the processor, and says so each time
+    if keep_thinking and KEEP_THINKING in str(processor.chat_template):
+        options = {KEEP_THINKING: True}
+    return processor.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=open_turn, **options
+    )
 
 
 def _check_placeholders(row: Row, text: str, processor: SiQVLProcessor) -> None:

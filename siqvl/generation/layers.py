@@ -1,5 +1,5 @@
-"""The arithmetic of Qwen2's layers by a model's own weights, with what inference does not need left
-out.
+"""The arithmetic of a dense decoder's layers by a model's own weights, with what inference does not
+need left out.
 
 transformers' modules make masks for every pass, copy the cache to lengthen it, and compute the last
 layer at positions that nobody reads. Here tokens of all rows stand in one dimension, attention is
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from siqvl.model.decoders import decoder_of
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 #: Takes the layer's number, queries [wanted tokens, heads, size], keys and values [tokens,
@@ -31,12 +32,13 @@ class Layers:
         self.number = len(self._text.layers)
         self.heads = config.num_key_value_heads
         self.groups = config.num_attention_heads // config.num_key_value_heads
-        self.size = getattr(config, "head_dim", None) or (
-            config.hidden_size // config.num_attention_heads
-        )
+        decoder = decoder_of(config)
+        self.size = decoder.head_size(config)
         attention = [layer.self_attn for layer in self._text.layers]
-        self.windows = [one.sliding_window or 0 for one in attention]  # 0: the layer sees all
+        # 0: the layer sees all
+        self.windows = [getattr(one, "sliding_window", None) or 0 for one in attention]
         self.scaling = [one.scaling for one in attention]
+        self._norms = [decoder.norms_of_heads(one) for one in attention]
 
     def __call__(
         self,
@@ -57,9 +59,9 @@ class Layers:
         """
         cos, sin = (one[0, :, None] for one in self._text.rotary_emb(hidden, positions[None]))
         for number, layer in enumerate(self._text.layers):
-            attention = layer.self_attn
+            attention, (query_norm, key_norm) = layer.self_attn, self._norms[number]
             normed = _norm(layer.input_layernorm, hidden)
-            key = _rotated(self._of_heads(attention.k_proj(normed)), cos, sin)
+            key = _rotated(self._of_heads(attention.k_proj(normed), key_norm), cos, sin)
             value = self._of_heads(attention.v_proj(normed))
             if wanted is not None and number == self.number - 1:
                 if not len(wanted):
@@ -67,15 +69,16 @@ class Layers:
                     return hidden[:0]
                 hidden, normed = hidden[wanted], normed[wanted]
                 cos, sin = cos[wanted], sin[wanted]
-            query = _rotated(self._of_heads(attention.q_proj(normed)), cos, sin)
+            query = _rotated(self._of_heads(attention.q_proj(normed), query_norm), cos, sin)
             hidden += attention.o_proj(attend(number, query, key, value))
             normed, mlp = _norm(layer.post_attention_layernorm, hidden), layer.mlp
             gate = mlp.act_fn(mlp.gate_proj(normed))
             hidden += mlp.down_proj(gate.mul_(mlp.up_proj(normed)))
         return _norm(self._text.norm, hidden)
 
-    def _of_heads(self, projected: torch.Tensor) -> torch.Tensor:
-        return projected.view(len(projected), -1, self.size)
+    def _of_heads(self, projected: torch.Tensor, norm: Any = None) -> torch.Tensor:
+        heads = projected.view(len(projected), -1, self.size)
+        return heads if norm is None else _norm(norm, heads)
 
 
 def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -88,7 +91,7 @@ def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
 
 
 def _norm(norm: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """Qwen2's RMSNorm, which computes in fp32; in one kernel where that is what there is."""
+    """RMSNorm over the last dimension in fp32; in one kernel where that is what there is."""
     if hidden.dtype == torch.float32:
         return F.rms_norm(hidden, norm.weight.shape, norm.weight, norm.variance_epsilon)
     normed: torch.Tensor = norm(hidden)

@@ -27,6 +27,7 @@ def local_processor(recipe: Recipe | None) -> tuple[SiQVLProcessor | None, str]:
             pixel_shuffle_factor=model.pixel_shuffle_factor,
             max_image_tokens=model.max_image_tokens,
             system_prompt=model.system_prompt,
+            thinking=model.thinking,
             trust_remote_code=model.trust_remote_code,
             vision_revision=model.vision_revision,
             language_revision=model.language_revision,

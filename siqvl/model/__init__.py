@@ -17,11 +17,11 @@ from transformers import (
 from .assemble import (
     assemble,
     build_on_meta,
-    chat_template,
     init_projector,
     load_checkpoint,
     read_processor,
 )
+from .chat_templates import chat_template
 from .configuration import SiQVLConfig, derive_pixel_shuffle_factor
 from .modeling import SiQVLForConditionalGeneration, SiQVLModel, SiQVLPreTrainedModel
 from .processing import IMAGE_TOKEN, SiQVLProcessor

@@ -1,9 +1,10 @@
-"""Puts a SiQ-VL together: a SigLIP checkpoint + a Qwen2/2.5 checkpoint -> (model, processor).
+"""Puts a SiQ-VL together: a SigLIP checkpoint + a decoder's checkpoint -> (model, processor).
 
 Weights are only ever read from safetensors; a pickle can run code when it is opened.
 """
 
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,11 +18,12 @@ from transformers import (
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedTokenizerBase,
-    Qwen2ForCausalLM,
     SiglipVisionModel,
 )
 
+from .chat_templates import chat_template, thinking_of
 from .configuration import SiQVLConfig
+from .decoders import DECODERS, QWEN2, decoder_of, supported
 from .finite_weights import non_finite
 from .modeling import SiQVLForConditionalGeneration
 from .processing import IMAGE_TOKEN, SiQVLProcessor
@@ -30,8 +32,10 @@ from .projector import SiQVLProjector
 END_OF_TURN = "<|im_end|>"
 END_OF_TEXT = "<|endoftext|>"
 
-_CHAT_TEMPLATE_FILE = Path(__file__).with_name("chat_template.jinja")
-_QWEN_SYSTEM_PROMPT = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+#: What SigLIP and SigLIP 2 of a fixed resolution call themselves, whole or the vision half alone.
+TOWERS = ("siglip", "siglip_vision_model")
+_NAFLEX = ", and this is SigLIP 2 NaFlex, which reads pictures of any size"
+_OTHER_TOWERS = {"siglip2": _NAFLEX, "siglip2_vision_model": _NAFLEX}
 
 
 def assemble(
@@ -45,6 +49,7 @@ def assemble(
     attn_implementation: str = "sdpa",
     dtype: str | torch.dtype = "float32",
     system_prompt: str | None = None,
+    thinking: bool | None = None,
     trust_remote_code: bool = False,
     vision_revision: str | None = None,
     language_revision: str | None = None,
@@ -54,15 +59,17 @@ def assemble(
     Args:
         vision: SigLIP or SigLIP2 (fixed resolution), a full model or its vision half: hub id or
             folder with config.json and preprocessor_config.json.
-        language: Qwen2 or Qwen2.5: hub id or folder with config.json and the tokenizer's files.
+        language: a decoder of `siqvl.model.decoders`: hub id or folder with config.json and the
+            tokenizer's files.
         pixel_shuffle_factor: see `SiQVLConfig`; None derives it from `max_image_tokens`.
         init: "pretrained" reads both parts' weights; "config" needs no weights and draws random
             ones. The projector is new either way, see `init_projector`.
         random_tower: draw the tower's weights from its config, whatever `init` says of the language
             model: the control that shows what a trained tower is worth. torch's seed decides.
         dtype: of every weight, for example "bfloat16".
-        system_prompt: the system message of conversations that bring none. None: Qwen's own; "": no
-            system turn; any other text: that text. Saved in the checkpoint's chat template.
+        system_prompt: the system message of conversations that bring none. None: the family's own;
+            "": no system turn; any other text: that text. Saved in the checkpoint's chat template.
+        thinking: whether answers begin with a block of thoughts, see `thinking_of`; saved as that.
         trust_remote_code: passed on to config, tokenizer and image processor loading.
         vision_revision, language_revision: hub revisions to pin.
 
@@ -76,7 +83,7 @@ def assemble(
     vision_part = _Part(vision, vision_revision, trust_remote_code)
     language_part = _Part(language, language_revision, trust_remote_code)
     config, processor = _read_parts(
-        vision_part, language_part, pixel_shuffle_factor, max_image_tokens, system_prompt
+        vision_part, language_part, pixel_shuffle_factor, max_image_tokens, system_prompt, thinking
     )
     if init == "config":
         _forget_folders(config)
@@ -95,6 +102,7 @@ def read_processor(
     pixel_shuffle_factor: int | None = None,
     max_image_tokens: int = 256,
     system_prompt: str | None = None,
+    thinking: bool | None = None,
     trust_remote_code: bool = False,
     vision_revision: str | None = None,
     language_revision: str | None = None,
@@ -112,7 +120,7 @@ def read_processor(
     vision_part = _Part(vision, vision_revision, trust_remote_code, local_files_only)
     language_part = _Part(language, language_revision, trust_remote_code, local_files_only)
     return _read_parts(
-        vision_part, language_part, pixel_shuffle_factor, max_image_tokens, system_prompt
+        vision_part, language_part, pixel_shuffle_factor, max_image_tokens, system_prompt, thinking
     )[1]
 
 
@@ -128,9 +136,15 @@ def load_checkpoint(
     path = Path(path)
     if not (path / "config.json").is_file():
         raise ValueError(f"{path} is not a SiQ-VL checkpoint: it has no config.json.")
-    found = json.loads((path / "config.json").read_text(encoding="utf-8")).get("model_type")
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    found = config.get("model_type")
+    text = (config.get("text_config") or {}).get("model_type", QWEN2.model_type)
     if found != SiQVLConfig.model_type:
         raise ValueError(f"{path} holds model_type '{found}', expected '{SiQVLConfig.model_type}'.")
+    if text not in DECODERS:
+        raise ValueError(
+            f"{path} has a language model of model_type '{text}'; supported are {supported()}."
+        )
     if not any(path.glob("*.safetensors")):
         raise ValueError(f"{path} holds no *.safetensors file; other weight formats are refused.")
     model = _load_weights(
@@ -150,7 +164,12 @@ def load_checkpoint(
 
 
 def build_on_meta(config: SiQVLConfig) -> SiQVLForConditionalGeneration:
-    """The model's shapes without its memory: for parameter counts, FLOPs and memory estimates."""
+    """The model's shapes without its memory: for parameter counts, FLOPs and memory estimates.
+
+    Raises:
+        ValueError: the language model is of no supported family.
+    """
+    decoder_of(config.text_config)
     with torch.device("meta"):
         return SiQVLForConditionalGeneration(config)
 
@@ -165,24 +184,6 @@ def init_projector(model: SiQVLForConditionalGeneration) -> None:
     embeddings = model.model.language_model.embed_tokens.weight
     root_mean_square = embeddings.float().pow(2).mean().sqrt().item()
     model.model.multi_modal_projector.norm.weight.fill_(root_mean_square)
-
-
-def chat_template(system_prompt: str | None = None) -> str:
-    """The Jinja source of chat_template.jinja with this default system message baked in.
-
-    None keeps Qwen's own; "" renders no system turn unless the messages bring one.
-    """
-    source = _CHAT_TEMPLATE_FILE.read_text(encoding="utf-8")
-    if system_prompt is None:
-        return source
-    line = '{%- set default_system_message = "' + _QWEN_SYSTEM_PROMPT + '" %}'
-    if source.count(line) != 1:
-        raise ValueError(
-            f"{_CHAT_TEMPLATE_FILE} must hold this line once, found {source.count(line)}: {line}"
-        )
-    # Jinja reads a JSON string literal as it is, as long as characters are not \u-escaped in pairs.
-    literal = json.dumps(system_prompt, ensure_ascii=False)
-    return source.replace(line, "{%- set default_system_message = " + literal + " %}")
 
 
 class _Part(NamedTuple):
@@ -218,6 +219,7 @@ def _read_parts(
     pixel_shuffle_factor: int | None,
     max_image_tokens: int,
     system_prompt: str | None,
+    thinking: bool | None,
 ) -> tuple[SiQVLConfig, SiQVLProcessor]:
     """The config and the processor of a model made of two parts."""
     vision_config, image_processor = _read_vision(vision)
@@ -229,9 +231,10 @@ def _read_parts(
         max_image_tokens=max_image_tokens,
         image_token_id=tokenizer.get_vocab()[IMAGE_TOKEN],
     )
-    return config, SiQVLProcessor(
-        image_processor, tokenizer, config.tokens_per_image, chat_template(system_prompt)
-    )
+    decoder = decoder_of(text_config)
+    begins = thinking_of(tokenizer, decoder, thinking, language.source)
+    template = chat_template(system_prompt, decoder=decoder, thinking=begins)
+    return config, SiQVLProcessor(image_processor, tokenizer, config.tokens_per_image, template)
 
 
 def _join(
@@ -252,9 +255,18 @@ def _join(
         )
         tower.__class__ = SiglipVisionModel  # the subclass matters only while loading
     revision = language.revision or "main"
+    causal_lm = decoder_of(config.text_config).causal_lm(config.text_config)
     decoder = _load_weights(
-        Qwen2ForCausalLM, language.source, config=config.text_config, revision=revision, **options
+        causal_lm, language.source, config=config.text_config, revision=revision, **options
     )
+    if (
+        config.tie_word_embeddings
+        and decoder.lm_head.weight is not decoder.model.embed_tokens.weight
+    ):
+        raise ValueError(
+            f"{language.source}: its config.json says that the head is the embeddings "
+            "(tie_word_embeddings), and its weights hold a head that differs; correct one of them."
+        )
     config.vision_config, config.text_config = tower.config, decoder.config
     _forget_folders(config)
     with torch.device("meta"):
@@ -307,25 +319,60 @@ def _load_weights(cls: Any, source: str | Path, **options: Any) -> Any:
     return model
 
 
-def _read_config(part: _Part, kind: str, expected: tuple[str, ...]) -> PreTrainedConfig:
+def _read_config(
+    part: _Part, kind: str, expected: Collection[str], refused: Callable[[object, str], str]
+) -> PreTrainedConfig:
+    """The configuration of a part.
+
+    Args:
+        expected: model types that will do.
+        refused: says of a source and its model type that it will not, and what will.
+
+    Raises:
+        ValueError: there is none, it will not do, or its weights are quantized.
+    """
     source = part.source
     local = isinstance(source, Path) or source.startswith((".", "/", "~"))
     if local and not Path(source).is_dir():
-        raise ValueError(f"{source} is no {kind} model: there is no such folder.")
+        raise ValueError(f"{source} is no {kind}: there is no such folder.")
     if part.lacks("config.json"):
-        raise ValueError(f"{source} is no {kind} model: it has no config.json.")
-    config = part.read(AutoConfig)
+        raise ValueError(f"{source} is no {kind}: it has no config.json.")
+    try:
+        config = part.read(AutoConfig)
+    except ValueError as error:
+        if "model type `" not in str(error):
+            raise
+        # what is newer than transformers is refused in our words, with what there is instead
+        unknown = str(error).split("model type `")[1].split("`")[0]
+        raise ValueError(refused(source, unknown)) from error
     if config.model_type not in expected:
+        raise ValueError(refused(source, config.model_type))
+    if getattr(config, "quantization_config", None):
         raise ValueError(
-            f"{source} is no {kind} model: found model_type '{config.model_type}', expected "
-            f"{' or '.join(repr(name) for name in expected)}."
+            f"{source} holds quantized weights, which are not trained here; take the {kind} that "
+            "it was made of."
         )
     return config
 
 
+def _no_decoder(source: object, found: str) -> str:
+    return (
+        f"{source} has model_type '{found}', which is no language model that can be trained here; "
+        f"supported are {supported()}."
+    )
+
+
+def _no_tower(source: object, found: str) -> str:
+    return (
+        f"{source} has model_type '{found}', which is no tower that can be used here; supported "
+        "are SigLIP and SigLIP 2 of a fixed resolution ('siglip')"
+        f"{_OTHER_TOWERS.get(found, '')}."
+    )
+
+
 def _read_language(part: _Part) -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
     """The decoder's config and its tokenizer, which end and pad as a chat does."""
-    config = _read_config(part, "Qwen2/Qwen2.5 language", ("qwen2",))
+    config = _read_config(part, "language model", DECODERS, _no_decoder)
     # Left padding, because batched generation continues at the right end. It is given here, not set
     # afterwards: only what the tokenizer was made with is saved with it.
     tokenizer = part.read(AutoTokenizer, padding_side="left")
@@ -333,7 +380,7 @@ def _read_language(part: _Part) -> tuple[PreTrainedConfig, PreTrainedTokenizerBa
     for token in (IMAGE_TOKEN, "<|vision_start|>", "<|vision_end|>", END_OF_TURN, END_OF_TEXT):
         if token not in vocabulary:
             raise ValueError(
-                f"The tokenizer of {part.source} has no token {token!r}; SiQ-VL needs Qwen2's "
+                f"The tokenizer of {part.source} has no token {token!r}; SiQ-VL needs Qwen's "
                 "special tokens."
             )
     # Fewer is normal: Qwen2.5 has 151,665 tokens and 151,936 embedding rows.
@@ -348,7 +395,7 @@ def _read_language(part: _Part) -> tuple[PreTrainedConfig, PreTrainedTokenizerBa
 
 def _read_vision(part: _Part) -> tuple[PreTrainedConfig, BaseImageProcessor]:
     """The tower's config and the image processor that makes pictures of its size."""
-    config = _read_config(part, "SigLIP vision", ("siglip", "siglip_vision_model"))
+    config = _read_config(part, "vision model", TOWERS, _no_tower)
     if config.model_type == "siglip":
         config = config.vision_config
     if part.lacks("preprocessor_config.json", "processor_config.json"):
@@ -357,11 +404,11 @@ def _read_vision(part: _Part) -> tuple[PreTrainedConfig, BaseImageProcessor]:
             "repository."
         )
     image_processor = part.read(AutoImageProcessor)
-    size, side = image_processor.size, config.image_size
+    size, side = getattr(image_processor, "size", None) or {}, config.image_size
     if (size.get("height"), size.get("width")) != (side, side):
         raise ValueError(
-            f"{part.source}: the image processor makes pictures of size {dict(size)}, the tower "
-            f"reads {side}x{side}."
+            f"{part.source}: the image processor ({type(image_processor).__name__}) makes pictures "
+            f"of size {dict(size) or 'unknown'}, the tower reads {side}x{side}."
         )
     return config, image_processor
 

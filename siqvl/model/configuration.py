@@ -32,12 +32,13 @@ def derive_pixel_shuffle_factor(patch_grid: int, max_image_tokens: int) -> int:
 
 
 class SiQVLConfig(PreTrainedConfig):
-    """A SigLIP vision config, a Qwen2 text config, and what joins them.
+    """A SigLIP vision config, a decoder's text config, and what joins them.
 
     Args:
         vision_config: `SiglipVisionConfig` or its dict. Its `vision_use_head` is set to False: the
             language model reads every patch, so the tower's pooling head is not built.
-        text_config: `Qwen2Config` or its dict (Qwen2 and Qwen2.5 share it).
+        text_config: of a decoder that transformers has, or its dict with `model_type`. Which ones
+            siqvl can assemble and train is `siqvl.model.decoders`; a checkpoint needs no list.
         pixel_shuffle_factor: side r of the square of patches folded into one token. None derives
             it, see `derive_pixel_shuffle_factor`; the derived number is what gets saved.
         max_image_tokens: the budget used by that derivation, and by nothing else.
@@ -45,7 +46,7 @@ class SiQVLConfig(PreTrainedConfig):
         tie_word_embeddings: None takes the text config's value; a bool overrides it there too.
 
     Raises:
-        ValueError: sub-config of another family, non-square image, factor that does not divide the
+        ValueError: a tower of another family, non-square image, factor that does not divide the
             grid, or a placeholder id outside the vocabulary.
     """
 
@@ -64,10 +65,11 @@ class SiQVLConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        for name, expected in (("vision_config", "siglip_vision_model"), ("text_config", "qwen2")):
-            found = getattr(self, name).model_type
-            if found != expected:
-                raise ValueError(f"{name} has model_type '{found}', expected '{expected}'.")
+        found = self.vision_config.model_type
+        if found != "siglip_vision_model":
+            raise ValueError(
+                f"vision_config has model_type '{found}', expected 'siglip_vision_model'."
+            )
         if self.vision_config.vision_use_head:
             # Copied first: the caller's config may still describe a tower that has its head.
             self.vision_config = copy.deepcopy(self.vision_config)

@@ -1,7 +1,8 @@
-"""SiQ-VL: SigLIP tower -> projector -> Qwen2, as a native transformers model.
+"""SiQ-VL: SigLIP tower -> projector -> decoder, as a native transformers model.
 
 The tower's last hidden state (after its final LayerNorm) is projected, and the resulting vectors
-take the places of the `<|image_pad|>` embeddings, in order. Everything after that is plain Qwen2.
+take the places of the `<|image_pad|>` embeddings, in order. Everything after that is the decoder
+alone, whichever transformers has for the text configuration: Qwen2, Qwen2.5, Qwen3.
 
 There is no loss or logit code beyond transformers' own but for `head_chunk`, which the project's
 trainers ask for: TRL replaces `forward` by backbone + `lm_head.weight`, so whatever else stood here
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationMixin, PreTrainedModel, Qwen2Model, SiglipVisionModel
+from transformers import AutoModel, GenerationMixin, PreTrainedModel, SiglipVisionModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import (
@@ -36,15 +37,15 @@ from .token_log_probs import token_log_probs
 
 @dataclass
 class SiQVLModelOutput(BaseModelOutputWithPast):
-    """Qwen2's output plus `image_hidden_states` [images, tokens_per_image, text hidden]."""
+    """The decoder's output plus `image_hidden_states` [images, tokens_per_image, text hidden]."""
 
     image_hidden_states: torch.Tensor | None = None
 
 
 @dataclass
 class SiQVLCausalLMOutput(ModelOutput):
-    """Qwen2ForCausalLM's plus `image_hidden_states` [images, tokens_per_image, text hidden], and
-    `log_probs` [labelled tokens] where they were asked for."""
+    """A causal language model's plus `image_hidden_states` [images, tokens_per_image, text hidden],
+    and `log_probs` [labelled tokens] where they were asked for."""
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
@@ -63,11 +64,11 @@ class SiQVLPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
+    # transformers adds those of the decoder when one is built
     _no_split_modules = [  # noqa: RUF012
         "SiglipVisionEmbeddings",
         "SiglipEncoderLayer",
         "SiQVLProjector",
-        "Qwen2DecoderLayer",
     ]
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
@@ -123,7 +124,7 @@ class SiQVLModel(SiQVLPreTrainedModel):
         super().__init__(config)
         self.vision_tower = SiglipVisionModel._from_config(config.vision_config)
         self.multi_modal_projector = SiQVLProjector(config)
-        self.language_model = Qwen2Model._from_config(config.text_config)
+        self.language_model = AutoModel.from_config(config.text_config)
         self.post_init()
 
     @property
@@ -356,8 +357,8 @@ class SiQVLModel(SiQVLPreTrainedModel):
 
         transformers infers isolation from restarting `position_ids`, but only when there is neither
         an attention mask nor a cache (masking_utils.py `_preprocess_mask_arguments`); otherwise
-        samples leak into each other without a word. Qwen2 makes a cache by default, so it is turned
-        off here.
+        samples leak into each other without a word. Decoders make a cache by default, so it
+        is turned off here.
         """
         if position_ids is None or past_key_values is not None:
             return use_cache

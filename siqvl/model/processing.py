@@ -12,7 +12,7 @@ IMAGE_TOKEN = "<|image_pad|>"
 
 
 class SiQVLProcessor(ProcessorMixin):
-    """SigLIP image processor + Qwen2 tokenizer + chat template.
+    """SigLIP image processor + Qwen tokenizer + chat template.
 
     Text comes first, as from `apply_chat_template`, with one `<|image_pad|>` for each image;
     calling the processor expands each to `num_image_tokens` of them. `__call__` is transformers'
@@ -20,7 +20,7 @@ class SiQVLProcessor(ProcessorMixin):
 
     Args:
         image_processor: a SigLIP image processor (every image becomes one square).
-        tokenizer: a Qwen2 tokenizer that knows `image_token`.
+        tokenizer: a Qwen tokenizer that knows `image_token`.
         num_image_tokens: `SiQVLConfig.tokens_per_image`; kept in processor_config.json.
         chat_template: Jinja source; kept in chat_template.jinja.
         image_token: the placeholder.

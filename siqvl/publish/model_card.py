@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from huggingface_hub import ModelCard, ModelCardData
 
 TEMPLATE = Path(__file__).parent / "model_card.md.jinja"
-TAGS = ["siqvl", "vision-language-model", "siglip", "qwen2", "custom_code"]
+TAGS = ["siqvl", "vision-language-model", "siglip", "custom_code"]
 TYPE_COLUMNS = ["type", "n", "score", "95 % interval", "best other"]
 NOT_MEASURED = (
     "What it says about people, in other languages than those of its data, or of pictures unlike "
@@ -72,11 +72,12 @@ def model_card(about: Published) -> ModelCard:
     data_sets = _data_sets(stage_rows(about.evidence))  # by their places, which are not shown
     config = json.loads((about.folder / "config.json").read_text(encoding="utf-8"))
     sizes = WeightSizes.of(about.folder)
-    metadata = _metadata(about, licence, [one for _, one in parts], data_sets, benchmarks)
+    family = config["text_config"]["model_type"]
+    metadata = _metadata(about, licence, [one for _, one in parts], data_sets, benchmarks, family)
     text = _rendered(
         card_data=metadata.to_yaml(),
         title=about.reference.rpartition("/")[2],
-        summary=_summary(about.card, parts),
+        summary=_summary(about.card, parts, family),
         control=about.card.control.words if about.card.control else None,
         benchmarks=benchmarks,
         score_table=_table(COLUMNS, [row.cells for row in benchmarks], left=1),
@@ -116,6 +117,7 @@ def _metadata(
     parts: Sequence[Ingredient],
     data_sets: Sequence[Ingredient],
     benchmarks: Sequence[BenchmarkRow],
+    family: str,
 ) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
@@ -124,7 +126,7 @@ def _metadata(
         license=licence,
         library_name="transformers",
         pipeline_tag="image-text-to-text",
-        tags=TAGS,
+        tags=[*TAGS, family],
         base_model=[one.hub_id for one in parts if one.hub_id] or None,
         datasets=[one.hub_id for one in data_sets if one.hub_id] or None,
         eval_results=[row.metadata() for row in benchmarks] or None,
@@ -164,12 +166,12 @@ def _benchmarks(evidence: Evidence) -> list[BenchmarkRow]:
     return [BenchmarkRow(one, asked.get(one.benchmark, {})) for one in evidence.scores.scores]
 
 
-def _summary(card: CheckpointCard, parts: Sequence[tuple[str, Ingredient]]) -> str:
+def _summary(card: CheckpointCard, parts: Sequence[tuple[str, Ingredient]], family: str) -> str:
     (_, vision), (_, language) = parts
     return (
         f"A vision-language model: a SigLIP tower ({vision.link}), pixel shuffle, one Linear and "
-        f"one LayerNorm, and a Qwen2 language model ({language.link}), trained in stages by "
-        f"SiQ-VL. This is the checkpoint after **{STAGES[card.stage].title}** of recipe "
+        f"one LayerNorm, and a {family.capitalize()} language model ({language.link}), trained in "
+        f"stages by SiQ-VL. This is the checkpoint after **{STAGES[card.stage].title}** of recipe "
         f"`{card.recipe_name}`."
     )
 

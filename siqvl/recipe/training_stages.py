@@ -1,4 +1,4 @@
-"""The section `stages`: the hyperparameters of the four training stages."""
+"""The training stages, and the hyperparameters of those four that every recipe has."""
 
 from __future__ import annotations
 
@@ -32,14 +32,22 @@ ScorerName = Literal[
 #: Scorers that depart knowingly from the official script, whose rule `official: true` takes.
 DEPARTING: tuple[ScorerName, ...] = ("vqav2", "gqa", "anls")
 
+#: What is said of a stage that has both, or neither.
+EITHER = "give exactly one of `max_steps` and `epochs`"
+
 
 class Stage(StrEnum):
-    """The training stages, in order; each continues from the checkpoint of the one before."""
+    """The training stages, in order; `siqvl.stages` says what each continues from."""
 
     PROJECTOR_ALIGNMENT = "projector_alignment"
     VQA_SFT = "vqa_sft"
     COT_SFT = "cot_sft"
     DPO = "dpo"
+    RLVR = "rlvr"
+
+
+#: The stages of a whole pipeline, which every recipe has; `rlvr` is one that it may have besides.
+PIPELINE = (Stage.PROJECTOR_ALIGNMENT, Stage.VQA_SFT, Stage.COT_SFT, Stage.DPO)
 
 
 class SFTStage(Section):
@@ -119,7 +127,7 @@ class SFTStage(Section):
     @model_validator(mode="after")
     def _consistent(self) -> SFTStage:
         if (self.max_steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of `max_steps` and `epochs`")
+            raise ValueError(EITHER)
         if self.pack_length is not None and self.pack_length < self.max_length:
             raise ValueError(
                 f"pack_length {self.pack_length} is below max_length {self.max_length}: the "
@@ -201,22 +209,4 @@ class DPOStage(SFTStage):
     def _control(self) -> DPOStage:
         if self.likelihood_control and self.compares:
             raise ValueError("likelihood_control marks a stage whose loss is {sft: 1.0}")
-        return self
-
-
-class Stages(Section):
-    """The settings of each of the four stages."""
-
-    projector_alignment: SFTStage
-    vqa_sft: SFTStage
-    cot_sft: SFTStage
-    dpo: DPOStage
-
-    @model_validator(mode="after")
-    def _adapters_have_a_base(self) -> Stages:
-        if self.projector_alignment.adapter is not None:
-            raise ValueError(
-                "projector_alignment.adapter: the first stage continues from no checkpoint, which "
-                "an adapter would belong to; give a later stage `adapter`"
-            )
         return self

@@ -24,11 +24,12 @@ from siqvl.errors import UserError
 from siqvl.model.assemble import assemble, load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
-from siqvl.recipe import DPOStage, Recipe, Stage
+from siqvl.recipe import DPOStage, Recipe, RewardStage, SFTStage, Stage
 from siqvl.recipe.reading.shipped import shipped
 from siqvl.stages import STAGES
 from siqvl.tensor_store import TensorStore
 from siqvl.tracking.runs import RunLog
+from siqvl.training.figures.live_page import LivePage
 from siqvl.training.figures.metric_logger import MetricLogger
 from siqvl.training.figures.progress import Progress
 from siqvl.training.learning import let_learn
@@ -63,6 +64,7 @@ class StageInputs:
     states: Path  # folder of the resumable ones, of all attempts
     log: RunLog | None
     state_copies: int = 0  # of states, that others keep on the same disk
+    page: Path | None = None  # of its progress
 
 
 def train(inputs: StageInputs) -> None:
@@ -114,15 +116,21 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
         data_metrics = plan_metrics(trainer.loader.plan, encoded.left_out)
         if inputs.log:
             inputs.log.metrics(data_metrics)
-        shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
-        tell_memory(model, shape, figures, recipe, precision)
+        if not isinstance(figures, RewardStage):  # whose batches no plan knows
+            shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
+            tell_memory(model, shape, figures, recipe, precision)
+    page = _page(inputs, trainer)
     samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
+    if samples is not None and page is not None:
+        samples.told.append(page.answered)
     with freed_memory_kept():
         result = trainer.train(resume_from_checkpoint=str(state) if state else None)
     if trainer.mean is not None:
         trainer.mean.to_model()
     if samples is not None:
         samples.take(trainer.state.global_step)
+    if page is not None:
+        page.write(trainer.state)
     weights = None
     if trainer.is_fsdp_enabled:  # has shared them out: every process takes part in gathering them
         weights = trainer.accelerator.get_state_dict(trainer.model)
@@ -167,6 +175,15 @@ def _learnt(
     }
 
 
+def _page(inputs: StageInputs, trainer: PlannedTrainer) -> LivePage | None:
+    """Add the page to a trainer, in the process that writes it."""
+    if inputs.page is None or not trainer.is_world_process_zero():
+        return None
+    page = LivePage(inputs.page, inputs.stage, inputs.recipe)
+    trainer.add_callback(page)
+    return page
+
+
 def _metrics(
     trained: dict[str, float], encoded: EncodedDataset, counts: dict[str, int]
 ) -> dict[str, float]:
@@ -193,6 +210,14 @@ def _load_model(
         raise UserError(" ".join(str(error).split())) from error
 
 
+def _kind(stage: SFTStage) -> type[PlannedTrainer]:
+    if isinstance(stage, RewardStage):
+        from siqvl.training.rewards.grpo import RewardTrainer  # imports trl
+
+        return RewardTrainer
+    return PreferenceTrainer if isinstance(stage, DPOStage) else SFTTrainer
+
+
 def _build_trainer(
     inputs: StageInputs,
     place: Path,
@@ -206,7 +231,7 @@ def _build_trainer(
     callbacks: list[TrainerCallback] = [Progress(STAGES[inputs.stage].title)]
     if inputs.log:
         callbacks.append(MetricLogger(inputs.log))
-    kind = PreferenceTrainer if isinstance(stage, DPOStage) else SFTTrainer
+    kind = _kind(stage)
     return kind.over(
         model,
         processor,

@@ -15,6 +15,7 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.data.schema import RowKind, sft_row
 from siqvl.errors import UserError
 from siqvl.model.assemble import assemble
+from siqvl.model.configuration import SiQVLConfig
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.stages import freeze
 from siqvl.tracking.runs import client, stage_run
@@ -183,9 +184,9 @@ def test_fsdp_without_gpus_is_refused(
     )
     figures = recipe.stage(STAGE)
     with pytest.raises(UserError, match="fsdp needs GPUs"):
-        trainer_arguments(figures, recipe, tmp_path, 3)
+        trainer_arguments(figures, recipe, SiQVLConfig(), tmp_path, 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    arguments = trainer_arguments(figures, recipe, tmp_path, 3)
+    arguments = trainer_arguments(figures, recipe, SiQVLConfig(), tmp_path, 3)
     assert arguments["fsdp"]
     names = {type(module).__name__ for module in tiny_and_rows()[0].modules()}
     assert set(arguments["fsdp_config"]["transformer_layer_cls_to_wrap"]) <= names

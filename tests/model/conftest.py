@@ -5,6 +5,7 @@ Real files come from the folder in SIQVL_REAL_DATA; tests that need them skip wi
 
 import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,7 +18,15 @@ from transformers import (
 )
 
 from siqvl.model import SiQVLForConditionalGeneration, assemble
-from tests.model.tiny_siqvl import make_tokenizer, tiny_text_config, tiny_vision_config, widen
+from siqvl.model.decoders import DECODERS
+from tests.model.tiny_siqvl import (
+    TINY_DECODERS,
+    make_tokenizer,
+    tiny_text_config,
+    tiny_vision_config,
+    widen,
+    write_language,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,6 +72,35 @@ def parts(tmp_path_factory, tokenizer) -> tuple[Path, Path]:
     qwen2.save_pretrained(language)
     tokenizer.save_pretrained(language)
     return vision, language
+
+
+class Family(NamedTuple):
+    """A decoder of `siqvl.model.decoders`, and a tower, as folders of published parts."""
+
+    model_type: str
+    vision: Path
+    language: Path
+
+    def assembled(self, **options: Any) -> Any:
+        """Its model in eval mode, and processor."""
+        torch.manual_seed(1)
+        return assemble(self.vision, self.language, **options)
+
+
+@pytest.fixture(scope="session", params=sorted(DECODERS))
+def family(request, parts, tmp_path_factory) -> Family:
+    """Every registered family, one after the other."""
+    folder = tmp_path_factory.mktemp("families") / request.param
+    write_language(folder, TINY_DECODERS[request.param]())
+    return Family(request.param, parts[0], folder)
+
+
+@pytest.fixture(scope="session")
+def family_checkpoint(family, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / family.model_type
+    for part in family.assembled():
+        part.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

@@ -30,3 +30,17 @@ def assistant(text, **more):
 
 def system(text):
     return {"role": "system", "content": text}
+
+
+def as_lists(messages) -> list[dict]:
+    """The same conversation with each text as a list of two items."""
+    out = []
+    for message in messages:
+        message = dict(message)
+        text = message.get("content")
+        if isinstance(text, str):
+            half = len(text) // 2
+            pieces = [text[:half], text[half:]] if text else []
+            message["content"] = [{"type": "text", "text": piece} for piece in pieces]
+        out.append(message)
+    return out

@@ -9,7 +9,12 @@ from transformers import (
     AutoTokenizer,
     BertConfig,
     CLIPVisionConfig,
+    LlamaConfig,
     Qwen2ForCausalLM,
+    Qwen2VLConfig,
+    Qwen3_5Config,
+    Qwen3MoeConfig,
+    Qwen3NextConfig,
     Siglip2Config,
     SiglipImageProcessor,
     SiglipModel,
@@ -212,23 +217,42 @@ def test_system_prompt_is_saved_with_the_checkpoint(parts, tmp_path, prompt):
 @pytest.mark.parametrize("config", [CLIPVisionConfig(), Siglip2Config(), tiny_text_config()])
 def test_another_vision_family_is_named(parts, tmp_path, config):
     config.save_pretrained(tmp_path)
-    pattern = f"no SigLIP vision model: found model_type '{config.model_type}', expected 'siglip'"
+    pattern = (
+        f"has model_type '{config.model_type}', which is no tower that can be used here; supported "
+        r"are SigLIP and SigLIP 2 of a fixed resolution \('siglip'\)"
+    )
     with pytest.raises(ValueError, match=pattern):
         assemble(tmp_path, parts[1])
 
 
-@pytest.mark.parametrize("config", [BertConfig(), tiny_vision_config()])
+def test_siglip2_of_any_size_is_said_to_be_that(parts, tmp_path):
+    Siglip2Config().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"'siglip2', .* this is SigLIP 2 NaFlex, which reads"):
+        assemble(tmp_path, parts[1])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        *(BertConfig(), tiny_vision_config(), LlamaConfig()),
+        *(Qwen2VLConfig(), Qwen3MoeConfig(), Qwen3_5Config(), Qwen3NextConfig()),
+    ],
+    ids=lambda config: config.model_type,
+)
 def test_another_language_family_is_named(parts, tmp_path, config):
     config.save_pretrained(tmp_path)
-    pattern = rf"language model: found model_type '{config.model_type}', expected 'qwen2'"
+    pattern = (
+        f"has model_type '{config.model_type}', which is no language model that can be trained "
+        r"here; supported are Qwen2/Qwen2\.5 \('qwen2'\) and Qwen3 \('qwen3'\)\.$"
+    )
     with pytest.raises(ValueError, match=pattern):
         assemble(parts[0], tmp_path)
 
 
 def test_missing_folders_and_files_are_named(parts, vision, tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere is no SigLIP vision model: .* no such folder"):
+    with pytest.raises(ValueError, match=r"nowhere is no vision model: there is no such folder"):
         assemble(tmp_path / "nowhere", parts[1])
-    with pytest.raises(ValueError, match=r"nowhere is no Qwen2/Qwen2.5 language model"):
+    with pytest.raises(ValueError, match=r"nowhere is no language model"):
         assemble(parts[0], str(tmp_path / "nowhere"))
     (vision / "preprocessor_config.json").unlink()
     with pytest.raises(ValueError, match=rf"{vision} has no preprocessor_config\.json"):

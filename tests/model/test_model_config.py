@@ -9,16 +9,27 @@ import pytest
 import torch
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     CLIPVisionConfig,
     LlamaConfig,
     Qwen2Config,
-    Qwen2ForCausalLM,
     SiglipConfig,
     SiglipVisionModel,
 )
 
 from siqvl.model import SiQVLConfig, build_on_meta, derive_pixel_shuffle_factor
-from tests.model.published_sizes import QWEN_05B, QWEN_15B, SIGLIP2_BASE, SO400M
+from tests.model.published_sizes import (
+    QWEN3_06B,
+    QWEN3_4B,
+    QWEN3_17B,
+    QWEN_05B,
+    QWEN_3B,
+    QWEN_7B,
+    QWEN_15B,
+    SIGLIP2_BASE,
+    SO400M,
+    text_config,
+)
 from tests.model.tiny_siqvl import tiny_config, tiny_text_config, tiny_vision_config
 
 
@@ -75,8 +86,8 @@ def test_a_placeholder_outside_the_vocabulary_is_refused():
 def test_other_families_are_refused():
     with pytest.raises(ValueError, match=r"vision_config has model_type 'clip_vision_model'"):
         SiQVLConfig(vision_config=CLIPVisionConfig())
-    with pytest.raises(ValueError, match=r"text_config has model_type 'llama', expected 'qwen2'"):
-        SiQVLConfig(text_config=LlamaConfig())
+    with pytest.raises(ValueError, match=r"model has model_type 'llama'; supported are .*'qwen3'"):
+        build_on_meta(SiQVLConfig(text_config=LlamaConfig(vocab_size=151_936)))
 
 
 def test_non_square_images_are_refused():
@@ -133,18 +144,36 @@ def test_published_tower_sizes(sizes, published, ours):
     assert not any("head" in key for key in model.model.vision_tower.state_dict())
 
 
+# Every weight once. The files of Qwen3-0.6B and 1.7B hold their tied head as well, so the hub says
+# 751,632,384 and 2,031,739,904 of them. Model cards round: 0.49 B, 1.54 B, 3.09 B and 7.61 B of
+# Qwen2.5; 0.6 B, 1.7 B and 4.0 B of Qwen3, of which 0.44 B, 1.4 B and 3.6 B are no embeddings.
 @pytest.mark.parametrize(
-    ("sizes", "published"),
-    [(QWEN_05B, 494_032_768), (QWEN_15B, 1_543_714_304)],
-    ids=["0.5B", "1.5B"],
+    ("sizes", "published", "beside_embeddings"),
+    [
+        (QWEN_05B, 494_032_768, 0.36e9),
+        (QWEN_15B, 1_543_714_304, 1.31e9),
+        (QWEN_3B, 3_085_938_688, 2.77e9),
+        (QWEN_7B, 7_615_616_512, 6.53e9),
+        (QWEN3_06B, 596_049_920, 0.44e9),
+        (QWEN3_17B, 1_720_574_976, 1.4e9),
+        (QWEN3_4B, 4_022_468_096, 3.6e9),
+    ],
+    ids=["0.5B", "1.5B", "3B", "7B", "Qwen3 0.6B", "Qwen3 1.7B", "Qwen3 4B"],
 )
-def test_published_language_sizes(sizes, published):
-    text = Qwen2Config(**sizes)
+def test_published_language_sizes(sizes, published, beside_embeddings):
+    text = text_config(sizes)
     with torch.device("meta"):
-        assert count(Qwen2ForCausalLM(text)) == published
-    model = build_on_meta(SiQVLConfig(text_config=text))
-    assert model.lm_head.weight is model.get_input_embeddings().weight  # tied: counted once
-    assert count(model.model.language_model) == published
+        assert count(AutoModelForCausalLM.from_config(text)) == published
+    so400m = SiglipConfig(vision_config=SO400M).vision_config
+    model = build_on_meta(SiQVLConfig(vision_config=so400m, text_config=text))
+    embeddings = model.get_input_embeddings().weight
+    assert (model.lm_head.weight is embeddings) is text.tie_word_embeddings  # counted once
+    head = 0 if text.tie_word_embeddings else model.lm_head.weight.numel()
+    assert count(model.model.language_model) + head == published
+    assert published - embeddings.numel() - head == pytest.approx(beside_embeddings, rel=0.02)
+    width = text.hidden_size
+    projector = 9 * 1_152 * width + 3 * width  # weight, bias; gain and shift of the norm
+    assert count(model) == 412_987_248 + projector + published
 
 
 def test_the_sizes_are_those_of_the_published_files(real_data):
@@ -157,6 +186,7 @@ def test_the_sizes_are_those_of_the_published_files(real_data):
     languages = {
         "Qwen2.5-0.5B-Instruct.config.json": QWEN_05B,
         "TRANSCRIBED_Qwen2.5-1.5B-Instruct.config.json": QWEN_15B,
+        "Qwen2.5-7B-Instruct.config.json": QWEN_7B,
     }
     for name, sizes in languages.items():
         assert read(real_data, name).items() >= sizes.items()

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from siqvl.model import chat_template
-from tests.model.conversations import TOOLS, assistant, render, system, user
+from tests.model.conversations import TOOLS, as_lists, assistant, render, system, user
 
 if "SIQVL_REAL_DATA" not in os.environ:
     reason = "SIQVL_REAL_DATA is not set: Qwen's own templates are not in the repository"
@@ -67,20 +67,6 @@ CONVERSATIONS = {
     "unknown role": [user("a"), {"role": "critic", "content": "b"}],
     "tool first": [tool("x"), tool("y"), user("a")],
 }
-
-
-def as_lists(messages) -> list[dict]:
-    """The same conversation with each text as a list of two items."""
-    out = []
-    for message in messages:
-        message = dict(message)
-        text = message.get("content")
-        if isinstance(text, str):
-            half = len(text) // 2
-            pieces = [text[:half], text[half:]] if text else []
-            message["content"] = [{"type": "text", "text": piece} for piece in pieces]
-        out.append(message)
-    return out
 
 
 @pytest.mark.parametrize(

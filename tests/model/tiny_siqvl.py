@@ -1,9 +1,18 @@
 """Tiny random parts from transformers' own config classes, and a small Qwen-like tokenizer."""
 
+from pathlib import Path
+
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, SiglipVisionConfig
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+    SiglipVisionConfig,
+)
 
 from siqvl.model import SiQVLConfig
 
@@ -14,9 +23,14 @@ SPECIAL_TOKENS = [
     *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 ]
+# What Qwen3's tokenizer has besides, as plain text that decoding shows.
+QWEN3_TOKENS = (
+    *("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+    *("<think>", "</think>"),
+)
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(more: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
     """A byte-level BPE like Qwen's, trained on one sentence, then Qwen's special tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -31,6 +45,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
     fast.add_special_tokens({"additional_special_tokens": SPECIAL_TOKENS})
+    fast.add_tokens([*more])
     return fast
 
 
@@ -46,6 +61,35 @@ def tiny_text_config(**changes) -> Qwen2Config:
         num_key_value_heads=2, vocab_size=320, max_position_embeddings=512, tie_word_embeddings=True
     )
     return Qwen2Config(**{**values, **changes})
+
+
+def tiny_qwen3_config(**changes) -> Qwen3Config:
+    """Heads of 12 channels, wider than hidden / heads, as in Qwen3-0.6B and 4B."""
+    values = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4)
+    values |= dict(num_key_value_heads=2, head_dim=12, vocab_size=320, tie_word_embeddings=True)
+    return Qwen3Config(**{**values, "max_position_embeddings": 512, **changes})
+
+
+#: The configuration of a tiny one of every registered family: whoever adds a family adds this, and
+#: the tests of families ask it.
+TINY_DECODERS = {"qwen2": tiny_text_config, "qwen3": tiny_qwen3_config}
+
+
+def write_language(
+    folder: Path, config: PreTrainedConfig, template: str | None = None, **options
+) -> None:
+    """A published decoder of random weights, with a tokenizer that has Qwen3's tokens."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    widen(model)
+    with torch.no_grad():  # gains of one would hide that a norm was left out
+        for name, parameter in model.named_parameters():
+            if name.endswith(("q_norm.weight", "k_norm.weight")):
+                parameter.uniform_(0.5, 2.0)
+    model.save_pretrained(folder, **options)
+    tokenizer = make_tokenizer(QWEN3_TOKENS)
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
 
 
 def widen(model: torch.nn.Module) -> None:

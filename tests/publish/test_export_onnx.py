@@ -17,8 +17,9 @@ from siqvl.errors import UserError
 from siqvl.model import load_checkpoint
 from siqvl.recipe import Stage
 from tests.made_checkpoint import signed
-from tests.model.tiny_siqvl import batch_of, picture
+from tests.model.tiny_siqvl import batch_of, picture, tiny_qwen3_config, write_language
 from tests.publish.conftest import Run
+from tests.small_checkpoint import small_checkpoint
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -215,3 +216,24 @@ def test_a_sliding_window_is_refused(run: Run, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has a sliding window"):
         export_onnx(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.integration
+def test_a_qwen3_is_exported_as_well(tmp_path: Path) -> None:
+    """Its heads are wider than hidden / heads, and normed; answers are those of `generate`."""
+    write_language(tmp_path / "qwen3", tiny_qwen3_config())
+    vision = Path(__file__).parents[2] / "recipes" / "tiny_base" / "vision"
+    model = {"vision": str(vision), "language": str(tmp_path / "qwen3"), "max_image_tokens": 4}
+    checkpoint = small_checkpoint(tmp_path, model=model)
+    card = export_onnx(checkpoint, tmp_path / "onnx")
+    assert (card.head_size, card.heads, card.layers) == (12, 2, 3)
+    reference, processor = load_checkpoint(checkpoint, attn_implementation="eager")
+    batch = inputs_of(processor, ROWS)
+    found = OnnxModel(tmp_path / "onnx", threads=1).write(**batch, max_new_tokens=TOKENS)
+    tensors = {name: torch.from_numpy(one) for name, one in batch.items() if one is not None}
+    out = reference.generate(**tensors, max_new_tokens=TOKENS, do_sample=False)
+    written = out[:, batch["input_ids"].shape[1] :].tolist()
+    assert [row[: len(one.ids)] for row, one in zip(written, found, strict=True)] == [
+        one.ids for one in found
+    ]
+    assert len({token for one in found for token in one.ids}) > 2

@@ -18,6 +18,7 @@ from siqvl.errors import UserError
 from siqvl.files import atomic_folder, file_digests
 from siqvl.generation.loop import end_ids
 from siqvl.model.assemble import load_checkpoint
+from siqvl.model.decoders import decoder_of
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.publish.onnx.graphs import DECODER_INPUTS, DecoderGraph, VisionGraph
 from siqvl.publish.onnx.onnx_model import (
@@ -36,7 +37,7 @@ BESIDE = (
     *("tokenizer.json", "tokenizer_config.json", "processor_config.json"),
     *("preprocessor_config.json", "chat_template.jinja", "generation_config.json"),
 )
-#: Weights that share a scale; every width of a SigLIP and a Qwen2 is a multiple of it.
+#: Weights that share a scale; every width of a SigLIP and a Qwen is a multiple of it.
 BLOCK = 32
 BITS = {"int8": 8, "int4": 4}
 #: A graph of the same weights that differs by more, of scores, is another model.
@@ -61,7 +62,7 @@ def export_onnx(checkpoint: Path, out: Path, weights: Weights = "fp32") -> Expor
         model, processor = load_checkpoint(checkpoint, attn_implementation="eager")
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    if set(model.config.text_config.layer_types) != {FULL}:
+    if set(getattr(model.config.text_config, "layer_types", None) or [FULL]) != {FULL}:
         raise UserError("not exported: a layer of the language model has a sliding window")
     model.eval()
     with atomic_folder(out) as folder:
@@ -104,7 +105,6 @@ def _described(
     difference: float,
 ) -> ExportCard:
     config, text = model.config, model.config.text_config
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ExportCard(
         checkpoint=card.hash,
         weights=weights,
@@ -116,7 +116,7 @@ def _described(
         suppressed_ids=[config.image_token_id],
         layers=text.num_hidden_layers,
         heads=text.num_key_value_heads,
-        head_size=size,
+        head_size=decoder_of(text).head_size(text),
         hidden_size=text.hidden_size,
         difference=difference,
         files=file_digests(folder),

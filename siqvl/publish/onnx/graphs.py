@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 
+from siqvl.model.decoders import decoder_of
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 #: Inputs of the decoder before its cache.
@@ -48,9 +48,8 @@ class DecoderGraph(nn.Module):
         self._image_token = model.config.image_token_id
         self._heads = config.num_key_value_heads
         self._groups = config.num_attention_heads // config.num_key_value_heads
-        self.head_size = getattr(config, "head_dim", None) or (
-            config.hidden_size // config.num_attention_heads
-        )
+        self._decoder = decoder_of(config)
+        self.head_size = self._decoder.head_size(config)
 
     def forward(
         self,
@@ -111,10 +110,13 @@ class DecoderGraph(nn.Module):
         """Attention of a layer; it groups queries by the key that they share."""
         batch, sequence = normed.shape[0], normed.shape[1]
         query, key, value = (
-            project(normed).reshape(batch, sequence, -1, self.head_size).transpose(1, 2)
+            project(normed).reshape(batch, sequence, -1, self.head_size)
             for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
-        query, key = apply_rotary_pos_emb(query, key, cos, sin)
+        query_norm, key_norm = self._decoder.norms_of_heads(attention)
+        query = _rotated(query if query_norm is None else query_norm(query), cos, sin)
+        key = _rotated(key if key_norm is None else key_norm(key), cos, sin)
+        value = value.transpose(1, 2)
         key, value = torch.cat([past[0], key], 2), torch.cat([past[1], value], 2)
         grouped = query.reshape(batch, self._heads, self._groups, sequence, self.head_size)
         scores = grouped @ key[:, :, None].transpose(-1, -2) * attention.scaling
@@ -122,3 +124,10 @@ class DecoderGraph(nn.Module):
         found = shares @ value[:, :, None]
         found = found.reshape(batch, -1, sequence, self.head_size).transpose(1, 2)
         return attention.o_proj(found.reshape(batch, sequence, -1)), key, value
+
+
+def _rotated(heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary positions: [batch, sequence, heads, size] -> [batch, heads, sequence, size]."""
+    heads = heads.transpose(1, 2)
+    first, second = heads.chunk(2, -1)
+    return heads * cos[:, None] + torch.cat([-second, first], -1) * sin[:, None]

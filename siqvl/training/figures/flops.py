@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from siqvl.model.configuration import SiQVLConfig
+from siqvl.model.decoders import decoder_of
 from siqvl.recipe import Part
 from siqvl.training.figures.work import Size, Work
 
@@ -32,11 +33,7 @@ class ForwardFlops:
         vision, text = config.vision_config, config.text_config
         patches = config.patch_grid**2
         hidden, inner = vision.hidden_size, vision.intermediate_size
-        head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        queries = text.num_attention_heads * head_size
-        keys = text.num_key_value_heads * head_size
-        # q and o; k and v; gate, up and down
-        layer = 2 * queries + 2 * keys + 3 * text.intermediate_size
+        decoder = decoder_of(text)
         # an image: the tower's embedding of its pixels, which need no gradient
         self.patches = 2 * patches * vision.num_channels * vision.patch_size**2 * hidden
         # the tower's layers, and their attention
@@ -46,8 +43,8 @@ class ForwardFlops:
             2 * config.tokens_per_image * config.projector_input_size * text.hidden_size
         )
         # the language model's layers, a token; their attention, a pair of tokens
-        self.layers = 2 * text.num_hidden_layers * text.hidden_size * layer
-        self.scores = 4 * text.num_hidden_layers * queries
+        self.layers = 2 * text.num_hidden_layers * decoder.layer_products(text)
+        self.scores = 4 * text.num_hidden_layers * decoder.query_size(text)
         # a token whose probability is computed
         self.head = 2 * text.hidden_size * text.vocab_size
 

@@ -10,15 +10,18 @@ import torch
 
 from siqvl.device import precision_of
 from siqvl.errors import UserError
+from siqvl.model.configuration import SiQVLConfig
+from siqvl.model.decoders import decoder_of
 from siqvl.recipe import Recipe, SFTStage
 
 
 def trainer_arguments(
-    stage: SFTStage, recipe: Recipe, work_dir: Path, steps: int
+    stage: SFTStage, recipe: Recipe, config: SiQVLConfig, work_dir: Path, steps: int
 ) -> dict[str, Any]:
     """Keyword arguments of `TrainingArguments`.
 
     Args:
+        config: of the model.
         steps: optimizer steps of the whole run, which the plan of its batches knows.
 
     Raises:
@@ -54,15 +57,17 @@ def trainer_arguments(
         "label_names": ["labels"],
         "report_to": "none",  # siqvl.tracking logs, into runs whose ids survive processes
         "ddp_find_unused_parameters": True,  # a text-only batch gives the projector no gradient
-        **_sharding(recipe),
+        **_sharding(recipe, config),
     }
 
 
-#: What FSDP gathers and frees as one: layers of which there are many.
-SHARDED_LAYERS = ["SiglipEncoderLayer", "Qwen2DecoderLayer"]
+def sharded_layers(config: SiQVLConfig) -> list[str]:
+    """What FSDP gathers and frees as one: layers of which there are many, by their classes."""
+    text = config.text_config
+    return ["SiglipEncoderLayer", decoder_of(text).layer_class(text)]
 
 
-def _sharding(recipe: Recipe) -> dict[str, Any]:
+def _sharding(recipe: Recipe, config: SiQVLConfig) -> dict[str, Any]:
     """FSDP2's arguments, where the recipe asks for it; accelerate knows it on GPUs alone.
 
     Raises:
@@ -73,11 +78,11 @@ def _sharding(recipe: Recipe) -> dict[str, Any]:
         return {}
     if not torch.cuda.is_available():
         raise UserError("distributed.strategy fsdp needs GPUs; set it to ddp on this machine")
-    config = {
+    sharding = {
         "version": 2,
         "auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-        "transformer_layer_cls_to_wrap": SHARDED_LAYERS,
+        "transformer_layer_cls_to_wrap": sharded_layers(config),
         "state_dict_type": "FULL_STATE_DICT",
         "reshard_after_forward": True,
     }
-    return {"fsdp": True, "fsdp_config": config}
+    return {"fsdp": True, "fsdp_config": sharding}

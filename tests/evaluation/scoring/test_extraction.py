@@ -30,3 +30,19 @@ def test_what_follows_the_last_marker(generation: str, answer: str) -> None:
 
 def test_without_a_marker_the_whole_generation_is_the_answer() -> None:
     assert extract_answer(" It is **red**.\n", None) == "It is **red**."
+
+
+@pytest.mark.parametrize(
+    ("generation", "marker", "answer"),
+    [
+        ("<think>\n\n</think>\n\nred", None, "red"),
+        ("<think>\nit is blue\nAnswer: blue\n</think>\n\nAnswer: red", "Answer:", "red"),
+        ("<think>\nAnswer: blue\n</think>\n\nred", "Answer:", ""),
+        ("<think>\nAnswer: blue", "Answer:", ""),  # thoughts that the limit cut off
+        ("<think>\nit is blue", None, ""),
+        ("it is blue\n</think>\n\nred", None, "red"),  # of a prompt that opens the block
+        ("a < b", None, "a < b"),
+    ],
+)
+def test_thoughts_are_no_part_of_an_answer(generation, marker, answer):
+    assert extract_answer(generation, marker) == answer

@@ -5,17 +5,18 @@ import pytest
 import torch
 from peft.tuners.lora import Linear
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, Qwen2Config
+from transformers import AutoConfig
 
 from siqvl.adapters.attach import adapted, attach
 from siqvl.model.assemble import build_on_meta
 from siqvl.model.configuration import SiQVLConfig
+from siqvl.model.decoders import DECODERS
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.recipe import Adapter
 from siqvl.stages import freeze
 from siqvl.training.figures.flops import TrainingFlops
 from siqvl.training.figures.work import Work
-from tests.model.published_sizes import QWEN_05B, SO400M
+from tests.model.published_sizes import QWEN3_06B, QWEN3_4B, QWEN3_17B, QWEN_05B, SO400M
 
 EVERYTHING = ["vision_tower", "projector", "language_model"]
 TRAINABLE = [
@@ -29,16 +30,16 @@ TRAINABLE = [
 ROWS, LENGTH, IMAGES, LEARNED = 3, 40, 4, 17
 
 
-@pytest.fixture(scope="module")
-def config() -> SiQVLConfig:
+@pytest.fixture(scope="module", params=sorted(DECODERS))
+def config(request) -> SiQVLConfig:
     """Uneven sizes, so that no two products cost the same; heads wider than hidden / heads."""
     vision = dict(hidden_size=48, intermediate_size=112, num_hidden_layers=3, image_size=32)
     vision |= dict(num_attention_heads=4, patch_size=8, model_type="siglip_vision_model")
     text = dict(hidden_size=64, intermediate_size=176, num_hidden_layers=5, num_attention_heads=6)
     text |= dict(num_key_value_heads=2, head_dim=24, vocab_size=320, tie_word_embeddings=True)
     return SiQVLConfig(
-        vision_config=vision, text_config=Qwen2Config(**text), image_token_id=300,
-        pixel_shuffle_factor=2,
+        vision_config=vision, text_config=AutoConfig.for_model(request.param, **text),
+        image_token_id=300, pixel_shuffle_factor=2,
     )  # fmt: skip
 
 
@@ -144,3 +145,16 @@ def test_published_models_cost_6_operations_a_parameter_and_token(published) -> 
     assert flops.token == 6 * (language - tower - projector)
     assert flops.forward.tower == 2 * 729 * tower
     assert flops.forward.projector == 2 * 81 * projector
+
+
+@pytest.mark.parametrize(
+    ("sizes", "beside_embeddings"), [(QWEN3_06B, 0.44e9), (QWEN3_17B, 1.4e9), (QWEN3_4B, 3.6e9)]
+)
+def test_published_qwen3_costs_6_operations_a_parameter_and_token(sizes, beside_embeddings):
+    """Its model cards' parameters without embeddings, and the weights of its linear layers."""
+    config = SiQVLConfig(vision_config=SO400M, text_config=AutoConfig.for_model(**sizes))
+    flops = TrainingFlops(config, EVERYTHING)
+    assert flops.token == pytest.approx(6 * beside_embeddings, rel=0.02)
+    layers = build_on_meta(config).model.language_model.layers
+    linears = [one for one in layers.modules() if isinstance(one, torch.nn.Linear)]
+    assert flops.token == 6 * sum(one.weight.numel() for one in linears)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoConfig, Qwen2Config
+from transformers import AutoConfig
 
 from siqvl.model.configuration import SiQVLConfig
 from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -17,21 +17,23 @@ from siqvl.training.loop.embedding import add_embedding_gradient_in_place
 from siqvl.training.memory import batch_memory as memory
 from siqvl.training.memory.batch_memory import estimate_memory, tell_memory
 from siqvl.training.memory.batch_shape import BatchShape
-from siqvl.training.memory.estimate import GIB, MemoryEstimate
 from siqvl.training.memory.live_bytes import LiveBytes
+from siqvl.training.memory.memory_estimate import GIB, MemoryEstimate
 from tests.model.published_sizes import QWEN_05B, SO400M
 
 EVERYTHING = ["vision_tower", "projector", "language_model"]
 
 
-def made_config(attention: str = "sdpa") -> SiQVLConfig:
+def made_config(attention: str = "sdpa", decoder: str = "qwen2") -> SiQVLConfig:
     vision = dict(hidden_size=48, intermediate_size=96, num_hidden_layers=1, image_size=32)
     vision |= dict(num_attention_heads=4, patch_size=8, model_type="siglip_vision_model")
     text = dict(hidden_size=64, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4)
     text |= dict(num_key_value_heads=2, vocab_size=4000, tie_word_embeddings=True)
+    if decoder == "qwen3":
+        text |= dict(head_dim=24)  # wider than hidden / heads
     config = SiQVLConfig(
-        vision_config=vision, text_config=Qwen2Config(**text), image_token_id=3999,
-        pixel_shuffle_factor=2,
+        vision_config=vision, text_config=AutoConfig.for_model(decoder, **text),
+        image_token_id=3999, pixel_shuffle_factor=2,
     )  # fmt: skip
     config._attn_implementation = attention
     return config
@@ -75,21 +77,23 @@ def step(model, shape: BatchShape, stage: SFTStage, precision: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rows", "options", "precision", "attention"),
+    ("rows", "options", "precision", "attention", "decoder"),
     [
-        (1, {}, "fp32", "sdpa"),
-        (8, {}, "bf16", "sdpa"),
-        (3, {}, "fp32", "eager"),
-        (3, {"trainable": ["projector"]}, "fp32", "sdpa"),
-        (1, {"trainable": EVERYTHING, "gradient_checkpointing": True}, "fp32", "sdpa"),
-        (8, {"trainable": EVERYTHING}, "fp32", "sdpa"),
-        (4, {"accumulation": 2}, "fp32", "sdpa"),
-        (8, {"head_chunk": 32}, "fp32", "sdpa"),
-        (3, {"cached_features": True, "gradient_checkpointing": True}, "bf16", "sdpa"),
+        (1, {}, "fp32", "sdpa", "qwen2"),
+        (8, {}, "bf16", "sdpa", "qwen2"),
+        (3, {}, "fp32", "eager", "qwen2"),
+        (3, {"trainable": ["projector"]}, "fp32", "sdpa", "qwen2"),
+        (1, {"trainable": EVERYTHING, "gradient_checkpointing": True}, "fp32", "sdpa", "qwen2"),
+        (8, {"trainable": EVERYTHING}, "fp32", "sdpa", "qwen2"),
+        (4, {"accumulation": 2}, "fp32", "sdpa", "qwen2"),
+        (8, {"head_chunk": 32}, "fp32", "sdpa", "qwen2"),
+        (3, {"cached_features": True, "gradient_checkpointing": True}, "bf16", "sdpa", "qwen2"),
+        (8, {}, "bf16", "sdpa", "qwen3"),
+        (3, {"trainable": EVERYTHING, "gradient_checkpointing": True}, "fp32", "sdpa", "qwen3"),
     ],
 )
-def test_a_step_takes_what_was_foretold(rows, options, precision, attention) -> None:
-    config, stage = made_config(attention), made_stage(**options)
+def test_a_step_takes_what_was_foretold(rows, options, precision, attention, decoder) -> None:
+    config, stage = made_config(attention, decoder), made_stage(**options)
     shape = BatchShape(rows, 96, 2 * rows, 24 * rows)
     estimate = estimate_memory(config, stage, shape, precision)
     torch.manual_seed(0)
