@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
 from siqvl.data.sources.reading.tabular import HUB_ID
-from siqvl.errors import UserError
-from siqvl.evaluation.benchmarks.prepare_benchmarks import check_benchmarks
+from siqvl.errors import Unreachable, UserError
+from siqvl.evaluation.benchmarks.prepare_benchmarks import check_benchmark
 from siqvl.recipe import Model, Recipe, Stage
 from siqvl.recipe.reading.shipped import shipped
 from siqvl.stages import STAGES
@@ -18,11 +22,53 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         UserError: one sentence about the first thing that is missing or contradictory.
     """
-    check_model(recipe.model)
-    for stage in Stage:
-        check_stage(recipe, stage)
-    check_benchmarks(recipe)
-    check_sampled(recipe)
+    for check in _checks(recipe):
+        check()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What there is to say of a recipe before anything starts.
+
+    Attributes:
+        problems: a sentence for each thing that `check_recipe` would refuse it for.
+        unchecked: what nobody could look at: weights on the hub, and data sets on a hub that does
+            not answer.
+    """
+
+    problems: list[str]
+    unchecked: list[str]
+
+
+def judge(recipe: Recipe) -> Judgement:
+    """Returns all that is wrong with a recipe, where `check_recipe` stops at the first."""
+    model = (("vision", recipe.model.vision), ("language", recipe.model.language))
+    found: dict[str, None] = {}  # in their order; what several checks say is said once
+    left = {
+        f"model.{key}: {name} is on the hub, and not fetched for this": None
+        for key, name in model
+        if HUB_ID.fullmatch(name) and not shipped(name).exists()
+    }
+    for check in _checks(recipe):
+        try:
+            check()
+        except Unreachable as error:
+            left[error.message] = None
+        except UserError as error:
+            found[error.message] = None
+    return Judgement(list(found), list(left))
+
+
+def _checks(recipe: Recipe) -> Iterator[Callable[[], None]]:
+    """All checks of a recipe, one after the other."""
+    for key in ("vision", "language"):
+        yield partial(check_weights, key, getattr(recipe.model, key))
+    for stage in recipe.trained:
+        for source in recipe.stage(stage).sources:
+            yield partial(sources.check, source, STAGES[stage].rows)
+    for benchmark in recipe.evaluation.benchmarks:
+        yield partial(check_benchmark, benchmark)
+    yield partial(check_sampled, recipe)
 
 
 def check_stage(recipe: Recipe, stage: Stage) -> None:
@@ -54,12 +100,17 @@ def check_sampled(recipe: Recipe) -> None:
 
 def check_model(model: Model) -> None:
     """Judges whether local folders hold a config, and hub ids look like one; raises UserError."""
-    for key, name in (("vision", model.vision), ("language", model.language)):
-        folder = shipped(name)
-        if folder.is_dir():
-            if not (folder / "config.json").is_file():
-                raise UserError(f"model.{key}: folder {name} has no config.json")
-        elif not HUB_ID.fullmatch(name):
-            raise UserError(
-                f"model.{key}: {name} is neither a folder here nor a hub id like `owner/name`"
-            )
+    check_weights("vision", model.vision)
+    check_weights("language", model.language)
+
+
+def check_weights(key: str, name: str) -> None:
+    """Judges one of the two parts of `model`, see `check_model`; raises UserError."""
+    folder = shipped(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"model.{key}: folder {name} has no config.json")
+    elif not HUB_ID.fullmatch(name):
+        raise UserError(
+            f"model.{key}: {name} is neither a folder here nor a hub id like `owner/name`"
+        )

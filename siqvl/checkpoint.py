@@ -37,6 +37,9 @@ SCHEMA_VERSION = 1  # of the card; keys of the recipe in it are none of the card
 HISTORY = "history.json"
 #: Files that tell of the model and are no part of it: a published one has the last three, too.
 TELLING = frozenset({CARD, HISTORY, "README.md", "scores.json", ".gitattributes"})
+#: What a stage with adapters learnt, in PEFT's format: it is in the weights already, and whoever
+#: leaves it out has the same checkpoint.
+ADAPTER = "adapter"
 DOWNLOADS = ".cache"  # of huggingface_hub, in a folder that it fetched a repository to
 SHOWN = 3  # files that a sentence names
 #: One logging step: `step` (optimizer steps), `loss`, `learning_rate`, `grad_norm`, …; None for a
@@ -115,8 +118,8 @@ class CheckpointCard(Stored):
 def content_hash(directory: Path) -> str:
     """sha256 over names and bytes of every file of the model: equal for equal models.
 
-    Files that tell of the model do not count, such as the card and the history, nor does what
-    huggingface_hub keeps beside what it fetched to a folder.
+    Files that tell of the model do not count, such as the card and the history, nor does the folder
+    of an adapter, whose weights are merged, nor what huggingface_hub keeps beside what it fetched.
     """
     return digests_hash(content_digests(directory))
 
@@ -130,16 +133,16 @@ def content_digests(directory: Path, digest: Callable[[Path], str] = file_sha256
 
     def counts(path: Path) -> bool:
         place = path.relative_to(directory)
-        return place.parts[0] != DOWNLOADS and str(place) not in TELLING
+        return place.parts[0] not in (DOWNLOADS, ADAPTER) and str(place) not in TELLING
 
     return file_digests(directory, counts, digest)
 
 
-def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
+def read_card(directory: Path, expected: Stage | tuple[Stage, ...] = ()) -> CheckpointCard:
     """Read a checkpoint's card, and believe it: `verify_checkpoint` compares it with the content.
 
     Raises:
-        UserError: no checkpoint there, a broken card, or one of another stage than `expected`.
+        UserError: no checkpoint there, a broken card, or one of none of the `expected` stages.
     """
     directory = Path(directory)
     missing = (
@@ -153,15 +156,16 @@ def read_card(directory: Path, expected: Stage | None = None) -> CheckpointCard:
         raise UserError(
             f"{directory} has a {CARD} but no model.safetensors: the copy is incomplete"
         )
-    if expected is not None and card.stage is not expected:
+    stages = (expected,) if isinstance(expected, Stage) else expected
+    if stages and card.stage not in stages:
         raise UserError(
             f"checkpoint {directory} is of stage `{card.stage}`, but this stage continues from "
-            f"`{expected}`"
+            f"{' or '.join(f'`{stage}`' for stage in stages)}"
         )
     return card
 
 
-def verify_checkpoint(directory: Path, expected: Stage | None = None) -> CheckpointCard:
+def verify_checkpoint(directory: Path, expected: Stage | tuple[Stage, ...] = ()) -> CheckpointCard:
     """Read a checkpoint's card and compare the files with it, without loading them.
 
     A file is read once in a process, and again when it has changed.
@@ -254,11 +258,14 @@ def write_checkpoint(
     mlflow_run: str | None,
     metrics: dict[str, float],
     history: list[Logged],
+    write_adapter: Callable[[Path], None] | None = None,
 ) -> CheckpointCard:
     """Save model, processor, card and history; the directory appears whole or not at all.
 
     Args:
-        weights: all of the model's, where it holds only a share of them (FSDP).
+        weights: those to save, where they are not simply the model's: it holds a share of them
+            (FSDP), or has adapters that are merged in these.
+        write_adapter: makes the folder of what was learnt as an adapter, beside the weights.
 
     Raises:
         UserError: a weight is NaN or infinite; nothing is written.
@@ -288,6 +295,8 @@ def write_checkpoint(
             metrics=metrics,
             files=files,
         )
+        if write_adapter is not None:
+            write_adapter(partial / ADAPTER)
         write_history(history, partial)
         (partial / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return card

@@ -21,6 +21,7 @@ CGROUP = Path("/sys/fs/cgroup")
 AMPERE = (8, 0)  # the first that FlashAttention 2 runs on
 
 Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def best_device() -> str:

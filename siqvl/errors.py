@@ -26,6 +26,10 @@ class UserError(click.ClickException):
         return (type(self), (self.message,))
 
 
+class Unreachable(UserError):
+    """What the user named may well be there, but its server does not answer now."""
+
+
 def one_line(error: BaseException) -> str:
     """What an exception says, without line breaks and addresses; its type when it is nothing."""
     return without_addresses(" ".join(str(error).split())) or type(error).__name__

@@ -21,17 +21,18 @@ class StageSpec:
 
     stage: Stage
     title: str
-    parent: Stage | None  # the stage whose checkpoint it continues from
+    parents: tuple[Stage, ...]  # whose checkpoint it may continue from; none: it assembles one
     rows: RowKind
 
 
 STAGES: dict[Stage, StageSpec] = {
     spec.stage: spec
     for spec in (
-        StageSpec(Stage.PROJECTOR_ALIGNMENT, "projector alignment", None, RowKind.SFT),
-        StageSpec(Stage.VQA_SFT, "VQA SFT", Stage.PROJECTOR_ALIGNMENT, RowKind.SFT),
-        StageSpec(Stage.COT_SFT, "chain-of-thought SFT", Stage.VQA_SFT, RowKind.SFT),
-        StageSpec(Stage.DPO, "DPO", Stage.COT_SFT, RowKind.PREFERENCE),
+        StageSpec(Stage.PROJECTOR_ALIGNMENT, "projector alignment", (), RowKind.SFT),
+        StageSpec(Stage.VQA_SFT, "VQA SFT", (Stage.PROJECTOR_ALIGNMENT,), RowKind.SFT),
+        StageSpec(Stage.COT_SFT, "chain-of-thought SFT", (Stage.VQA_SFT,), RowKind.SFT),
+        StageSpec(Stage.DPO, "DPO", (Stage.COT_SFT,), RowKind.PREFERENCE),
+        StageSpec(Stage.RLVR, "rewards", (Stage.COT_SFT, Stage.DPO), RowKind.EVALUATION),
     )
 }
 

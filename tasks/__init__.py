@@ -3,6 +3,7 @@
 import os
 import warnings
 
+import tasks.changed_recipe  # before `pyflyte` makes a task's command
 import tasks.recipe_type  # noqa: F401  # before any task is declared
 from tasks.cluster import check_cluster
 

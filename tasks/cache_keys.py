@@ -17,12 +17,16 @@ from siqvl.recipe import Recipe, Source, Stage
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
 from siqvl.training.resuming import LIBRARIES
 
+#: Libraries whose trainer a stage runs on, beside Hugging Face's.
+TRAINERS = {Stage.RLVR: ("trl",)}
 #: It decides the pixels of a picture.
 DECODING = ("pillow",)
 
 
 def prepared_rows(recipe: Recipe, stage: Stage) -> str:
-    """Return what the cache of a stage's prepared rows goes by."""
+    """Return what the cache of a stage's prepared rows goes by; nothing where it has no rows."""
+    if stage not in recipe.trained:
+        return ""
     return _hash(data_key(recipe, stage), DECODING, recipe.stage(stage).sources)
 
 
@@ -32,8 +36,13 @@ def prepared_benchmarks(recipe: Recipe) -> str:
 
 
 def trained(recipe: Recipe, stage: Stage) -> str:
-    """Return what the cache of a stage's checkpoint goes by, beside its rows and its parent."""
-    return _hash(training_key(recipe, stage), LIBRARIES)
+    """Return what the cache of a stage's checkpoint goes by, beside its rows and its parent.
+
+    Nothing where the recipe has no such stage.
+    """
+    if stage not in recipe.trained:
+        return ""
+    return _hash(training_key(recipe, stage), (*LIBRARIES, *TRAINERS.get(stage, ())))
 
 
 def sampled_pairs(recipe: Recipe) -> str:

@@ -76,6 +76,7 @@ class Preparation(StrEnum):
     VQA_SFT = Stage.VQA_SFT.value
     COT_SFT = Stage.COT_SFT.value
     DPO = Stage.DPO.value
+    RLVR = Stage.RLVR.value
     EVALUATION = "evaluation"
 
 

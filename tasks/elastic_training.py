@@ -25,14 +25,14 @@ from torch.distributed.launcher import api as launcher
 
 from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
-from siqvl.recipe.compute import Kind
+from siqvl.stages import STAGES
 from siqvl.tracking.runs import end_open
 from siqvl.training.loop.launch import SIGNALS_OF_TORCH, failure_of
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
+from tasks.decks import live, live_page
 from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
-from tasks.resources import cached, policy
 from tasks.stopping import Stopped, stoppable
-from tasks.training import run_name, train, trained_control
+from tasks.training import run_name, train, trained_control, training_policy
 
 
 class ByRecipe(Elastic):
@@ -67,7 +67,8 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         # the plugin has no option for it
         config = partial(launcher.LaunchConfig, signals_to_handle=SIGNALS_OF_TORCH)
         # torch stops the others, the one that tracks among them, as they are
-        with stoppable(), patch.object(launcher, "LaunchConfig", config):
+        page = live(STAGES[inputs["stage"]].title, live_page(recipe, inputs["run"], name))
+        with stoppable(), page, patch.object(launcher, "LaunchConfig", config):
             try:
                 return super().execute(**inputs)
             except FlyteUserRuntimeException as error:
@@ -90,7 +91,7 @@ def _elastic(nodes: int, processes: int) -> ByRecipe:
     return ByRecipe(nnodes=nodes, nproc_per_node=processes, increase_shared_mem=False)
 
 
-@task(task_config=_elastic(1, 1), **policy(Kind.TRAINING), cache=cached())
+@task(task_config=_elastic(1, 1), **training_policy())
 def elastic_training(
     stage: Stage,
     data: PreparedData,

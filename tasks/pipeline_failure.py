@@ -11,7 +11,7 @@ from siqvl.errors import one_line
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from siqvl.tracking.runs import DEFAULT_STORE, REASON, end_open, end_run, find_runs, tracking_uri
-from tasks.contracts import on_cluster
+from tasks.contracts import Checkpoint, on_cluster
 from tasks.flyte_tags import EXECUTION, execution
 from tasks.resources import policy
 from tasks.stopping import stoppable
@@ -23,6 +23,19 @@ logger = logging.getLogger(__name__)
 @stoppable()
 def close_run(recipe: Recipe, fresh: bool = False, err: FlyteError | None = None) -> None:
     """Close the parent run of this execution, and every stage run that a lost pod left open."""
+    _close(recipe, err)
+
+
+@task(**policy(Kind.DATA))
+@stoppable()
+def close_rewards_run(
+    checkpoint: Checkpoint, recipe: Recipe, fresh: bool = False, err: FlyteError | None = None
+) -> None:
+    """Do so for the workflow `rewards`: Flyte wants an input for each of a workflow's."""
+    _close(recipe, err)
+
+
+def _close(recipe: Recipe, err: FlyteError | None) -> None:
     if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
         return  # no run was opened
     of_execution = {EXECUTION: execution()}

@@ -17,9 +17,18 @@ from siqvl.check import check_recipe
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import Control, Recipe, Stage
 from siqvl.recipe.compute import Kind
+from siqvl.recipe.reading.changes import in_short
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.offline import TAG as OFFLINE
-from siqvl.tracking.runs import catch_up, end_run, reopen, run_log, search, start_run
+from siqvl.tracking.runs import (
+    catch_up,
+    changes_tags,
+    end_run,
+    reopen,
+    run_log,
+    search,
+    start_run,
+)
 from tasks.cache_keys import (
     look_again,
     prepared_benchmarks,
@@ -62,6 +71,8 @@ class Opened(NamedTuple):
     cot_sft: Annotated[Recipe, _of(trained, Stage.COT_SFT)]
     dpo_data: Annotated[Recipe, _of(prepared_rows, Stage.DPO)]
     dpo: Annotated[Recipe, _of(trained, Stage.DPO)]
+    rlvr_data: Annotated[Recipe, _of(prepared_rows, Stage.RLVR)]
+    rlvr: Annotated[Recipe, _of(trained, Stage.RLVR)]
     random_tower: Annotated[Recipe, _of(trained, Control.RANDOM_TOWER.stage)]
     random_tower_evaluation: Annotated[Recipe, HashMethod(scored)]
     likelihood_control: Annotated[Recipe, _of(trained, Control.LIKELIHOOD.stage)]
@@ -92,12 +103,12 @@ def open_run(recipe: Recipe, fresh: bool = False) -> Opened:
 def _parent_run(recipe: Recipe, folder: str) -> str:
     """The MLflow run of a pipeline, opened, or again where the pipeline was killed before."""
     again = None if on_cluster() else _settled(recipe, folder)
-    name = f"{recipe.name} {folder.rpartition('-')[0]}"
+    name = " ".join([recipe.name, folder.rpartition("-")[0], in_short(recipe.changes)]).rstrip()
     if again is None:
         tags = {"siqvl.kind": "pipeline", FOLDER: folder, **flyte_tags()}
         log = start_run(recipe, name, tags=tags)
     else:
-        tags = {"siqvl.recipe_hash": recipe.hash(), **flyte_tags()}
+        tags = {"siqvl.recipe_hash": recipe.hash(), **changes_tags(recipe), **flyte_tags()}
         log = reopen(recipe, name, again.info.run_id, tags)
     if again is None or not again.data.params:
         log.params(recipe.model_dump(mode="json"))

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
 import msgpack
 from flytekit import FlyteContext
 from flytekit.core.constants import CACHE_KEY_METADATA, MESSAGEPACK, SERIALIZATION_FORMAT
 from flytekit.core.type_engine import TypeEngine, TypeTransformer
 from flytekit.extras.pydantic_transformer.transformer import PydanticTransformer
-from flytekit.interaction.click_types import JsonParamType
 from flytekit.models.annotation import TypeAnnotation
 from flytekit.models.literals import Binary, Literal, Scalar
 from flytekit.models.types import LiteralType, SimpleType
 
 from siqvl.recipe import Recipe
-from siqvl.recipe.reading.document import parse_json
 
 NAME = {"title": "Recipe", "type": "object", "description": "a YAML or JSON file"}
 
@@ -54,22 +51,3 @@ class RecipeTransformer(PydanticTransformer):
 
 
 TypeEngine.register(RecipeTransformer())
-
-_parsed = JsonParamType._parse
-
-
-def _parsed_recipe(self: JsonParamType, value: Any, param: click.Parameter | None) -> Any:
-    """A recipe of the command line, judged as `Recipe.load` does, by its file and key.
-
-    flytekit would read the file itself: keys that stand twice would be gone, and one that is
-    missing or no YAML would be a traceback, or "should be a valid json object".
-    """
-    if self._python_type is not Recipe or not isinstance(value, str):
-        return _parsed(self, value, param)
-    if value.lstrip().startswith("{"):
-        return Recipe.model_validate(parse_json(value, "--recipe"))
-    return Recipe.load(value)
-
-
-# There is no way to give flytekit a click type for an input of ours.
-JsonParamType._parse = _parsed_recipe

@@ -19,7 +19,6 @@ import re
 import sys
 from datetime import timedelta
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from siqvl.recipe import Recipe, has_password
 from siqvl.recipe.compute import Kind
 from siqvl.version import git_sha
 from tasks.default_recipe import ROOT, TINY
+from tasks.given_recipe import given_recipe, typed
 
 SECRET_GROUP = "siqvl"
 #: In a pod: `code()` of the machine that registered its task.
@@ -113,18 +113,19 @@ def code() -> str:
 def registered_recipe() -> Recipe:
     """Return the recipe that tasks are registered for.
 
-    It is the one on the command line (`--recipe FILE`), else that of SIQVL_RECIPE, else tiny.
+    It is the one on the command line (`--recipe`), else that of SIQVL_RECIPE, else tiny; with the
+    changes on the command line (`--set`).
 
     Raises:
-        UserError: SIQVL_RECIPE names no recipe.
+        UserError: SIQVL_RECIPE names no recipe, or there is no key that is to be changed.
     """
-    words = sys.argv if "--remote" in sys.argv else []
-    words = [part for word in words for part in re.split(r"(?<=^--recipe)=", word)]
-    for word, value in pairwise(words):
-        if word == "--recipe" and Path(value).is_file():
-            return Recipe.load(value)
+    remote = "--remote" in sys.argv
+    changes = typed("--set") if remote else []
+    for value in typed("--recipe") if remote else []:
+        if value.lstrip().startswith("{") or Path(value).is_file():
+            return given_recipe(value, changes)
     named = os.environ.get("SIQVL_RECIPE")
-    return Recipe.load(named) if named else TINY
+    return (Recipe.load(named) if named else TINY).changed(changes)
 
 
 def _environment() -> dict[str, str]:

@@ -14,6 +14,7 @@ from siqvl.evaluation.scoring.scores import Scores
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, Point, points
+from siqvl.recipe.reading.changes import in_short
 from siqvl.report.loss_page import keep_loss_page
 from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import end_run, start_run
@@ -37,7 +38,8 @@ def open_sweep(stage: Stage, recipe: Recipe, grid: Grid) -> PipelineRun:
     tried = points(recipe, stage, grid)
     start = time.strftime("%Y%m%d-%H%M%S")
     tags = {"siqvl.kind": "sweep", "siqvl.stage": stage.value, **flyte_tags()}
-    log = start_run(recipe, f"{recipe.name} {stage} sweep {start}", tags=tags)
+    name = f"{recipe.name} {stage} sweep {start} {in_short(recipe.changes)}".rstrip()
+    log = start_run(recipe, name, tags=tags)
     log.params({"grid": grid.values, "points": len(tried)})
     log.flush()
     return PipelineRun(name=f"sweep-{start}-{log.run_id[:4]}", run_id=log.run_id)

@@ -14,9 +14,11 @@ from siqvl.recipe import Control, Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.registry.versions import CHECKPOINT, Registry, keep_model
 from siqvl.report.loss_page import keep_loss_page
+from siqvl.stages import STAGES
 from siqvl.tracking.runs import RunLog
 from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
+from tasks.decks import live, live_page
 from tasks.once import once
 from tasks.preemption import states_kept
 from tasks.resources import cached, policy
@@ -24,7 +26,13 @@ from tasks.resources import cached, policy
 
 def training_task(function: Callable[..., Checkpoint]) -> Any:
     """Declare a function as the Flyte task of a training stage."""
-    return task(**policy(Kind.TRAINING), cache=cached())(function)
+    return task(**training_policy())(function)
+
+
+def training_policy() -> dict[str, Any]:
+    """Return the arguments of `@task` for whatever trains a stage; it has a live deck."""
+    deck = {"enable_deck": True, "deck_fields": ()}
+    return {**policy(Kind.TRAINING), "cache": cached(), **deck}
 
 
 def train(
@@ -42,10 +50,12 @@ def train(
     name = run_name(stage, control)
     out = workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local(checkpoint)
+    page = live_page(recipe, run, name)
 
     def make(log: RunLog | None) -> None:
-        with states_kept(out) if log else nullcontext(0) as copies:
-            inputs = {"data": rows, "checkpoint": parent, "output": out}
+        keeping = states_kept(out) if log else nullcontext(0)
+        with keeping as copies, live(STAGES[stage].title, page):
+            inputs = {"data": rows, "checkpoint": parent, "output": out, "page": page}
             train_stage(stage, recipe, **inputs, log=log, state_copies=copies)
 
     def keep(log: RunLog) -> None:

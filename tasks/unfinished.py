@@ -17,7 +17,7 @@ from typing import BinaryIO
 from siqvl.errors import UserError, one_line
 from siqvl.evaluation.control import control_recipe
 from siqvl.locks import try_lock
-from siqvl.recipe import ChangedCode, Recipe, Stage
+from siqvl.recipe import ChangedCode, Recipe
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
 from siqvl.stored import Stored, stored_if_sound, write_stored
 from siqvl.tracking.runs import tracking_uri
@@ -42,7 +42,7 @@ class Pipeline(Stored):
     def here(cls, recipe: Recipe) -> Pipeline:
         """What this process would make of a recipe."""
         keys = [benchmarks_key(recipe), pairs_key(recipe), evaluation_key(recipe)]
-        keys += [key(recipe, stage) for key in (data_key, training_key) for stage in Stage]
+        keys += [key(recipe, stage) for key in (data_key, training_key) for stage in recipe.trained]
         keys += [
             training_key(control_recipe(recipe, control), control.stage)
             for control in recipe.evaluation.controls

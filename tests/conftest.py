@@ -15,7 +15,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from siqvl.data.preparation.prepare import prepare
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import PIPELINE, Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.tracking import heartbeat
 from siqvl.training.stage import train_stage
@@ -141,8 +141,8 @@ class Trained:
         return self.folder / "checkpoints" / stage.value
 
     def parent(self, stage: Stage) -> Path | None:
-        parent = STAGES[stage].parent
-        return self.checkpoint(parent) if parent else None
+        parents = STAGES[stage].parents
+        return self.checkpoint(parents[0]) if parents else None
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +151,7 @@ def trained(
 ) -> Trained:
     def make(folder: Path) -> None:
         pipeline = Trained(small_recipe(folder), folder)
-        for stage in Stage:
+        for stage in PIPELINE:
             prepare(
                 pipeline.recipe.stage(stage).sources,
                 STAGES[stage].rows,

@@ -23,7 +23,7 @@ from siqvl.data.shards import load_prepared
 from siqvl.evaluation.scoring.intervals import bootstrap_interval
 from siqvl.evaluation.scoring.predictions import PREDICTIONS, schema
 from siqvl.evaluation.scoring.scores import Result, Score, Scores, TypeScore
-from siqvl.recipe import Recipe, Source, Stage
+from siqvl.recipe import PIPELINE, Recipe, Source, Stage
 from tests.made_checkpoint import WEIGHTS, hash_of, weights_of
 
 ROOT = Path(__file__).parent.parent
@@ -37,12 +37,12 @@ LATE = [Stage.COT_SFT, Stage.DPO]
 WORLD: dict[str, tuple[tuple[str, ...], dict[Stage, float], dict[str, float]]] = {
     "vqa": (
         VQA,
-        dict(zip(Stage, (0.46, 0.931, 0.928, 0.934), strict=True)),
+        dict(zip(PIPELINE, (0.46, 0.931, 0.928, 0.934), strict=True)),
         {"no_picture": 0.255, "other_picture": 0.248, "majority": 0.09, "question_only": 0.25},
     ),
     "vqa-heldout": (
         VQA,
-        dict(zip(Stage, (0.35, 0.71, 0.69, 0.70), strict=True)),
+        dict(zip(PIPELINE, (0.35, 0.71, 0.69, 0.70), strict=True)),
         {"no_picture": 0.22, "other_picture": 0.21, "majority": 0.08, "question_only": 0.24},
     ),
     "multistep-direct": (
@@ -172,11 +172,13 @@ def make_pipeline(
         if name != "preferences":
             prepared, _ = load_prepared(folder / "benchmarks" / name, RowKind.EVALUATION)
             asked[name] = [row | {"id": id} for row, id in zip(rows, prepared["id"], strict=True)]
-    reports = [_report(folder / "evaluation" / stage, stage, asked) for stage in Stage]
+    reports = [_report(folder / "evaluation" / stage, stage, asked) for stage in PIPELINE]
     return Made(
         recipe=recipe,
         benchmarks=folder / "benchmarks",
-        checkpoints=[_checkpoint(folder / "checkpoints" / stage, stage, recipe) for stage in Stage],
+        checkpoints=[
+            _checkpoint(folder / "checkpoints" / stage, stage, recipe) for stage in PIPELINE
+        ],
         reports=reports,
         control=_report(folder / "evaluation" / "control", next(iter(Stage)), asked, control=True),
     )
@@ -253,7 +255,7 @@ def _difficulty(
     """A question is about as hard for every stage, which is why pairing pays."""
     seed = sum(map(ord, player.replace("picture", "")))
     shared = np.random.default_rng(seed).permutation(len(rows))
-    noise = np.random.default_rng(list(Stage).index(stage)).normal(0, 0.04, len(rows))
+    noise = np.random.default_rng(list(PIPELINE).index(stage)).normal(0, 0.04, len(rows))
     ranks = np.argsort(np.argsort(shared / len(rows) + noise))
     return [(row, rank / len(rows)) for row, rank in zip(rows, ranks, strict=True)]
 
@@ -314,12 +316,12 @@ def _results(rows: list[dict[str, Any]]) -> dict[Any, Result]:
 
 def _checkpoint(out: Path, stage: Stage, recipe: Recipe) -> Path:
     out.mkdir(parents=True)
-    number = list(Stage).index(stage)
+    number = list(PIPELINE).index(stage)
     card = CheckpointCard(
         stage=stage,
         hash=hash_of(stage),
-        parent=hash_of(list(Stage)[number - 1]) if number else None,
-        parent_stage=list(Stage)[number - 1] if number else None,
+        parent=hash_of(list(PIPELINE)[number - 1]) if number else None,
+        parent_stage=list(PIPELINE)[number - 1] if number else None,
         recipe=recipe.model_dump(mode="json"),
         recipe_hash=recipe.hash(),
         data_fingerprint="d" * 64,

@@ -10,8 +10,8 @@ from siqvl.recipe import Recipe, Stage
 from tests.small_recipe import small_recipe
 
 
-def small_checkpoint(folder: Path, **sections: object) -> Path:
-    """Writes it to a folder `checkpoint`; `sections` replace whole parts of its recipe."""
+def small_checkpoint(folder: Path, *, stage: Stage = Stage.VQA_SFT, **sections: object) -> Path:
+    """Writes it to a folder `checkpoint`, as of a stage; `sections` replace parts of its recipe."""
     recipe: Recipe = small_recipe(folder, **sections)
     torch.manual_seed(0)  # of the projector, which nobody trained
     rest = recipe.model.model_dump(exclude={"vision", "language", "attention"})
@@ -20,7 +20,7 @@ def small_checkpoint(folder: Path, **sections: object) -> Path:
         folder / "checkpoint",
         model,
         processor,
-        stage=Stage.VQA_SFT,
+        stage=stage,
         parent=None,
         recipe=recipe,
         data_fingerprint="d" * 64,

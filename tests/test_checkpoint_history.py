@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from siqvl.checkpoint import HISTORY, content_hash, read_history, training_history, write_history
 from siqvl.errors import UserError
-from siqvl.recipe import Stage
+from siqvl.recipe import PIPELINE, Stage
 
 #: As transformers' Trainer logs it: steps, and a summary when it ends.
 TRAINER_LOG = [
@@ -37,7 +37,7 @@ def test_a_checkpoint_without_a_history_has_an_empty_one(tmp_path: Path) -> None
         read_history(tmp_path)
 
 
-@pytest.mark.parametrize("stage", list(Stage), ids=str)
+@pytest.mark.parametrize("stage", list(PIPELINE), ids=str)
 def test_every_stage_keeps_its_steps(trained, stage: Stage) -> None:
     history = json.loads((trained.checkpoint(stage) / HISTORY).read_text())
     assert [entry["step"] for entry in history] == [1, 2]  # as the recipe's max_steps says

@@ -6,6 +6,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+
+from siqvl.cli.main import main
+from siqvl.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,10 +30,20 @@ def test_commands_name_tasks_and_options_that_exist(words: list[str]) -> None:
     file, name, *options = words
     entity = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
     given = {option.removeprefix("--") for option in options if option.startswith("--")}
-    assert given <= set(entity.python_interface.inputs)
-    for option, value in zip(options[::2], options[1::2], strict=True):
-        if option == "--recipe":
-            assert (ROOT / value).is_file()
+    assert given - {"set"} <= set(entity.python_interface.inputs)
+    pairs = list(zip(options[::2], options[1::2], strict=True))
+    recipe = dict(pairs).get("--recipe", "recipes/tiny.yaml")
+    Recipe.load(ROOT / recipe, [value for option, value in pairs if option == "--set"])
+
+
+def test_commands_about_recipes_run_as_they_stand_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    lines = [line for block in BLOCKS for line in block.splitlines()]
+    typed = [shlex.split(line)[1:] for line in lines if line.startswith("siqvl recipe ")]
+    assert [words[1] for words in typed] == ["show", "diff", "check"]
+    for words in typed:
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
 
 
 def test_every_recipe_is_listed() -> None:

@@ -26,6 +26,7 @@ from tasks.preference_pairs import preference_pairs
 from tasks.projector_alignment import projector_alignment
 from tasks.promotion import PipelineResult, promotion
 from tasks.resources import asked, planner
+from tasks.rlvr import rlvr
 from tasks.vqa_sft import vqa_sft
 from workflows.evaluated import evaluated
 from workflows.prepared_data import prepared_data
@@ -35,6 +36,7 @@ TRAINING = {
     Stage.VQA_SFT: vqa_sft,
     Stage.COT_SFT: cot_sft,
     Stage.DPO: dpo,
+    Stage.RLVR: rlvr,
 }
 
 
@@ -48,7 +50,7 @@ def full_pipeline(recipe: Recipe = TINY, fresh: bool = False) -> PipelineResult:
 @dynamic(**planner())
 def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
     """The tasks of one recipe, which says what each of them asks of the cluster."""
-    steps = _Steps(recipe, fresh)
+    steps = Steps(recipe, fresh)
     opened, benchmarks = steps.opened, steps.benchmarks
 
     data = steps.prepared(Stage.PROJECTOR_ALIGNMENT)
@@ -88,8 +90,8 @@ def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
     )
 
 
-class _Steps:
-    """Nodes of the pipeline, each with what the recipe asks of the cluster.
+class Steps:
+    """Nodes of a pipeline, each with what the recipe asks of the cluster.
 
     A task gets the recipe from `open_run`, with the hash that its cache goes by.
     """

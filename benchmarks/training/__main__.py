@@ -6,11 +6,12 @@
     python -m benchmarks.training --model tiny --stage 2 --profile    # operators of one step
     python -m benchmarks.training --model tiny --stage 2 --search     # the peer's best settings
     python -m benchmarks.training --model full --stage 2              # on one GPU
+    python -m benchmarks.training --model 50m --adapter               # LoRA: stages 2 and dpo
     python -m benchmarks.training --model 50m --stage 2 --peer-path FOLDER   # a checkout of nanoVLM
     python -m benchmarks.training --model 50m --against FOLDER               # another build of ours
 
 Both sides train the same model on the same rows with the same effective batch, precision and
-optimizer, in turns, each run in a process of its own. `50m` and `full` need SIQVL_REAL_DATA.
+optimizer, in turns, each run in a process of its own. All models but `tiny` need SIQVL_REAL_DATA.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from siqvl.version import code_version
 
 #: Steps of `--parity`, and rows in each.
 PARITY_STEPS = 20
-PARITY_ROWS = {"tiny": 16, "50m": 4, "full": 8}
+PARITY_ROWS = {"tiny": 16, "50m": 4, "0.5b": 2, "full": 8}
 
 
 FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
@@ -49,6 +50,7 @@ FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=P
 @click.option("--model", type=click.Choice(list(SIZES)), default="tiny", show_default=True)
 @click.option("--stage", type=click.Choice([*STAGE_NAMES, "all"]), default="all", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="default: fp32, full bf16")
+@click.option("--adapter", is_flag=True, help="the language model by LoRA, in stages 2 and dpo")
 @click.option("--repeats", default=3, show_default=True, help="runs of each side, in turns")
 @click.option("--steps", type=click.IntRange(5), help="of a run, three of them to warm up")
 @click.option("--rows-per-step", type=int, help="the effective batch")
@@ -64,6 +66,7 @@ def main(
     model: Any,
     stage: str,
     precision: str | None,
+    adapter: bool,
     repeats: int,
     steps: int | None,
     rows_per_step: int | None,
@@ -75,11 +78,14 @@ def main(
 ) -> None:
     click.echo(machine())
     stages = list(STAGE_NAMES) if stage == "all" else [stage]
+    if adapter:
+        stages = [name for name in stages if name != "1"]
     changes: dict[str, Any] = {"precision": precision, "rows_per_step": rows_per_step}
     changes["steps"] = steps
     if mode == "parity":
         usual = {"precision": "fp32", "rows_per_step": PARITY_ROWS[model], "steps": PARITY_STEPS}
         changes = {name: changes[name] or value for name, value in usual.items()}
+    changes["adapter"] = adapter
     figures: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = (work or Path(temporary)).resolve() / model
@@ -141,7 +147,8 @@ def show_profile(scenario: Scenario) -> None:
 
 def title(scenario: Scenario) -> str:
     return (
-        f"{scenario.model}, stage {scenario.stage}, {scenario.precision}, "
+        f"{scenario.model}, stage {scenario.stage}{', LoRA' if scenario.adapter else ''}, "
+        f"{scenario.precision}, "
         f"{scenario.rows_per_step} rows a step, {scenario.steps} steps"
     )
 

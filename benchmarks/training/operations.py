@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.training.ours import ours_recipe
 from benchmarks.training.rows import sizes_of
 from benchmarks.training.scenario import Scenario
+from siqvl.adapters.attach import attach
 from siqvl.device import resolve_precision
+from siqvl.model.assemble import build_on_meta
 from siqvl.training.figures.flops import TrainingFlops
 from siqvl.training.figures.peak_flops import peak_flops
 from siqvl.training.figures.work import Work
@@ -29,7 +31,8 @@ def operations_per_row(
     cached = side == "ours" and stage.cached_features
     shared = side == "ours" and getattr(stage, "shared_prompt", False)
     sizes = sizes_of(scenario)["shared" if shared else "apart"]
-    flops = TrainingFlops(config, stage.trainable, cached_features=cached)
+    adapters = attach(build_on_meta(config), stage.adapter) if stage.adapter else 0
+    flops = TrainingFlops(config, stage.trainable, cached_features=cached, adapter_weights=adapters)
     return float(flops.of(Work(**sizes)))
 
 

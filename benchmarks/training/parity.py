@@ -26,6 +26,7 @@ def losses(scenario: Scenario, settings: dict[str, Any]) -> tuple[list[float], l
         "sampling": "sequential",
         "no_newline": True,
         "order": ours["order"],
+        "same_adapter": scenario.adapter,
     }
     peer = run(scenario, Variant("TRL", "peer", told), losses=True)
     return ours["losses"], peer["losses"]

@@ -30,6 +30,14 @@ LANGUAGE_50M = {
     "max_position_embeddings": 2_048,
     "tie_word_embeddings": True,
 }
+#: Qwen2.5-0.5B's shape, behind the tower of 50m.
+LANGUAGE_05B = LANGUAGE_50M | {
+    "hidden_size": 896,
+    "intermediate_size": 4_864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+}
+LANGUAGES = {"50m": LANGUAGE_50M, "0.5b": LANGUAGE_05B}
 VISION_50M = {
     "hidden_size": 384,
     "intermediate_size": 1_536,
@@ -73,7 +81,7 @@ def make_parts(model: ModelName, folder: Path) -> None:
     else:
         from transformers import Qwen2Config, SiglipVisionConfig
 
-        Qwen2Config(**LANGUAGE_50M).save_pretrained(made / "language")
+        Qwen2Config(**LANGUAGES[model]).save_pretrained(made / "language")
         SiglipVisionConfig(**VISION_50M).save_pretrained(made / "vision")
         settings = json.loads((base / "vision" / "preprocessor_config.json").read_text())
         side = VISION_50M["image_size"]

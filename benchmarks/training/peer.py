@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "compact_head": False,  # on a CPU, too, score answer tokens alone, as TRL does on GPUs
     "no_newline": False,
     "order": None,  # rows in this order
+    "same_adapter": False,  # as ours begins with, for equal losses
     "compile": None,  # layers: as ours does; model: TrainingArguments.torch_compile
 }
 
@@ -60,7 +61,7 @@ def train_peer(scenario: Scenario, settings: dict[str, Any], output: Path, clock
         processor.chat_template = without_newline(processor.chat_template)
     if settings["compact_head"]:
         score_answers_alone()
-    freeze(model, stage.trainable)
+    freeze(model, stage.trainable)  # with `peft_config` TRL does it anew
     if settings["compile"] == "layers":
         compile_layers(model)
     common = {
@@ -69,12 +70,41 @@ def train_peer(scenario: Scenario, settings: dict[str, Any], output: Path, clock
         "train_dataset": rows,
         "processing_class": processor,
     }
-    if scenario.stage == "dpo":
-        reference, _ = load(scenario, recipe, scenario.parent)
-        reference.requires_grad_(False)
-        DPOTrainer(ref_model=reference, **common).train()
-        return
-    SFTTrainer(**common).train()
+    if scenario.adapter:
+        common["peft_config"] = peft_config(stage)
+    elif scenario.stage == "dpo":
+        common["ref_model"], _ = load(scenario, recipe, scenario.parent)
+        common["ref_model"].requires_grad_(False)
+    trainer = (DPOTrainer if scenario.stage == "dpo" else SFTTrainer)(**common)
+    if settings["same_adapter"]:
+        begin_as_ours(trainer.model, stage, load(scenario, recipe, scenario.parent)[0], recipe.seed)
+    trainer.train()
+
+
+def peft_config(stage: SFTStage) -> Any:
+    """LoRA on the layers that ours is on, beside a projector that learns in full."""
+    from siqvl.adapters.attach import lora_config
+
+    assert stage.adapter is not None
+    config = lora_config(stage.adapter)
+    config.modules_to_save = ["multi_modal_projector"]
+    return config
+
+
+def begin_as_ours(peft_model: Any, stage: SFTStage, other: Any, seed: int) -> None:
+    """Give a PEFT model the adapters that a stage of ours begins with, drawn from its seed.
+
+    Args:
+        other: one more copy of the model, to draw them on.
+    """
+    from siqvl.adapters.attach import adapted, attach
+
+    attach(other, stage.adapter, seed=seed)
+    ours = adapted(other)
+    for name, layer in adapted(peft_model.get_base_model()).items():
+        for part in ("lora_A", "lora_B"):
+            weight = getattr(layer, part)["default"].weight
+            weight.data.copy_(getattr(ours[name], part)["default"].weight.data)
 
 
 def arguments(scenario: Scenario, stage: SFTStage, settings: dict[str, Any], output: Path) -> Any:

@@ -11,7 +11,7 @@ from siqvl.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 
-ModelName = Literal["tiny", "50m", "full"]
+ModelName = Literal["tiny", "50m", "0.5b", "full"]
 STAGE_NAMES = {"1": Stage.PROJECTOR_ALIGNMENT, "2": Stage.VQA_SFT, "dpo": Stage.DPO}
 
 
@@ -41,8 +41,11 @@ class Size:
 SIZES: dict[ModelName, Size] = {
     "tiny": Size({"1": 32, "2": 32, "dpo": 32}, 33, 4, "eager", "grouped", 512, 0),
     "50m": Size({"1": 16, "2": 16, "dpo": 8}, 11, 64, "eager", "grouped", 1024, 0),
+    "0.5b": Size({"1": 4, "2": 4, "dpo": 2}, 6, 64, "eager", "grouped", 1024, 0),
     "full": Size({"1": 64, "2": 64, "dpo": 16}, 23, 81, "sdpa", "packed", 2048, 8),
 }
+#: Of `--adapter`, of both sides; the projector learns in full beside it.
+ADAPTER = {"rank": 16, "alpha": 32.0}
 #: Steps before the clock starts: kernels are chosen, memory is taken, the optimizer has its state.
 WARM_UP = 3
 
@@ -55,6 +58,7 @@ class Scenario:
         work: folder of what both sides share: parts, rows, the parent checkpoint.
         steps: optimizer steps of every run; all rows are seen once in them.
         rows_per_step: the effective batch.
+        adapter: the language model learns by LoRA.
     """
 
     model: ModelName
@@ -63,6 +67,7 @@ class Scenario:
     steps: int
     rows_per_step: int
     work: Path
+    adapter: bool = False
 
     @classmethod
     def of(cls, model: ModelName, stage: str, work: Path, **changes: Any) -> Scenario:
@@ -154,5 +159,7 @@ def recipe_for(
         # the loss that both sides have; a rate at which random weights do not run away
         stage |= {"sampled": None, "loss": {"sigmoid": 1.0}, "learning_rate": 1e-4}
         stage["reference_batch_size"] = scenario.rows_per_step
+    if scenario.adapter:
+        stage["adapter"] = ADAPTER
     stage |= changes
     return Recipe.model_validate(content)

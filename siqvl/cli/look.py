@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from siqvl.cli.recipe_options import set_option
 from siqvl.cli.source_options import source_of, source_options
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ RECIPES = (".yaml", ".yml")
 @click.option("--kind", type=click.Choice(KINDS), help="What its rows are for.  [default: sft]")
 @source_options
 @click.option("--recipe", "recipe_file", help="Whose model reads it: shows that model's tokens.")
+@set_option
 @click.option("--stage", help="Of the recipe; or `evaluation`, for its benchmarks.")
 @click.option(
     "--rows",
@@ -32,7 +34,13 @@ RECIPES = (".yaml", ".yml")
 )
 @click.option("-o", "--output", default="look.html", show_default=True, help="The page.")
 def look(
-    what: str, recipe_file: str | None, stage: str | None, rows: int, output: str, **source: Any
+    what: str,
+    recipe_file: str | None,
+    changes: tuple[str, ...],
+    stage: str | None,
+    rows: int,
+    output: str,
+    **source: Any,
 ) -> None:
     """Show the first rows of WHAT as the model will see them, and what looks wrong.
 
@@ -52,7 +60,7 @@ def look(
     for read in (what, recipe_file):
         if read:
             check_not_read(Path(output), read, "-o")
-    recipe, subjects = _subjects(what, recipe_file, stage, given)
+    recipe, subjects = _subjects(what, recipe_file, changes, stage, given)
     processor, no_tokens = local_processor(recipe)
     found = [look_at(subject, rows, processor) for subject in subjects]
     failed = [one for one in found if one.error]
@@ -68,7 +76,11 @@ def look(
 
 
 def _subjects(
-    what: str, recipe_file: str | None, stage: str | None, given: dict[str, Any]
+    what: str,
+    recipe_file: str | None,
+    changes: tuple[str, ...],
+    stage: str | None,
+    given: dict[str, Any],
 ) -> tuple[Recipe | None, list[Subject]]:
     """What is looked at, and the recipe that says how."""
     from siqvl.data.schema import RowKind
@@ -80,10 +92,12 @@ def _subjects(
         if recipe_file or given:
             option = "--recipe" if recipe_file else f"--{min(given).replace('_', '-').rstrip('s')}"
             raise UserError(f"{what} is a recipe, which says this itself; leave `{option}` out")
-        recipe = Recipe.load(what)
+        recipe = Recipe.load(what, changes)
         return recipe, of_recipe(recipe, stage)
     if stage and not recipe_file:
         raise UserError("a stage is part of a recipe: name the recipe with `--recipe`")
-    chosen = Recipe.load(recipe_file) if recipe_file else None
+    if changes and not recipe_file:
+        raise UserError("`--set` changes a recipe: name the recipe with `--recipe`")
+    chosen = Recipe.load(recipe_file, changes) if recipe_file else None
     kind = RowKind(given.pop("kind", RowKind.SFT))
     return chosen, [of_source(source_of(what, given), kind, chosen, stage)]

@@ -6,9 +6,11 @@ import click
 
 from siqvl.cli.answer import answer
 from siqvl.cli.chat import chat
+from siqvl.cli.estimate import estimate
 from siqvl.cli.export import export
 from siqvl.cli.look import look
 from siqvl.cli.publish import publish
+from siqvl.cli.recipe import recipe
 from siqvl.cli.runs import runs
 from siqvl.cli.serve import serve
 from siqvl.cli.track import track
@@ -21,9 +23,11 @@ def main() -> None:
 
 main.add_command(answer)
 main.add_command(chat)
+main.add_command(estimate)
 main.add_command(export)
 main.add_command(look)
 main.add_command(publish)
+main.add_command(recipe)
 main.add_command(runs)
 main.add_command(serve)
 main.add_command(track)

@@ -19,7 +19,7 @@ def recipe_table(a: Side, b: Side) -> str:
     if not a.recipe or not b.recipe:
         missing = " and ".join(name for name, side in (("A", a), ("B", b)) if not side.recipe)
         return f"No recipe was logged with {missing}."
-    rows = _changes(a.recipe, b.recipe)
+    rows = differing(a.recipe, b.recipe)
     if not rows:
         return "Their recipes are equal."
     return "\n".join(text_table([("recipe", "A", "B"), *rows], left=(0, 1, 2)))
@@ -29,13 +29,14 @@ def facts_table(a: Side, b: Side) -> str:
     """Return a table of code, data and weights that differ; of benchmarks, those of both."""
     alone = {key for key in a.facts.keys() ^ b.facts.keys() if key.startswith("benchmark ")}
     facts = ({k: v for k, v in side.facts.items() if k not in alone} for side in (a, b))
-    rows = _changes(*facts)
+    rows = differing(*facts)
     if not rows:
         return "Code, data and checkpoints are equal."
     return "\n".join(text_table([("also different", "A", "B"), *rows], left=(0, 1, 2)))
 
 
-def _changes(a: dict[str, str], b: dict[str, str]) -> list[tuple[str, str, str]]:
+def differing(a: dict[str, str], b: dict[str, str]) -> list[tuple[str, str, str]]:
+    """Return the rows of a table: name, value of A and of B, of all names whose values differ."""
     names = [*a, *(name for name in b if name not in a)]
     return [
         (name, *_cut(a.get(name, ABSENT), b.get(name, ABSENT)))

@@ -128,10 +128,10 @@ def _recipe(store: MlflowClient, origin: list[Run], folder: Path) -> dict[str, s
     for one in origin:
         text = _artifact(store, one, RECIPE, folder)
         if text is not None:
-            return {key: _shown(value) for key, value in flatten(yaml.safe_load(text)).items()}
+            return {key: shown_value(value) for key, value in flatten(yaml.safe_load(text)).items()}
         if "stages.dpo.beta" in one.data.params:  # a whole recipe, of before there was the file
-            return {key: _shown(value) for key, value in one.data.params.items()}
-    return {key: _shown(value) for key, value in origin[0].data.params.items()}
+            return {key: shown_value(value) for key, value in one.data.params.items()}
+    return {key: shown_value(value) for key, value in origin[0].data.params.items()}
 
 
 def _packages(store: MlflowClient, origin: list[Run], folder: Path) -> dict[str, str]:
@@ -142,8 +142,8 @@ def _packages(store: MlflowClient, origin: list[Run], folder: Path) -> dict[str,
     return {f"package {name}": version for name, _, version in (x.partition("==") for x in lines)}
 
 
-def _shown(value: object) -> str:
-    """As a recipe has it, on one line."""
+def shown_value(value: object) -> str:
+    """Return a value as a recipe has it, on one line."""
     text = {"None": "null", "True": "true", "False": "false", "": '""'}.get(str(value), str(value))
     return text.replace("\n", "\\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,11 @@ class EncodedDataset:
         if "image_hashes" not in self._columns:
             raise UserError(MISSING_HASHES)
         return self._columns["image_hashes"][self.rows[self._position(index)]]["image_hashes"]
+
+    def stored(self, index: int, columns: Sequence[str]) -> dict[str, Any]:
+        """Some columns of the stored row that an item was made from."""
+        row = self.rows[self._position(index)]
+        return {name: self._columns[name][row][name] for name in columns}
 
     def row_id(self, index: int) -> str:
         """The id of the stored row that an item was made from."""

@@ -169,7 +169,7 @@ def _same_answers(looked: Looked) -> Iterator[Doubt]:
 
 
 def _repeated(looked: Looked) -> Iterator[Doubt]:
-    if looked.subject.kind is RowKind.EVALUATION:
+    if looked.subject.kind is RowKind.EVALUATION and looked.subject.stage is None:
         return  # the questions of a benchmark are all kept
     first: dict[str, str] = {}
     repeated = []

@@ -8,7 +8,7 @@ from enum import StrEnum
 from siqvl.data.schema import RowKind
 from siqvl.errors import UserError
 from siqvl.evaluation.benchmarks.prepare_benchmarks import row_kind
-from siqvl.recipe import DataPrep, Recipe, SFTStage, Source, Stage
+from siqvl.recipe import DataPrep, Recipe, RewardStage, SFTStage, Source, Stage
 from siqvl.stages import STAGES
 
 EVALUATION = "evaluation"  # in place of a stage: the benchmarks, as in `data_prep --stage`
@@ -56,7 +56,7 @@ def of_recipe(recipe: Recipe, only: str | None = None) -> list[Subject]:
     if only is not None and only not in known:
         raise UserError(f"no stage is called `{only}`; known are {', '.join(known)}")
     found = []
-    for stage in Stage:
+    for stage in Stage if only else recipe.trained:
         if only in (None, stage):
             found += _of_stage(recipe, stage)
     for benchmark in recipe.evaluation.benchmarks if only in (None, EVALUATION) else ():
@@ -78,10 +78,11 @@ def of_recipe(recipe: Recipe, only: str | None = None) -> list[Subject]:
 
 def _of_stage(recipe: Recipe, stage: Stage) -> list[Subject]:
     settings, kind = recipe.stage(stage), STAGES[stage].rows
+    suffix = settings.prompt_suffix if isinstance(settings, RewardStage) else ""
     found = [
         Subject(
             f"{stage}, source {number}",
-            *(source, kind, Use.TRAINING, settings, "", recipe.data, recipe.seed),
+            *(source, kind, Use.TRAINING, settings, suffix, recipe.data, recipe.seed),
         )
         for number, source in enumerate(settings.sources, 1)
     ]

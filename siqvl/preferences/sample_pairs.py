@@ -80,7 +80,7 @@ def add_sampled_pairs(
     folders = sampled_folders(recipe, data=data, benchmarks=benchmarks, out=out)
     if settings is None:
         return folders
-    card = verify_checkpoint(checkpoint, expected=STAGES[Stage.DPO].parent)
+    card = verify_checkpoint(checkpoint, expected=STAGES[Stage.DPO].parents)
     given = PreparedRows(data)
     _check_sources(given.manifest, recipe, data)
     wanted = [benchmark for benchmark in recipe.evaluation.benchmarks if benchmark.sampled]

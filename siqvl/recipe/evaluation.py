@@ -10,7 +10,7 @@ from siqvl.recipe.controls import Control, control_of
 from siqvl.recipe.named_benchmarks import named
 from siqvl.recipe.section import FOLDER_NAME, Section
 from siqvl.recipe.source import Source
-from siqvl.recipe.training_stages import DEPARTING, ScorerName, Stage
+from siqvl.recipe.training_stages import DEPARTING, PIPELINE, ScorerName, Stage
 
 #: Who answers a benchmark: the model; the model blind, its picture left out or swapped for that of
 #: another question; and three baselines that need no model.
@@ -37,7 +37,7 @@ class Benchmark(Section):
     held_out: bool = Field(
         False, description="it shows what no training picture does, and stands apart in the report"
     )
-    stages: list[Stage] = Field(list(Stage), description="scored after these stages")
+    stages: list[Stage] = Field(list(PIPELINE), description="scored after these stages")
     method: Literal["generation", "likelihood", "preference"] = Field(
         "generation",
         description="generation: what the model writes; likelihood: the option whose letter is "
@@ -228,7 +228,7 @@ class Evaluation(Section):
         return self
 
     def _check_champion_benchmark(self, name: str) -> None:
-        last = list(Stage)[-1]
+        last = PIPELINE[-1]
         found = {benchmark.name: benchmark for benchmark in self.benchmarks}.get(name)
         if found is None or last not in found.stages:
             raise ValueError(f"champion_benchmark: no benchmark `{name}` after {last}")

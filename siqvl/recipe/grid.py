@@ -47,6 +47,9 @@ def points(recipe: Recipe, stage: Stage, grid: Grid) -> list[Point]:
             raise UserError(f"grid: `{key}` has no values to try")
         if len(set(map(repr, values))) < len(values):
             raise UserError(f"grid: `{key}` names a value twice: {values}")
+    for change in recipe.changes:
+        if (key := change.partition("=")[0].removeprefix(f"stages.{stage}.")) in keys:
+            raise UserError(f"grid: `{key}` is tried, and set by --set {change}; leave one out")
     if {"max_steps", "epochs"} <= grid.values.keys():
         raise UserError("grid: `max_steps` and `epochs` exclude each other; try one of them")
     combinations = list(product(*grid.values.values()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,10 +25,12 @@ from siqvl.errors import UserError
 from siqvl.recipe.address import has_password
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.evaluation import Evaluation
+from siqvl.recipe.reading.changes import OPTION, parse_changes, with_changes
 from siqvl.recipe.reading.load import explain, read_recipe, with_base
+from siqvl.recipe.reward_stage import RewardStage
 from siqvl.recipe.section import FOLDER_NAME, Section, Steps
 from siqvl.recipe.source import DataPrep
-from siqvl.recipe.training_stages import SFTStage, Stage, Stages
+from siqvl.recipe.training_stages import EITHER, DPOStage, SFTStage, Stage
 
 #: What to do about a state that other code has written.
 ChangedCode = Literal["refuse", "go_on", "begin_anew"]
@@ -66,8 +69,33 @@ class Model(Section):
     trust_remote_code: bool = Field(False, description="run code that ships with hub weights")
 
 
+class Stages(Section):
+    """The section `stages`: the settings of each of the four stages, and of one besides."""
+
+    LATER = ("rlvr",)
+
+    projector_alignment: SFTStage
+    vqa_sft: SFTStage
+    cot_sft: SFTStage
+    dpo: DPOStage
+    rlvr: RewardStage | None = Field(
+        None, description="learning from rewards, after cot_sft or dpo; null: the recipe has none"
+    )
+
+    @model_validator(mode="after")
+    def _adapters_have_a_base(self) -> Stages:
+        if self.projector_alignment.adapter is not None:
+            raise ValueError(
+                "projector_alignment.adapter: the first stage continues from no checkpoint, which "
+                "an adapter would belong to; give a later stage `adapter`"
+            )
+        return self
+
+
 class Tracking(Section):
     """The section `tracking`: the MLflow store, and what is logged there."""
+
+    LATER = ("page_every",)
 
     experiment: str = "siqvl"
     uri: str | None = Field(
@@ -94,6 +122,11 @@ class Tracking(Section):
     )
     samples_every: Steps | None = Field(
         None, description="optimizer steps between their answers; null: when a stage ends alone"
+    )
+    page_every: Steps | None = Field(
+        50,
+        description="optimizer steps between pages of a stage in training, which on a cluster is "
+        "its task's live deck; null: when it ends alone",
     )
     sample_tokens: PositiveInt = Field(64, description="of such an answer at most")
 
@@ -174,7 +207,7 @@ class Hardware(Section):
 class Recipe(Section):
     """Every setting of a pipeline."""
 
-    LATER = ("changed_code",)
+    LATER = ("changed_code", "changes")
 
     name: str = Field(pattern=FOLDER_NAME, max_length=100)
     output_dir: str = "outputs"
@@ -187,6 +220,9 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**32, description="NumPy takes no other")
     changed_code: ChangedCode = Field(
         "refuse", description="what is done about a state, or finished steps, of other code"
+    )
+    changes: list[str] = Field(
+        [], description="what `--set` changed, to be seen in MLflow; written by it, and no setting"
     )
     model: Model
     data: DataPrep = DataPrep()
@@ -216,8 +252,20 @@ class Recipe(Section):
                 "evaluation.likelihood_control: the loss of stages.dpo is `sft` alone, so that the "
                 "control would be the stage itself"
             )
+        if self.stages.rlvr is None:
+            for benchmark in self.evaluation.benchmarks:
+                if Stage.RLVR in benchmark.stages:
+                    raise ValueError(
+                        f"benchmark `{benchmark.name}` is scored after rlvr, but `stages.rlvr` is "
+                        "null: fill that section in, or take rlvr out of `stages` there"
+                    )
         if self.distributed.enabled and self.distributed.strategy == "fsdp":
-            for stage in Stage:
+            if self.stages.rlvr is not None:
+                raise ValueError(
+                    "stages.rlvr writes completions, which needs whole weights on every process; "
+                    "set distributed.strategy: ddp"
+                )
+            for stage in self.trained:
                 if self.stage(stage).ema is not None:
                     raise ValueError(
                         f"stages.{stage}.ema: a running mean needs whole weights on every process; "
@@ -244,8 +292,11 @@ class Recipe(Section):
             raise UserError(f"recipe: {explain(error, cls)}") from None
 
     @classmethod
-    def load(cls, path: str | Path) -> Recipe:
+    def load(cls, path: str | Path, changes: Sequence[str] = ()) -> Recipe:
         """Read a YAML recipe.
+
+        Args:
+            changes: of single keys, see `changed`.
 
         Raises:
             UserError: the file or its base is missing or no YAML mapping, or a key is wrong.
@@ -253,15 +304,58 @@ class Recipe(Section):
         path = Path(path)
         content = read_recipe(path)
         try:
-            return cls.model_validate(content)
+            return cls.model_validate(content).changed(changes)
         except UserError as error:
             raise UserError(f"{path}: {error.message}") from None
 
+    @property
+    def trained(self) -> list[Stage]:
+        """Return the stages that the recipe has, in their order."""
+        return [stage for stage in Stage if getattr(self.stages, stage.value) is not None]
+
+    def changed(self, changes: Sequence[str]) -> Recipe:
+        """Return this recipe with single keys set, and a note of them in its own `changes`.
+
+        Args:
+            changes: each as it stands behind `--set`: `key=value`, or a JSON list of those.
+
+        Raises:
+            UserError: a key is not there or set twice, or the whole is no recipe any more.
+        """
+        parsed = parse_changes(changes)
+        if not parsed:
+            return self
+        content = with_changes(self.model_dump(mode="json"), parsed, Recipe)
+        told = list(map(str, parsed))
+        try:
+            recipe = Recipe.model_validate(content)
+        except UserError as error:
+            said = f"{OPTION} {f' {OPTION} '.join(told)}: {error.message}"
+            for change in parsed if EITHER in said else []:
+                if change.other is not None:
+                    said += f"; add {OPTION} {change.other}=null"
+            raise UserError(said) from None
+        new = {change.key for change in parsed}
+        kept = [one for one in recipe.changes if one.partition("=")[0] not in new]
+        return recipe.model_copy(update={"changes": kept + told})
+
     def stage(self, stage: Stage) -> SFTStage:
-        """Return the hyperparameters of one training stage."""
-        return getattr(self.stages, stage.value)
+        """Return the hyperparameters of one training stage.
+
+        Raises:
+            UserError: the recipe has not the stage `rlvr`.
+        """
+        figures = getattr(self.stages, stage.value)
+        if figures is None:
+            raise UserError(
+                f"the recipe has no section `stages.{stage}`: recipes/rewards.yaml has one"
+            )
+        return figures
 
     def hash(self) -> str:
-        """Return the sha256 of the recipe's content, stable over key order and comments."""
-        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """Return the sha256 of the recipe's content, stable over key order and comments.
+
+        It is the same whether a value stands in a file or was set by `--set`.
+        """
+        content = json.dumps(self.model_dump(mode="json", exclude={"changes"}), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()

@@ -1,12 +1,13 @@
-"""The section `stages`: the hyperparameters of the four training stages."""
+"""The training stages, and the hyperparameters of those four that every recipe has."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from siqvl.recipe.adapter import Adapter
 from siqvl.recipe.section import Section, Steps
 from siqvl.recipe.source import Source
 
@@ -31,21 +32,34 @@ ScorerName = Literal[
 #: Scorers that depart knowingly from the official script, whose rule `official: true` takes.
 DEPARTING: tuple[ScorerName, ...] = ("vqav2", "gqa", "anls")
 
+#: What is said of a stage that has both, or neither.
+EITHER = "give exactly one of `max_steps` and `epochs`"
+
 
 class Stage(StrEnum):
-    """The training stages, in order; each continues from the checkpoint of the one before."""
+    """The training stages, in order; `siqvl.stages` says what each continues from."""
 
     PROJECTOR_ALIGNMENT = "projector_alignment"
     VQA_SFT = "vqa_sft"
     COT_SFT = "cot_sft"
     DPO = "dpo"
+    RLVR = "rlvr"
+
+
+#: The stages of a whole pipeline, which every recipe has; `rlvr` is one that it may have besides.
+PIPELINE = (Stage.PROJECTOR_ALIGNMENT, Stage.VQA_SFT, Stage.COT_SFT, Stage.DPO)
 
 
 class SFTStage(Section):
     """The hyperparameters of one supervised stage."""
 
+    LATER: ClassVar[tuple[str, ...]] = ("adapter",)
+
     sources: list[Source] = Field(min_length=1)
     trainable: list[Part] = Field(min_length=1, description="parts that learn; all others freeze")
+    adapter: Adapter | None = Field(
+        None, description="LoRA: the language model learns by low-rank matrices, not in full"
+    )
     learning_rate: float = Field(gt=0)
     learning_rates: dict[Part, PositiveFloat] = Field(
         {}, description="of parts that learn at another rate than `learning_rate`"
@@ -113,7 +127,7 @@ class SFTStage(Section):
     @model_validator(mode="after")
     def _consistent(self) -> SFTStage:
         if (self.max_steps is None) == (self.epochs is None):
-            raise ValueError("give exactly one of `max_steps` and `epochs`")
+            raise ValueError(EITHER)
         if self.pack_length is not None and self.pack_length < self.max_length:
             raise ValueError(
                 f"pack_length {self.pack_length} is below max_length {self.max_length}: the "
@@ -125,7 +139,23 @@ class SFTStage(Section):
             raise ValueError(f"learning_rates has {sorted(strangers)}, which `trainable` has not")
         if self.cached_features and "vision_tower" in self.trainable:
             raise ValueError("cached_features needs a frozen vision_tower, but it is trainable")
+        if self.adapter is not None:
+            if "language_model" not in self.trainable:
+                raise ValueError(
+                    "adapter is on the language model: list language_model under `trainable`, or "
+                    "leave `adapter` out"
+                )
+            if "vision_tower" in self.trainable:
+                raise ValueError(
+                    "adapter needs a frozen vision_tower, but it is trainable: take it out of "
+                    "`trainable`, or train all parts in full, without `adapter`"
+                )
         return self
+
+    @property
+    def in_full(self) -> list[Part]:
+        """Return the parts whose own weights learn: all that do, but one that has adapters."""
+        return [part for part in self.trainable if not self.adapter or part != "language_model"]
 
 
 class SampledPairs(Section):
@@ -148,7 +178,7 @@ class SampledPairs(Section):
 class DPOStage(SFTStage):
     """The hyperparameters of DPO (Rafailov et al. 2023, arXiv:2305.18290)."""
 
-    LATER = ("likelihood_control",)
+    LATER = (*SFTStage.LATER, "likelihood_control")
 
     batching: Literal["packed", "grouped", "padded"] = "packed"
     beta: float = Field(0.1, gt=0)
@@ -180,12 +210,3 @@ class DPOStage(SFTStage):
         if self.likelihood_control and self.compares:
             raise ValueError("likelihood_control marks a stage whose loss is {sft: 1.0}")
         return self
-
-
-class Stages(Section):
-    """The settings of each of the four stages."""
-
-    projector_alignment: SFTStage
-    vqa_sft: SFTStage
-    cot_sft: SFTStage
-    dpo: DPOStage

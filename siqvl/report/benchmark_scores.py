@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from siqvl.evaluation.score_rows import ScoreRow
 from siqvl.evaluation.scoring.scores import Score, Scores
-from siqvl.stages import STAGES
+from siqvl.recipe import Stage
 
 
 class TypeRow(NamedTuple):
@@ -15,7 +15,7 @@ class TypeRow(NamedTuple):
 
     name: str
     questions: int
-    means: list[float | None]  # of every stage; None of one that did not answer them
+    means: list[float | None]  # of each stage of the table; None of one that did not answer them
     floor: float | None  # the best to be had without looking, at the last stage that answered
 
 
@@ -27,8 +27,14 @@ class BenchmarkScores(NamedTuple):
     types: list[TypeRow]
 
 
-def by_benchmark(reports: Sequence[Scores], names: Sequence[str]) -> list[BenchmarkScores]:
-    """Who was scored on each benchmark, in the order of `names`; none that nobody was scored on."""
+def by_benchmark(
+    reports: Sequence[Scores], names: Sequence[str], stages: Sequence[Stage]
+) -> list[BenchmarkScores]:
+    """Who was scored on each benchmark, in the order of `names`; none that nobody was scored on.
+
+    Args:
+        stages: those that have a column among the types of question.
+    """
     found: dict[str, list[tuple[Scores, Score]]] = {name: [] for name in names}
     for report in reports:
         for score in report.scores:
@@ -44,14 +50,14 @@ def by_benchmark(reports: Sequence[Scores], names: Sequence[str]) -> list[Benchm
                 )
                 for report, score in models
             ],
-            types=_type_rows(models),
+            types=_type_rows(models, stages),
         )
         for models in found.values()
         if models
     ]
 
 
-def _type_rows(models: list[tuple[Scores, Score]]) -> list[TypeRow]:
+def _type_rows(models: list[tuple[Scores, Score]], stages: Sequence[Stage]) -> list[TypeRow]:
     """A row a type; controls are not taken apart by type."""
     scores = {report.stage: score for report, score in models if not report.control}
     rows = []
@@ -61,7 +67,7 @@ def _type_rows(models: list[tuple[Scores, Score]]) -> list[TypeRow]:
             for stage, score in scores.items()
             if name in score.types
         }
-        means = [found[stage].own.mean if stage in found else None for stage in STAGES]
-        last = next(found[stage] for stage in reversed(STAGES) if stage in found)
+        means = [found[stage].own.mean if stage in found else None for stage in stages]
+        last = next(found[stage] for stage in reversed(stages) if stage in found)
         rows.append(TypeRow(name, last.questions, means, last.floor))
     return rows

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from siqvl.checkpoint import read_card, read_history
+from siqvl.checkpoint import CheckpointCard, read_card, read_history
 from siqvl.evaluation.gates.verdict import Verdict
 from siqvl.evaluation.over_controls import OverControl
 from siqvl.evaluation.scoring.scores import OTHERS, Scores
 from siqvl.evaluation.shown_answers import pick_samples, pictures_of, written_answers
 from siqvl.page.render import render
-from siqvl.recipe import Recipe
+from siqvl.recipe import PIPELINE, Recipe
 from siqvl.report.benchmark_scores import by_benchmark
-from siqvl.report.curves import loss_curve
+from siqvl.report.curves import Curve, loss_curve
 from siqvl.report.gate_cards import banner, gate_chart
 from siqvl.stages import STAGES
 
@@ -51,7 +51,13 @@ def write_page(
         [(one, written_answers(report)) for one, report in scored if not one.control],
         recipe.evaluation.report_pictures,
     )
-    names = {one.name: one.held_out for one in recipe.evaluation.benchmarks}
+    there = {*PIPELINE, *(one.stage for one in scores)}
+    stages = [stage for stage in STAGES if stage in there]
+    benchmarks_of = recipe.evaluation.benchmarks
+    usual, held_out = (
+        by_benchmark(scores, [one.name for one in benchmarks_of if one.held_out is is_held], stages)
+        for is_held in (False, True)
+    )
     page = render(
         "report/pipeline_page.html.jinja",
         recipe=recipe,
@@ -59,16 +65,18 @@ def write_page(
         banner=banner(verdicts),
         gates=[(verdict, gate_chart(verdict)) for verdict in verdicts],
         compared=compared,
-        usual=by_benchmark(scores, [name for name, held_out in names.items() if not held_out]),
-        held_out=by_benchmark(scores, [name for name, held_out in names.items() if held_out]),
+        usual=usual,
+        held_out=held_out,
         players=list(OTHERS.values()),
-        stages=[spec.title for spec in STAGES.values()],
-        curves=[
-            (STAGES[card.stage].title, loss_curve(card, read_history(path)))
-            for card, path in trained
-        ],
+        stages=[STAGES[stage].title for stage in stages],
+        curves=[(STAGES[card.stage].title, _curve(card, path)) for card, path in trained],
         samples=samples,
         pictures=pictures_of(samples, benchmarks),
         origins=[(STAGES[card.stage].title, card) for card, _ in trained],
     )
     (out / PAGE).write_text(page, encoding="utf-8")
+
+
+def _curve(card: CheckpointCard, checkpoint: Path) -> Curve | None:
+    """The loss of one stage."""
+    return loss_curve(card.stage, read_history(checkpoint), card.metrics.get("train_runtime"))

@@ -48,6 +48,8 @@ MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
 #: Tag of a run that has failed: why.
 REASON = "siqvl.error"
+#: Tags of a run whose recipe was changed by `--set`: how, and MLflow's own of its description.
+CHANGES, NOTE = "siqvl.set", "mlflow.note.content"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def start_run(
         MLFLOW_RUN_NAME: name,
         "siqvl.recipe": recipe.name,
         "siqvl.recipe_hash": recipe.hash(),
+        **changes_tags(recipe),
         **_code_tags(),
         **(tags or {}),
     }
@@ -163,6 +166,17 @@ def _code_tags() -> dict[str, str]:
     commit = version.partition("+")[2]
     tags = {"siqvl.code_version": version, "siqvl.git_dirty": str("dirty" in commit).lower()}
     return tags | ({MLFLOW_GIT_COMMIT: commit.partition(".")[0]} if commit else {})
+
+
+def changes_tags(recipe: Recipe) -> dict[str, str]:
+    """Return what tells the changes that a run's recipe was started with (`--set`), if any.
+
+    MLflow shows a note, in Markdown, as the run's description.
+    """
+    if not recipe.changes:
+        return {}
+    note = "\n".join(f"    --set {change}" for change in recipe.changes)
+    return {CHANGES: "\n".join(recipe.changes), NOTE: note}
 
 
 def end_run(log: RunLog, status: str) -> None:

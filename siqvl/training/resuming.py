@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 PROVENANCE = "provenance.json"
 #: Packages of siqvl whose code decides what a step does to the weights.
-DECIDING = ("model", "data", "training", "generation")
+DECIDING = ("model", "data", "adapters", "training", "generation", "evaluation/scoring")
 LIBRARIES = ("torch", "transformers")  # that compute it
 
 
@@ -74,7 +74,8 @@ def _code() -> str:
     root = Path(__file__).resolve().parent.parent
 
     def decides(path: Path) -> bool:
-        return path.suffix == ".py" and path.relative_to(root).parts[0] in DECIDING
+        within = path.relative_to(root).as_posix()
+        return path.suffix == ".py" and within.startswith(tuple(f"{one}/" for one in DECIDING))
 
     return folder_hash(root, decides)
 

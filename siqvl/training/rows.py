@@ -17,7 +17,7 @@ from siqvl.data.features.build_features import cached_features, features_folder
 from siqvl.device import best_device, precision_of
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Recipe, RewardStage, Stage
 from siqvl.stages import STAGES
 from siqvl.tensor_store import TensorStore
 
@@ -46,6 +46,7 @@ def encoded_rows(
         max_length=figures.max_length,
         max_images=figures.max_images,
         learn_turns=figures.learn_turns,
+        prompt_suffix=figures.prompt_suffix if isinstance(figures, RewardStage) else "",
         needs_picture="language_model" not in figures.trainable,
         # every training process of this machine encodes for itself
         processes=max(1, recipe.data.processes // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),

@@ -27,11 +27,13 @@ def train_stage(
     output: Path,
     log: RunLog | None = None,
     state_copies: int = 0,
+    page: Path | None = None,
 ) -> CheckpointCard:
     """Train `stage` and write its checkpoint to `output`.
 
     Args:
         state_copies: more states than the stage's own that the caller keeps on the same disk.
+        page: the file of a page of its progress (`siqvl/training/figures/live_page.py`).
 
     Raises:
         UserError: the data or the checkpoint is not what this stage needs, or other code wrote the
@@ -40,9 +42,12 @@ def train_stage(
     parent = _check_parent(stage, checkpoint)
     if parent is None:
         check_model(recipe.model)
-    from siqvl.device import attention_of  # torch is loaded here, and not with every workflow
+    # torch is loaded here, and not with every workflow
+    from siqvl.adapters.quantize import check_quantize
+    from siqvl.device import attention_of
 
     attention_of(recipe, stage)
+    check_quantize(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     sources_of(recipe.stage(stage), manifest)
     states = state_folder(output, recipe, stage, parent.hash if parent else None, manifest)
@@ -65,18 +70,19 @@ def train_stage(
 
     launch(
         train,
-        StageInputs(stage, recipe, data, checkpoint, output, states, log, state_copies),
+        StageInputs(stage, recipe, data, checkpoint, output, states, log, state_copies, page),
         recipe.distributed,
     )
     return read_card(output, expected=stage)
 
 
 def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | None:
-    expected = STAGES[stage].parent
-    if expected is None:
+    parents = STAGES[stage].parents
+    if not parents:
         if checkpoint is not None:
             raise UserError(f"stage `{stage}` assembles the model itself and takes no checkpoint")
         return None
     if checkpoint is None:
-        raise UserError(f"stage `{stage}` continues from a `{expected}` checkpoint; none was given")
-    return verify_checkpoint(checkpoint, expected=expected)
+        of = " or ".join(f"`{parent}`" for parent in parents)
+        raise UserError(f"stage `{stage}` continues from a {of} checkpoint; none was given")
+    return verify_checkpoint(checkpoint, expected=parents)

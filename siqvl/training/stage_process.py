@@ -8,12 +8,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, set_seed
 
-from siqvl.checkpoint import read_card, training_history, write_checkpoint
+from siqvl.checkpoint import CheckpointCard, read_card, training_history, write_checkpoint
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
@@ -22,13 +24,15 @@ from siqvl.errors import UserError
 from siqvl.model.assemble import assemble, load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
-from siqvl.recipe import DPOStage, Recipe, Stage
+from siqvl.recipe import DPOStage, Recipe, RewardStage, SFTStage, Stage
 from siqvl.recipe.reading.shipped import shipped
-from siqvl.stages import STAGES, freeze
+from siqvl.stages import STAGES
 from siqvl.tensor_store import TensorStore
 from siqvl.tracking.runs import RunLog
+from siqvl.training.figures.live_page import LivePage
 from siqvl.training.figures.metric_logger import MetricLogger
 from siqvl.training.figures.progress import Progress
+from siqvl.training.learning import let_learn
 from siqvl.training.loop.compiled import compile_layers
 from siqvl.training.loop.freed_memory import freed_memory_kept
 from siqvl.training.loop.planned import PlannedTrainer
@@ -60,6 +64,7 @@ class StageInputs:
     states: Path  # folder of the resumable ones, of all attempts
     log: RunLog | None
     state_copies: int = 0  # of states, that others keep on the same disk
+    page: Path | None = None  # of its progress
 
 
 def train(inputs: StageInputs) -> None:
@@ -98,7 +103,7 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
     set_up(recipe, precision)
     keep_threads(state)
     model, processor = _load_model(recipe, inputs.checkpoint, attention_of(recipe, stage))
-    counts = freeze(model, figures.trainable)
+    counts = let_learn(model, recipe, figures, precision)
     if figures.compile:
         compile_layers(model)
     encoded = encoded_rows(recipe, stage, dataset, processor)
@@ -111,15 +116,21 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
         data_metrics = plan_metrics(trainer.loader.plan, encoded.left_out)
         if inputs.log:
             inputs.log.metrics(data_metrics)
-        shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
-        tell_memory(model, shape, figures, recipe, precision)
+        if not isinstance(figures, RewardStage):  # whose batches no plan knows
+            shape = BatchShape.largest(trainer.loader.plan, trainer.telemetry.items)
+            tell_memory(model, shape, figures, recipe, precision)
+    page = _page(inputs, trainer)
     samples = SampleAnswers.of(trainer, recipe, dataset, encoded, processor, precision, inputs.log)
+    if samples is not None and page is not None:
+        samples.told.append(page.answered)
     with freed_memory_kept():
         result = trainer.train(resume_from_checkpoint=str(state) if state else None)
     if trainer.mean is not None:
         trainer.mean.to_model()
     if samples is not None:
         samples.take(trainer.state.global_step)
+    if page is not None:
+        page.write(trainer.state)
     weights = None
     if trainer.is_fsdp_enabled:  # has shared them out: every process takes part in gathering them
         weights = trainer.accelerator.get_state_dict(trainer.model)
@@ -128,7 +139,7 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
             inputs.output,
             trainer.accelerator.unwrap_model(trainer.model),
             processor,
-            weights=weights,
+            **_learnt(inputs, trainer, parent, weights),
             stage=stage,
             parent=parent,
             recipe=recipe,
@@ -139,6 +150,38 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
             history=training_history(trainer.state.log_history),
         )
     trainer.accelerator.wait_for_everyone()
+
+
+def _learnt(
+    inputs: StageInputs,
+    trainer: PlannedTrainer,
+    parent: CheckpointCard | None,
+    weights: dict[str, torch.Tensor] | None,
+) -> dict[str, Any]:
+    """What a checkpoint is written of: weights as they are, or with adapters merged, and these."""
+    stage = trainer.stage
+    if stage.adapter is None:
+        return {"weights": weights}
+    from siqvl.adapters.merged_weights import merged_weights
+    from siqvl.adapters.peft_format import write_adapter
+
+    assert inputs.checkpoint is not None  # the recipe has seen to that
+    assert parent is not None
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    keep = partial(write_adapter, model=model, stage=stage, parent=parent.hash, weights=weights)
+    return {
+        "weights": merged_weights(model, inputs.checkpoint, weights),
+        "write_adapter": keep,
+    }
+
+
+def _page(inputs: StageInputs, trainer: PlannedTrainer) -> LivePage | None:
+    """Add the page to a trainer, in the process that writes it."""
+    if inputs.page is None or not trainer.is_world_process_zero():
+        return None
+    page = LivePage(inputs.page, inputs.stage, inputs.recipe)
+    trainer.add_callback(page)
+    return page
 
 
 def _metrics(
@@ -167,6 +210,14 @@ def _load_model(
         raise UserError(" ".join(str(error).split())) from error
 
 
+def _kind(stage: SFTStage) -> type[PlannedTrainer]:
+    if isinstance(stage, RewardStage):
+        from siqvl.training.rewards.grpo import RewardTrainer  # imports trl
+
+        return RewardTrainer
+    return PreferenceTrainer if isinstance(stage, DPOStage) else SFTTrainer
+
+
 def _build_trainer(
     inputs: StageInputs,
     place: Path,
@@ -180,7 +231,7 @@ def _build_trainer(
     callbacks: list[TrainerCallback] = [Progress(STAGES[inputs.stage].title)]
     if inputs.log:
         callbacks.append(MetricLogger(inputs.log))
-    kind = PreferenceTrainer if isinstance(stage, DPOStage) else SFTTrainer
+    kind = _kind(stage)
     return kind.over(
         model,
         processor,

@@ -7,7 +7,7 @@ import pytest
 
 from siqvl.errors import UserError
 from siqvl.evaluation.control import control_recipe
-from siqvl.recipe import Control, Recipe, Stage
+from siqvl.recipe import PIPELINE, Control, Recipe
 
 ALIGNED = {"stage": "projector_alignment", "benchmark": "vqa"}
 
@@ -80,7 +80,7 @@ def test_only_the_loss_differs_in_what_stage_4_is_trained_by(build) -> None:
     assert control.stages.dpo.loss == {"sft": 1.0}
     back = {"loss": recipe.stages.dpo.loss, "likelihood_control": False}
     assert control.stages.dpo.model_copy(update=back) == recipe.stages.dpo
-    for stage in list(Stage)[:3]:
+    for stage in list(PIPELINE)[:3]:
         assert control.stage(stage) == recipe.stage(stage)
     assert (control.model, control.data, control.seed) == (recipe.model, recipe.data, recipe.seed)
     assert Recipe.model_validate_json(control.model_dump_json()) == control

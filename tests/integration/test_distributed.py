@@ -79,8 +79,9 @@ def test_two_processes_equal_one_of_twice_the_batch(
     [
         (Stage.VQA_SFT, {"batching": "packed", "max_length": 64, "pack_length": 120, "ema": 0.5}),
         (Stage.COT_SFT, {"batching": "grouped", "learning_rates": {"projector": 1e-4}}),
+        (Stage.DPO, {"batching": "grouped", "adapter": {"rank": 4}, "saving_steps": 2}),
     ],
-    ids=["packed, mean of weights", "grouped, two rates"],
+    ids=["packed, mean of weights", "grouped, two rates", "pairs, adapters"],
 )
 def test_a_step_is_the_same_however_it_is_divided(
     trained, tmp_path: Path, stage: Stage, options: dict

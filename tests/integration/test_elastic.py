@@ -1,6 +1,7 @@
 """A stage in several processes by Flyte's elastic plugin: what the library's own launch gives."""
 
 import gc
+import html
 import os
 import signal
 import time
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flytekit import current_context
 from flytekit.configuration import Image, ImageConfig, SerializationSettings
 from flytekit.tools.translator import get_serializable
 
@@ -110,6 +112,11 @@ def test_it_trains_what_the_librarys_own_launch_trains(
     assert [point.step for point in curve] == [1, 2, 3]
     assert read_card(out).mlflow_run == child.info.run_id
     assert [path.name for path in out.parent.iterdir()] == [STAGE.value]
+    # the first process wrote the page, which the deck of the task that started it shows
+    page = (out.parents[1] / "training" / f"{STAGE}.html").read_text()
+    assert "step 3 of 3" in page
+    deck = [one for one in current_context().decks if one.name == "VQA SFT"][-1]
+    assert page in html.unescape(deck.html)
 
 
 @pytest.mark.integration

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import PIPELINE, Recipe, Stage
 from siqvl.tracking.outbox import FILES, NAME, Outbox
 from siqvl.tracking.runs import client
 from siqvl.tracking.sync import sync
@@ -59,7 +59,7 @@ def states(server: MlflowServer, experiment: str) -> dict[str, str]:
 def check(recipe: Recipe, server: MlflowServer, ran: Ran) -> None:
     """Every point of every stage is there once, and every run is in its true state."""
     experiment = recipe.tracking.experiment
-    for stage in Stage:
+    for stage in PIPELINE:
         found, wanted = points(server.uri, experiment, stage), logged(ran, stage)
         assert len(wanted) > 12
         last = recipe.stage(stage).max_steps

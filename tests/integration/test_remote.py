@@ -1,14 +1,18 @@
 """`pyflyte run --remote` over the loopback cluster: the pipeline whole, cached and failing."""
 
 import json
+import re
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from flytekit.models.literals import LiteralMap
-from loopback.records import Execution
+from loopback.records import Execution, NodeRecord
 
 from siqvl.checkpoint import CheckpointCard
+from siqvl.recipe import PIPELINE as STAGES
 from siqvl.recipe import Stage
 from siqvl.tracking.runs import client
 
@@ -26,6 +30,14 @@ def tasks(execution: Execution, *, cached: bool) -> Counter:
         for node in execution.nodes
         if node.task_name and node.cached is cached
     )
+
+
+def deck(remote, node: NodeRecord) -> str:
+    """What lies in the blob store for the console to show beside a task; empty if nothing does."""
+    found = [
+        remote.cluster.store.get(f"{attempt.output_prefix}/deck.html") for attempt in node.attempts
+    ]
+    return b"".join(one for one in found if one is not None).decode()
 
 
 def files(remote, literal, folder: Path) -> Path:
@@ -56,7 +68,7 @@ def parent_run(remote, execution: Execution):
 def test_all_stages_run_each_in_a_pod_of_its_own(remote, first: Execution, tmp_path: Path) -> None:
     assert first.succeeded
     ran = tasks(first, cached=False)
-    assert ran == ALWAYS | dict.fromkeys(Stage, 1) | {"data_prep": 5, "evaluation": 4}
+    assert ran == ALWAYS | dict.fromkeys(STAGES, 1) | {"data_prep": 5, "evaluation": 4}
     assert not tasks(first, cached=True)
     outputs = LiteralMap.from_flyte_idl(first.outputs).literals
     checkpoint = files(remote, outputs["checkpoint"], tmp_path / "checkpoint")
@@ -67,16 +79,49 @@ def test_all_stages_run_each_in_a_pod_of_its_own(remote, first: Execution, tmp_p
     assert {path.name for path in report.iterdir()} == {"stages.txt", "gates.json", "report.html"}
 
 
+def test_the_deck_changes_while_a_stage_is_trained(remote, first: Execution) -> None:
+    """Of as many steps and pages as `--set` says, which the recipe of the task has by then."""
+    (of_first,) = first.of_task("projector_alignment")
+    data = of_first.inputs.literals["data"].scalar.blob.uri
+    changes = ["stages.projector_alignment.max_steps=400", "tracking.page_every=5"]
+    words = ("--data", data, *remote.small, "--set", json.dumps(changes))
+    before = len(remote.cluster.executions)
+    with ThreadPoolExecutor(1) as pool:
+        task = ("tasks/projector_alignment.py", "projector_alignment")
+        running = pool.submit(remote.run, *task, *words)
+        shown: dict[str, None] = {}  # the step of each deck that was seen
+        while not running.done():
+            time.sleep(0.2)
+            for execution in remote.cluster.executions[before:]:
+                for node in execution.of_task("projector_alignment"):
+                    shown |= dict.fromkeys(re.findall(r"step [\d,]+ of 400", deck(remote, node)))
+        done = running.result()
+    assert done.succeeded, done.error
+    steps = [int(words.split()[1].replace(",", "")) for words in shown]
+    assert len(steps) >= 3
+    assert steps == sorted(steps)
+    assert steps[0] < 400
+    (node,) = done.of_task("projector_alignment")
+    assert "step 400 of 400" in deck(remote, node)
+    assert "What it answers after step 400" in deck(remote, node)
+    store = client(remote.tracking)
+    everywhere = [one.experiment_id for one in store.search_experiments()]
+    of_task = f"tags.`flyte.execution` LIKE '%/{done.name}'"
+    (run,) = store.search_runs(everywhere, of_task)
+    assert run.data.tags["siqvl.set"] == "\n".join(changes)
+    assert run.data.params["recipe.max_steps"] == "400"
+
+
 def test_its_runs_are_complete(remote, first: Execution) -> None:
     parent, children = parent_run(remote, first)
     assert parent.info.status == "FINISHED"
     assert {child.info.status for child in children.values()} == {"FINISHED"}
     expected = {"evaluation data"}
-    for stage in Stage:
+    for stage in STAGES:
         expected |= {f"{stage} data", stage.value, f"{stage} evaluation"}
     assert set(children) == expected
     assert "vqa/accuracy" in parent.data.metrics
-    for stage in Stage:
+    for stage in STAGES:
         assert children[stage.value].data.tags["flyte.attempt"] == "0"
 
 
@@ -91,11 +136,11 @@ def test_a_second_run_takes_every_stage_from_the_cache(remote, first: Execution)
 def test_stages_from_the_cache_are_the_versions_that_there_are(remote, first: Execution) -> None:
     store, name = client(remote.tracking), remote.recipe.tracking.model_name
     children = parent_run(remote, first)[1]
-    runs = {children[stage].info.run_id: stage for stage in Stage}
+    runs = {children[stage].info.run_id: stage for stage in STAGES}
     versions = store.search_model_versions(f"name = '{name}'")  # other tests' among them
     own = {runs[version.run_id]: version for version in versions if version.run_id in runs}
     assert {stage: version.tags["siqvl.stage"] for stage, version in own.items()} == {
-        stage: stage.value for stage in Stage
+        stage: stage.value for stage in STAGES
     }
     made = [version.tags["siqvl.checkpoint"] for version in versions]
     assert all(made.count(version.tags["siqvl.checkpoint"]) == 1 for version in own.values())

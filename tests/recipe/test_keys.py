@@ -11,6 +11,8 @@ import pytest
 
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import (
+    PIPELINE,
+    Adapter,
     Benchmark,
     Control,
     DataPrep,
@@ -18,16 +20,18 @@ from siqvl.recipe import (
     Evaluation,
     Model,
     Recipe,
+    RewardStage,
     SampledPairs,
     Serving,
     SFTStage,
     Stage,
+    Tracking,
 )
 from siqvl.recipe.compute import Compute
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
 
 ROOT = Path(__file__).parents[2]
-STAGES = [stage.value for stage in Stage]
+STAGES = [stage.value for stage in PIPELINE]
 DATA = {f"data:{stage}" for stage in STAGES}
 TRAINING = {f"training:{stage}" for stage in STAGES}
 ALL = {"benchmarks", "pairs", "evaluation"} | DATA | TRAINING
@@ -52,7 +56,7 @@ def keys(recipe: Recipe) -> dict[str, str]:
         "pairs": pairs_key(recipe),
         "evaluation": evaluation_key(recipe),
     }
-    for stage in Stage:
+    for stage in PIPELINE:
         found[f"data:{stage}"] = data_key(recipe, stage)
         found[f"training:{stage}"] = training_key(recipe, stage)
     return found
@@ -77,10 +81,12 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
         return [*content[:number], replaced(content[number], rest, value), *content[number + 1 :]]
     later = {
         *Recipe.model_fields,
-        *Model.LATER,
         *Benchmark.LATER,
         *Evaluation.LATER,
         *Serving.LATER,
+        *SFTStage.LATER,
+        *Model.LATER,
+        *Tracking.LATER,
     }
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
@@ -91,6 +97,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("name", "another", NOTHING),
     ("output_dir", "elsewhere", NOTHING),
     ("changed_code", "go_on", NOTHING),
+    ("changes", ["seed=1"], NOTHING),
     ("features_dir", "elsewhere", NOTHING),
     ("tracking.experiment", "another", NOTHING),
     ("tracking.uri", "http://mlflow:5000", NOTHING),
@@ -107,6 +114,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("tracking.samples", 3, NOTHING),
     ("tracking.samples_every", 7, NOTHING),
     ("tracking.sample_tokens", 7, NOTHING),
+    ("tracking.page_every", 7, NOTHING),
     ("compute.training.memory", "64Gi", NOTHING),
     ("compute.training.gpus", 1, NOTHING),
     ("compute.evaluation.cpus", 16, NOTHING),
@@ -150,6 +158,8 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("stages.projector_alignment.max_steps", 7, {"training:projector_alignment"}),
     (f"{VQA}.trainable", ["projector"], {"training:vqa_sft"}),
     (f"{VQA}.learning_rates", {"projector": 0.5}, {"training:vqa_sft"}),
+    (f"{VQA}.adapter", {"rank": 4}, {"training:vqa_sft"}),
+    ("stages.dpo.adapter", {"targets": ["q_proj"], "alpha": 1.5}, {"training:dpo"}),
     (f"{VQA}.temperature", 2.0, {"training:vqa_sft"}),
     (f"{VQA}.batching", "packed", {"training:vqa_sft"}),
     (f"{VQA}.batch_size", 7, {"training:vqa_sft"}),
@@ -257,11 +267,13 @@ UNNAMED: dict[type, dict[str, str]] = {
             "logging_steps",
         )
     },
+    Adapter: {name: "a stage's `adapter` is named" for name in Adapter.model_fields},
     DPOStage: {
         "reference_batch_size": "",
         "sampled": "its keys are named",
         "likelihood_control": "marks a control, which another loss makes",
     },
+    RewardStage: {"free_tokens": "as max_new_tokens, where there is a reward for it"},
     SampledPairs: {
         name: "as those named"
         for name in ("prompt_suffix", "answer_marker", "scorer", "max_new_tokens", "max_pairs")
@@ -279,7 +291,8 @@ UNNAMED: dict[type, dict[str, str]] = {
 def test_a_new_key_has_to_be_thought_about(section: type) -> None:
     """Whoever adds a key says here what depends on it."""
     named = {part for key, _, _ in TABLE for part in key.split(".")}
-    if section is DPOStage:
+    if section in (DPOStage, RewardStage):
+        named |= {part for key, _, _ in REWARDS for part in key.split(".")}
         named |= SFTStage.model_fields.keys()
     assert section.model_fields.keys() - named - UNNAMED[section].keys() == set()
 
@@ -311,6 +324,52 @@ def test_figures_of_a_stage_change_its_training_alone(
 def test_epochs_in_place_of_steps_are_another_training(tiny: dict[str, Any]) -> None:
     figures = tiny["stages"]["vqa_sft"] | {"max_steps": None, "epochs": 1.0}
     assert changed_by(tiny, (VQA, figures)) == {"training:vqa_sft"}
+
+
+REWARDS: list[tuple[str, Any, set[str]]] = [
+    *((f"stages.rlvr.{key}", value, {"training:rlvr"}) for key, value in {
+        "prompt_suffix": "!",
+        "answer_marker": "So:",
+        "scorer": "vqav2",
+        "group_size": 4,
+        "sampling_temperature": 0.5,
+        "max_new_tokens": 7,
+        "places": 7,
+        "rewards": {"answer": 2.0},
+        "scale_rewards": "none",
+        "loss": "grpo",
+        "beta": 0.5,
+        "learning_rate": 0.5,
+    }.items()),
+    ("stages.rlvr.sources.0.skip", 7, {"data:rlvr", "training:rlvr"}),
+    ("stages.rlvr.saving_steps", 7, NOTHING),
+    ("stages.cot_sft.learning_rate", 0.5, {"training:cot_sft"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "expected"), REWARDS, ids=shown)
+def test_a_key_of_the_stage_of_rewards_changes_that_stage_alone(
+    key: str, value: Any, expected: set[str]
+) -> None:
+    content = Recipe.load(ROOT / "recipes" / "rewards.yaml").model_dump(mode="json")
+
+    def found(recipe: Recipe) -> dict[str, str]:
+        rewards = {
+            "data:rlvr": data_key(recipe, Stage.RLVR),
+            "training:rlvr": training_key(recipe, Stage.RLVR),
+        }
+        return keys(recipe) | rewards
+
+    before = found(Recipe.model_validate(content))
+    after = found(Recipe.model_validate(replaced(content, key.split("."), value)))
+    assert {name for name in before if before[name] != after[name]} == expected
+
+
+def test_a_recipe_without_the_stage_of_rewards_is_stored_as_before(tiny: dict[str, Any]) -> None:
+    """Its hash, and the keys of its results, are those of before there was such a stage."""
+    assert "rlvr" not in tiny["stages"]
+    assert all("rlvr" not in one["stages"] for one in tiny["evaluation"]["benchmarks"])
+    assert Benchmark.model_fields["stages"].default == list(PIPELINE)
 
 
 @pytest.mark.parametrize("kind", Control)

@@ -9,6 +9,8 @@ import yaml
 
 from siqvl.errors import UserError
 from siqvl.recipe import (
+    PIPELINE,
+    Adapter,
     Benchmark,
     DataPrep,
     Distributed,
@@ -16,6 +18,7 @@ from siqvl.recipe import (
     Evaluation,
     Model,
     Recipe,
+    RewardStage,
     Serving,
     SFTStage,
     Stage,
@@ -283,14 +286,16 @@ def test_the_floats_of_a_recipe_are_found() -> None:
 @pytest.mark.parametrize("key", FLOATS)
 def test_no_float_is_infinite(key: str, value: object) -> None:
     """JSON makes null of it, and a checkpoint that has been trained could not be read again."""
-    content = Recipe.load(RECIPES / "tiny.yaml").model_dump(mode="json")
+    content = Recipe.load(RECIPES / "rewards.yaml").model_dump(mode="json")
     *sections, last = key.split(".")
     target = content
     for section in sections:
-        target = target[section] if not isinstance(target, list) else target[0][section]
-        target = {} if target is None else target
+        target = target[0] if isinstance(target, list) else target
+        if target.get(section) is None:  # nothing, or a later key that is not used
+            target[section] = {}
+        target = target[section]
     target = target[0] if isinstance(target, list) else target
-    mappings = {"loss": "sft", "learning_rates": "projector"}
+    mappings = {"loss": "sft", "learning_rates": "projector", "rewards": "answer"}
     target[last] = {mappings[last]: value} if last in mappings else value
     with pytest.raises(UserError) as caught:
         Recipe.model_validate(content)
@@ -385,12 +390,52 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"group_size": 1}, "`stages.rlvr.group_size`: Input should be greater than or equal to 2"),
+        ({"group_size": 7}, "batch_size 256 is no multiple of group_size 7"),
+        ({"answer_marker": None}, "`format` looks for the answer_marker, which is null"),
+        ({"free_tokens": 9}, "free_tokens and the reward `length` need each other"),
+        ({"rewards": {"length": 1.0}}, "free_tokens and the reward `length` need each other"),
+        ({"rewards": {"length": 1.0}, "free_tokens": 72}, "free_tokens 72 is not below max_new"),
+        ({"rewards": {}}, "at least 1 item"),
+        ({"rewards": {"style": 1.0}}, "'answer', 'format' or 'length' (got 'style')"),
+        ({"trainable": ["vision_tower"], "cached_features": False}, "leaves the vision_tower as"),
+        ({"pack_length": 600}, "stage `rlvr` has no use for pack_length"),
+        ({"loss": "sigmoid"}, "'grpo', 'bnpo', 'dr_grpo' or 'dapo'"),
+    ],
+)
+def test_a_stage_of_rewards_that_contradicts_itself_is_one_sentence(
+    change: dict, message: str
+) -> None:
+    content = yaml.safe_load((RECIPES / "rewards.yaml").read_text())
+    content["base"] = str(RECIPES / "tiny.yaml")
+    content["stages"]["rlvr"] |= change
+    with pytest.raises(UserError) as caught:
+        Recipe.model_validate(content)
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def test_what_asks_for_a_stage_that_the_recipe_has_not_is_refused() -> None:
+    content = tiny()
+    content["evaluation"]["benchmarks"][1]["stages"] = ["vqa_sft", "rlvr"]
+    with pytest.raises(UserError, match=r"`vqa-heldout` is scored after rlvr, but `stages.rlvr`"):
+        Recipe.model_validate(content)
+    recipe = Recipe.model_validate(tiny())
+    assert recipe.trained == list(PIPELINE)
+    with pytest.raises(UserError, match=r"no section `stages.rlvr`: recipes/rewards.yaml has one"):
+        recipe.stage(Stage.RLVR)
+
+
+@pytest.mark.parametrize(
     "section",
     [
         DataPrep,
         Model,
         SFTStage,
         DPOStage,
+        RewardStage,
         Benchmark,
         Evaluation,
         Tracking,
@@ -398,11 +443,14 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
         Distributed,
         Compute,
         Request,
+        Adapter,
         Recipe,
     ],
 )
 def test_the_tiny_recipe_documents_every_key(section: type[Section]) -> None:
     text = (RECIPES / "tiny.yaml").read_text()
+    if section is RewardStage:  # which the tiny recipe has not
+        text += (RECIPES / "rewards.yaml").read_text()
     assert [key for key in section.model_fields if f"{key}:" not in text] == []
 
 

@@ -15,7 +15,7 @@ from siqvl.evaluation.gates.verdict import Verdict
 from siqvl.evaluation.over_controls import over_controls
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.number_formats import percent, points
-from siqvl.recipe import Stage
+from siqvl.recipe import PIPELINE
 from siqvl.report.curves import moving_mean
 from siqvl.report.pipeline_page import PAGE, write_page
 from tests.made_pipeline import Made, make_pipeline
@@ -232,5 +232,5 @@ def test_smoothing_is_a_centred_mean() -> None:
 
 
 def test_the_made_pipeline_has_four_stages(made: Made) -> None:
-    assert [Scores.read(report).stage for report in made.reports] == list(Stage)
+    assert [Scores.read(report).stage for report in made.reports] == list(PIPELINE)
     assert all(json.loads((path / "history.json").read_text()) for path in made.checkpoints)

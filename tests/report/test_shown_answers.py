@@ -6,7 +6,7 @@ import pytest
 
 from siqvl.evaluation.scoring.scores import Scores
 from siqvl.evaluation.shown_answers import Sample, pick_samples, written_answers
-from siqvl.recipe import Stage
+from siqvl.recipe import PIPELINE, Stage
 from tests.made_pipeline import Made
 
 
@@ -42,7 +42,7 @@ def test_every_stage_that_answered_is_there(made: Made) -> None:
     for sample in pick(made, 24):
         late = sample.question["benchmark"].startswith("multistep")
         stages = [scores.stage for scores, _ in sample.answers]
-        assert stages == [Stage.COT_SFT, Stage.DPO] if late else list(Stage)
+        assert stages == [Stage.COT_SFT, Stage.DPO] if late else list(PIPELINE)
         assert {given["id"] for _, given in sample.answers} == {sample.question["id"]}
 
 

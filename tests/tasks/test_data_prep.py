@@ -17,6 +17,7 @@ from siqvl.evaluation.benchmarks.prepare_benchmarks import read_baselines
 from siqvl.recipe import Recipe
 from tasks.contracts import PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep
+from tests.small_recipe import ROOT
 from workflows.prepared_data import prepared_data
 
 SHARED = {"kind": "shapes", "subsets": ["vqa"], "split": "test"}
@@ -52,6 +53,22 @@ def test_shards_side_by_side_give_the_rows_of_one_task(build: Callable[..., Reci
     )
     assert files(split) == files(whole)
     assert len(files(whole)) >= 4  # a shard, the manifest, the quarantine list, the report
+
+
+def test_questions_that_are_trained_on_are_no_benchmark(
+    build: Callable[..., Recipe],
+) -> None:
+    """Those of a benchmark are all kept; of these a benchmark's pictures and repeats are left out,
+    although rows of either have the same columns."""
+    content = build().model_dump(mode="json")
+    whole = Recipe.load(ROOT / "recipes" / "rewards.yaml").model_dump(mode="json")
+    twice = [{**SHARED, "max_samples": 30}, {**SHARED, "skip": 20, "max_samples": 20}]
+    content["stages"]["rlvr"] = whole["stages"]["rlvr"] | {"sources": twice}
+    recipe = Recipe.model_validate(content)
+    found = Manifest.read(Path(data_prep(stage=Preparation.RLVR, recipe=recipe).path))
+    assert found.leaks["vqa"]["exact"] == 12
+    assert found.left_out["duplicate"] == 10
+    assert found.rows == 30 + 20 - 12 - 10
 
 
 def test_pictures_of_a_benchmark_are_left_out_of_training(build: Callable[..., Recipe]) -> None:

@@ -10,7 +10,7 @@ from siqvl.data.schema import RowKind
 from siqvl.data.shards import load_prepared
 from siqvl.model.assemble import load_checkpoint
 from siqvl.recipe import Recipe, Stage
-from siqvl.stages import freeze
+from siqvl.training.learning import let_learn
 from siqvl.training.sft import SFTTrainer
 
 
@@ -26,8 +26,8 @@ def made_trainer(
     dataset, manifest = load_prepared(trained.data(Stage.VQA_SFT), RowKind.SFT, verify=False)
     parent = trained.checkpoint(Stage.PROJECTOR_ALIGNMENT)
     model, processor = load_checkpoint(parent, attn_implementation="eager")
-    freeze(model, ["projector", "language_model"])
     stage = recipe.stage(Stage.VQA_SFT)
+    let_learn(model, recipe, stage, "fp32")
     encoded = encode_dataset(dataset, processor, kind=RowKind.SFT, max_length=stage.max_length)
     return SFTTrainer.over(
         model,

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from siqvl.checkpoint import read_card
-from siqvl.recipe import Control, Recipe, Stage
+from siqvl.recipe import PIPELINE, Control, Recipe, Stage
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +47,7 @@ def test_the_full_pipeline(installed_pyflyte, checkout: Path, small_yaml: Path) 
         "recipes/small.yaml",
         folder=checkout,
     )
-    for stage in Stage:
+    for stage in PIPELINE:
         assert re.search(rf"{stage}\s+vqa\s+12", printed)
     (run,) = (checkout / "outputs" / "tiny").iterdir()
     assert read_card(run / "checkpoints" / "dpo").stage is Stage.DPO

@@ -89,7 +89,10 @@ def merge(
         choices_are: how the answers of each source's rows with choices were read.
     """
     kind, out = RowKind(kind), Path(out)
-    compared = HeldOut() if kind is RowKind.EVALUATION else benchmarks or NOT_GIVEN
+    # a score is over the published questions, all of them; questions that are trained on come with
+    # the benchmarks that they are compared with
+    scored = kind is RowKind.EVALUATION and benchmarks in (None, HeldOut())
+    compared = HeldOut() if scored else benchmarks or NOT_GIVEN
     leaks = Leaks(compared, data.leaks, data.near)
     with atomic_folder(out) as folder:
         examples = SourceExamples(EXAMPLES, len(sources))
@@ -98,7 +101,7 @@ def merge(
             PictureWriter(folder) as pictures,
             open(folder / QUARANTINE, "w", encoding="utf-8") as quarantine,
         ):
-            tally = Tally(kind, sources, data, leaks, pictures)
+            tally = Tally(kind, sources, data, leaks, pictures, keeps_all=scored)
             for number, found, stored in _rows(pieces, kind):
                 table = tally.named(found, stored, number)
                 keep = [False] * len(found)

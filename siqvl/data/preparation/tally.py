@@ -33,6 +33,9 @@ class Tally:
     """What the manifest says about the rows, in one pass over them.
 
     It keeps some hundred bytes a row (its id and content) and a picture, never texts or pixels.
+
+    Args:
+        keeps_all: repeats are kept, as of the published questions that a score is over.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Tally:
         data: DataPrep,
         leaks: Leaks,
         pictures: PictureWriter,
+        *,
+        keeps_all: bool = False,
     ) -> None:
         self.kind = kind
         self.summary = Summary()
@@ -51,8 +56,7 @@ class Tally:
         self._sources = sources
         self._leaks = leaks
         self._pictures = pictures
-        # A score is over the published questions, so evaluation rows are all kept.
-        level = "none" if kind is RowKind.EVALUATION else data.duplicates
+        level = "none" if keeps_all else data.duplicates
         self._duplicates = Duplicates(level, data.near)
         self._neutralised = 0
         self._by_source: Counter[str] = Counter()

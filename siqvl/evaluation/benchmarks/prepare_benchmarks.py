@@ -52,10 +52,11 @@ def row_kind(benchmark: Benchmark) -> RowKind:
 def check_benchmarks(recipe: Recipe) -> None:
     """Judges every benchmark's sources before any work; raises UserError."""
     for benchmark in recipe.evaluation.benchmarks:
-        _check_benchmark(benchmark)
+        check_benchmark(benchmark)
 
 
-def _check_benchmark(benchmark: Benchmark) -> None:
+def check_benchmark(benchmark: Benchmark) -> None:
+    """Judges one benchmark's sources before any work; raises UserError."""
     written = benchmark.letters and benchmark.method == "generation"
     if written and not scorer(benchmark.scorer).chooses:
         raise UserError(
@@ -102,7 +103,7 @@ def ready_benchmarks(recipe: Recipe, out: Path) -> HeldOut:
                 unchecked.append(SAMPLED_LATER.format(benchmark.name))
                 continue
             try:
-                _check_benchmark(benchmark)
+                check_benchmark(benchmark)
                 if not is_ready(benchmark, recipe, out):
                     _check_first_questions(benchmark, recipe)
                     _prepare(benchmark, recipe, out)

@@ -7,6 +7,7 @@ more than a machine holds. Both are seen in the tree of nodes, before anything i
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,29 @@ def parse_json(text: str, name: str) -> dict[str, Any]:
     return _parse(lambda it: json.loads(it, object_pairs_hook=_once), "JSON", text, name)
 
 
+def parse_value(text: str, name: str) -> Any:
+    """Return what a text says in YAML; `1e-4` is a number too, as in YAML 1.2.
+
+    Args:
+        name: of the text in an error.
+
+    Raises:
+        UserError: it is no YAML, a key stands twice, or its aliases stand for too much.
+    """
+    return _read(lambda it: _yaml(it, _NumberLoader), "YAML", text, name)
+
+
+class _NumberLoader(yaml.SafeLoader):
+    """PyYAML's, which by YAML 1.1 takes a number for a text if it has an exponent and no dot."""
+
+
+_NumberLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 def _text(path: str | Path) -> str:
     try:
         with open(shipped(path), "rb") as file:
@@ -69,13 +93,17 @@ def _text(path: str | Path) -> str:
         ) from None
 
 
-def _parse(read: Callable[[str], Any], kind: str, text: str, name: str) -> dict[str, Any]:
+def _read(read: Callable[[str], Any], kind: str, text: str, name: str) -> Any:
     try:
-        content = read(text)
+        return read(text)
     except UserError as error:
         raise UserError(f"{name}: {error.message}") from None
     except Exception as error:  # beside YAMLError whatever PyYAML's constructors run into
         raise UserError(f"{name} is not valid {kind}: {one_line(error)}") from None
+
+
+def _parse(read: Callable[[str], Any], kind: str, text: str, name: str) -> dict[str, Any]:
+    content = _read(read, kind, text, name)
     if not isinstance(content, dict):
         raise UserError(f"{name} holds no recipe: expected `key: value` lines at its top level")
     return content
@@ -90,8 +118,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _yaml(text: str) -> Any:
-    loader = yaml.SafeLoader(text)
+def _yaml(text: str, kind: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    loader = kind(text)
     try:
         node = loader.get_single_node()
         if node is None:

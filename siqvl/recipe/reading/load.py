@@ -10,6 +10,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from siqvl.errors import UserError
+from siqvl.recipe.address import without_password
 from siqvl.recipe.reading.document import read_document
 from siqvl.recipe.reading.shipped import shipped
 from siqvl.recipe.section import Section
@@ -90,9 +91,9 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence, cut where it is long."""
+    """A value in a sentence, without the password of an address, cut where it is long."""
     try:
-        text = repr(value)
+        text = repr(without_password(value) if isinstance(value, str) else value)
     except ValueError:  # Python writes no integer of more than 4,300 digits
         return "a number of thousands of digits"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -56,10 +56,16 @@ class TrainingFlops:
         config: of the model.
         trainable: the parts that learn.
         cached_features: the tower does not run.
+        adapter_weights: by which the language model learns in place of its own, which are frozen.
     """
 
     def __init__(
-        self, config: SiQVLConfig, trainable: Collection[Part], *, cached_features: bool = False
+        self,
+        config: SiQVLConfig,
+        trainable: Collection[Part],
+        *,
+        cached_features: bool = False,
+        adapter_weights: int = 0,
     ) -> None:
         self.forward = forward = ForwardFlops(config)
         tower, projector, language = (
@@ -72,7 +78,8 @@ class TrainingFlops:
             self.image = runs * (forward.patches + forward.tower + forward.tower_scores)
         self.image += (1 + projector + tower) * forward.projector
         graph = tower or projector or language  # embeddings learn with the language model
-        self.token = (1 + graph + language) * forward.layers
+        language = language and not adapter_weights
+        self.token = (1 + graph + language) * forward.layers + 3 * 2 * adapter_weights
         self.pair = (1 + 2 * graph) * forward.scores
         self.learned = (1 + graph + language) * forward.head
 

@@ -31,8 +31,12 @@ PUBLISHED: dict[str, float] = {
     r"L40": 181,
     r"L4": 121,
     r"RTX A6000": 154.8,
+    r"RTX 6000 Ada Generation": 364.2,
+    r"GeForce RTX 5090": 209.5,  # appendix A of the RTX Blackwell white paper
     r"GeForce RTX 4090": 165.2,
     r"GeForce RTX 3090": 71,
+    r"Tesla V100-SXM2-\d+GB": 125,  # float16: neither has bfloat16
+    r"Tesla T4": 65,
 }
 
 

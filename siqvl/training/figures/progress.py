@@ -89,6 +89,8 @@ class Progress(TrainerCallback):
         parts = list(first)
         if "loss" in self._logs:
             parts.append(f"loss {self._logs['loss']:.3f}")
+        if "reward" in self._logs:
+            parts.append(f"reward {self._logs['reward']:.3f}")
         if "tokens_per_second" in self._logs:
             parts.append(f"{self._logs['tokens_per_second']:,.0f} tokens/s")
         if "data_wait_share" in self._logs:

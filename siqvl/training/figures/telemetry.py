@@ -70,9 +70,18 @@ class Telemetry(TrainerCallback):
 
     @classmethod
     def of(
-        cls, loader: TrainingLoader, config: SiQVLConfig, stage: SFTStage, recipe: Recipe
+        cls,
+        loader: TrainingLoader,
+        config: SiQVLConfig,
+        stage: SFTStage,
+        recipe: Recipe,
+        *,
+        adapter_weights: int = 0,
     ) -> Telemetry:
         """Make the telemetry of a stage on this machine.
+
+        Args:
+            adapter_weights: how many there are, if the stage has an adapter.
 
         Raises:
             UserError: the stage's precision is not to be had here.
@@ -85,7 +94,12 @@ class Telemetry(TrainerCallback):
                 shared_prompt=getattr(collate, "shared_prompt", False),
                 chosen_alone=getattr(collate, "chosen_alone", False),
             ),
-            TrainingFlops(config, stage.trainable, cached_features=stage.cached_features),
+            TrainingFlops(
+                config,
+                stage.trainable,
+                cached_features=stage.cached_features,
+                adapter_weights=adapter_weights,
+            ),
             peak_flops(recipe, precision_of(stage)),
             one_row=getattr(collate, "one_row", False),
         )

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from siqvl.adapters.attach import adapter_weights
 from siqvl.data.batching import BatchPlan, Key
 from siqvl.data.collate import Features
 from siqvl.data.encoded import EncodedDataset
@@ -119,7 +120,10 @@ class PlannedTrainer(FiniteSteps):
             callbacks=callbacks,
         )
         trainer.loader, trainer.stage = loader, stage
-        trainer.telemetry = Telemetry.of(loader, model.config, stage, recipe)
+        trainer.learned_alone = stage.adapter is not None
+        trainer.telemetry = Telemetry.of(
+            *(loader, model.config, stage, recipe), adapter_weights=adapter_weights(model)
+        )
         trainer.add_callback(trainer.telemetry)
         for printing in (ProgressCallback, PrinterCallback):  # ours does
             trainer.remove_callback(printing)

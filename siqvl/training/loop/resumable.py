@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import Trainer
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import TrainOutput
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from siqvl.errors import UserError, one_line
 from siqvl.training.resuming import Provenance
@@ -43,6 +45,9 @@ class ResumableStates(Trainer):
     """
 
     state_copies = 0  # of a state, that others keep on the same disk
+    #: Weights that do not learn are left out of states: the parent checkpoint, by whose content
+    #: states are named, has them.
+    learned_alone = False
     _staging: Path | None = None  # while a state is being saved
     _continued: Path | None = None  # the state that was loaded, until the run goes on
     _began = 0.0
@@ -81,6 +86,34 @@ class ResumableStates(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         return os.fspath(self._staging) if self._staging else super()._get_output_dir(trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self.learned_alone:
+            super()._save(output_dir, state_dict)
+        elif self.args.should_save:
+            assert output_dir is not None
+            held = self._whole_model().state_dict() if state_dict is None else state_dict
+            learned = {name: held[name].detach().contiguous() for name in self._learned()}
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            save_file(learned, Path(output_dir) / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Raises: ValueError: a state has not the weights that learn, all of them and no others."""
+        if not self.learned_alone or self.is_fsdp_enabled:  # whose states are whole
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        learned = load_file(Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME)
+        if learned.keys() != set(self._learned()):
+            raise ValueError(f"{resume_from_checkpoint} has not the weights that learn")
+        self._whole_model().load_state_dict(learned, strict=False)
+
+    def _whole_model(self) -> torch.nn.Module:
+        return self.accelerator.unwrap_model(self.model)
+
+    def _learned(self) -> list[str]:
+        """Names of the weights that learn."""
+        weights = self._whole_model().named_parameters()
+        return [name for name, weight in weights if weight.requires_grad]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Save a state in a staging folder, where a kill does no harm; then rename it.
@@ -156,10 +189,12 @@ class ResumableStates(Trainer):
             )
 
     def state_bytes(self) -> int:
-        """About how large a state is: all weights, and two moments of those that are trained."""
+        """About how large a state is: its weights, and two moments of those that are trained."""
         assert self.model is not None
-        weights = [*self.model.parameters(), *self.model.buffers()]
         trained = [value for value in self.model.parameters() if value.requires_grad]
+        weights: list[torch.Tensor] = [*trained]
+        if not self.learned_alone or self.is_fsdp_enabled:
+            weights = [*self.model.parameters(), *self.model.buffers()]
         each = sum(value.nbytes for value in (*weights, *trained, *trained))
         return each + self.extra_state_bytes()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from siqvl.adapters.attach import without_adapters
 from siqvl.data.collate import Batch, Features
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.features.build_features import features_folder
@@ -165,6 +166,7 @@ class PreferenceTrainer(PlannedTrainer):
         `model` as it is now is the reference, if the loss needs one: its log-probabilities of all
         pairs of the run are computed here, or read from `features_dir`, see `reference_log_probs`.
         So the first step's loss is ln 2 for `sigmoid` alone. `model` is on its device afterwards.
+        A run that goes on from a state comes by here before it loads the state's weights.
 
         Raises:
             UserError: a pair is too long for `pack_length`, or as `training_loader` and
@@ -186,15 +188,16 @@ class PreferenceTrainer(PlannedTrainer):
             head_chunk=stage.head_chunk,
             workers=stage.loader_workers,
         )
-        values = reference_log_probs(
-            features_folder(plan["recipe"]),
-            reference,
-            rows,
-            (item for part in loader.plan.items() for item in part.tolist()),
-            rank=state.process_index,
-            world=state.num_processes,
-            barrier=state.wait_for_everyone,
-        )
+        with without_adapters(model):  # which have not learnt yet: the same, and quicker
+            values = reference_log_probs(
+                features_folder(plan["recipe"]),
+                reference,
+                rows,
+                (item for part in loader.plan.items() for item in part.tolist()),
+                rank=state.process_index,
+                world=state.num_processes,
+                barrier=state.wait_for_everyone,
+            )
         loader.dataset = rows.with_reference(values)
         return loader
 

@@ -19,6 +19,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from siqvl.adapters.attach import is_adapter, plain_name
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.features.tower import Precision, image_settings, key_of
 from siqvl.data.pairs import PreferenceCollator
@@ -69,7 +70,12 @@ class Reference:
             "config": json.loads(self.model.config.to_json_string()),
             "image_processor": image_settings(self.collate.processor),
         }
-        return key_of(about, self.model.named_parameters())
+        own = (
+            (plain_name(name), weight)
+            for name, weight in self.model.named_parameters()
+            if not is_adapter(name)  # adapters are turned off
+        )
+        return key_of(about, own)
 
     def layout(self) -> Layout:
         """Says how log-probabilities are kept: in nats, of the chosen and rejected completion."""

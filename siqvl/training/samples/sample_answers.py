@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from datasets import Dataset
@@ -14,7 +15,7 @@ from siqvl.device import Precision
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import RunLog
-from siqvl.tracking.sample_table import SampleTable
+from siqvl.tracking.sample_table import Answered, SampleTable
 from siqvl.training.loop.planned import PlannedTrainer
 from siqvl.training.samples.sample_rows import Samples
 
@@ -22,7 +23,11 @@ logger = logging.getLogger(__name__)
 
 
 class SampleAnswers(TrainerCallback):
-    """Asks at every `every` steps, before the first among them; `take` asks at any time."""
+    """Asks at every `every` steps, before the first among them; `take` asks at any time.
+
+    Attributes:
+        told: whoever else wants to know the step, and what was answered after it.
+    """
 
     def __init__(
         self, trainer: PlannedTrainer, samples: Samples, log: RunLog, every: int | None
@@ -31,6 +36,7 @@ class SampleAnswers(TrainerCallback):
         self._samples = samples
         self._table = SampleTable(log)
         self._every = every
+        self.told: list[Callable[[int, list[Answered]], None]] = []
 
     @classmethod
     def of(
@@ -58,7 +64,9 @@ class SampleAnswers(TrainerCallback):
         if distributed.several and distributed.strategy == "fsdp":
             logger.warning("no samples are answered: with fsdp no process has the whole model")
             return None
-        samples = Samples(recipe, dataset, encoded, trainer.loader.plan, processor, precision)
+        suffix = getattr(trainer.stage, "prompt_suffix", "")
+        plan = trainer.loader.plan
+        samples = Samples(recipe, dataset, encoded, plan, processor, precision, suffix)
         added = cls(trainer, samples, log, tracking.samples_every)
         trainer.add_callback(added)
         return added
@@ -80,7 +88,10 @@ class SampleAnswers(TrainerCallback):
         """Has the model answer now, after `step` steps, and logs it."""
         start = time.perf_counter()
         model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-        self._table.add(step, self._samples.answered(model, step))
+        answered = self._samples.answered(model, step)
+        self._table.add(step, answered)
+        for tell in self.told:
+            tell(step, answered)
         seconds = time.perf_counter() - start
         self._trainer.telemetry.leave_out(seconds)
         logger.info("%d samples answered and logged in %.2f s", len(self._samples), seconds)

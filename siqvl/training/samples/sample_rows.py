@@ -26,6 +26,7 @@ class Samples:
     Args:
         dataset: the prepared rows.
         encoded: those of them that are trained on, as `plan` numbers them.
+        suffix: appended to questions that have no prompt of their own.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class Samples:
         plan: BatchPlan,
         processor: SiQVLProcessor,
         precision: Precision,
+        suffix: str = "",
     ) -> None:
+        self._suffix = suffix
         self._items = latest_rows(plan, len(encoded), recipe.tracking.samples)
         self._rows: list[Row] = [dataset[encoded.rows[item]] for item in self._items]
         self._plan = plan
@@ -53,15 +56,15 @@ class Samples:
     def answered(self, model: SiQVLForConditionalGeneration, step: int) -> list[Answered]:
         """Asks the model after `step` steps, and leaves it as it was."""
         with undisturbed(model, self._attention), autocast(model.device, self._precision):
-            prompts = [prompt_item(row, self._processor) for row in self._rows]
+            prompts = [prompt_item(row, self._processor, suffix=self._suffix) for row in self._rows]
             written = complete(model, self._processor, prompts, max_new_tokens=self._tokens)
         self._count(step)
         return [
             Answered(
                 id=row["id"],
                 picture=next(iter(row["images"]), None),
-                question=row["prompt"][-1]["content"],
-                gold=row["chosen" if "chosen" in row else "completion"][0]["content"],
+                question=_asked(row),
+                gold=_gold(row),
                 answer=completion.text,
                 trained_on=times,
             )
@@ -112,3 +115,14 @@ def _first_places(plan: BatchPlan, rows: int) -> np.ndarray:
         if (first != never).all():
             break
     return first
+
+
+def _asked(row: Row) -> str:
+    return row["question"] if "question" in row else row["prompt"][-1]["content"]
+
+
+def _gold(row: Row) -> str:
+    """What would be right; of a question its first answer."""
+    if "answers" in row:
+        return row["answers"][0]
+    return row["chosen" if "chosen" in row else "completion"][0]["content"]

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from peft.tuners.lora import Linear
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig
 
+from siqvl.adapters.attach import adapted, attach
 from siqvl.model.assemble import build_on_meta
 from siqvl.model.configuration import SiQVLConfig
 from siqvl.model.decoders import DECODERS
 from siqvl.model.modeling import SiQVLForConditionalGeneration
+from siqvl.recipe import Adapter
 from siqvl.stages import freeze
 from siqvl.training.figures.flops import TrainingFlops
 from siqvl.training.figures.work import Work
@@ -40,11 +43,22 @@ def config(request) -> SiQVLConfig:
     )  # fmt: skip
 
 
-def counted(config: SiQVLConfig, trainable: list, *, cached: bool, checkpointing: bool) -> int:
+def counted(
+    config: SiQVLConfig,
+    trainable: list,
+    *,
+    cached: bool,
+    checkpointing: bool,
+    adapter: Adapter | None = None,
+) -> int:
     """What torch counts in a step of the real model; eager attention computes full squares."""
     torch.manual_seed(0)
     model = SiQVLForConditionalGeneration._from_config(config, attn_implementation="eager").train()
     freeze(model, trainable)
+    if adapter is not None:
+        attach(model, adapter)
+        for layer in adapted(model).values():
+            layer.__class__ = Linear  # PEFT's: torch counts no product that is added in place
     if checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
         model.train()
@@ -71,6 +85,17 @@ def test_a_step_costs_what_torch_counts(config, trainable, cached) -> None:
     work = Work(ROWS * LENGTH, ROWS * LENGTH**2, IMAGES, LEARNED)
     flops = TrainingFlops(config, trainable, cached_features=cached).of(work)
     assert flops == counted(config, trainable, cached=cached, checkpointing=False)
+
+
+def test_adapters_cost_what_torch_counts(config) -> None:
+    """The language model is gone through twice, its adapters three times."""
+    adapter = Adapter(rank=8)
+    count = attach(build_on_meta(config), adapter)
+    work = Work(ROWS * LENGTH, ROWS * LENGTH**2, IMAGES, LEARNED)
+    flops = TrainingFlops(config, ["projector", "language_model"], adapter_weights=count).of(work)
+    assert flops == counted(
+        config, ["projector"], cached=False, checkpointing=False, adapter=adapter
+    )
 
 
 def test_what_is_frozen_costs_less(config) -> None:

@@ -17,8 +17,8 @@ from siqvl.training.loop.embedding import add_embedding_gradient_in_place
 from siqvl.training.memory import batch_memory as memory
 from siqvl.training.memory.batch_memory import estimate_memory, tell_memory
 from siqvl.training.memory.batch_shape import BatchShape
-from siqvl.training.memory.estimate import GIB, MemoryEstimate
 from siqvl.training.memory.live_bytes import LiveBytes
+from siqvl.training.memory.memory_estimate import GIB, MemoryEstimate
 from tests.model.published_sizes import QWEN_05B, SO400M
 
 EVERYTHING = ["vision_tower", "projector", "language_model"]

@@ -42,7 +42,7 @@ from siqvl.data.sources.reading.splits import (
     split_named,
 )
 from siqvl.data.sources.values.where import wanted
-from siqvl.errors import UserError
+from siqvl.errors import Unreachable, UserError
 from siqvl.recipe import Source
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -346,6 +346,7 @@ def _tables(source: Source) -> list[Path]:
 
 def _check_hub(source: Source) -> None:
     from datasets import get_dataset_config_names, get_dataset_split_names
+    from datasets.exceptions import DatasetNotFoundError
 
     path = str(source.path)
     try:
@@ -356,7 +357,8 @@ def _check_hub(source: Source) -> None:
     except UserError:
         raise
     except Exception as error:  # offline, unknown, private, gated: each its own exception
-        raise UserError(
+        kind = UserError if isinstance(error, DatasetNotFoundError) else Unreachable
+        raise kind(
             f"{label(source)}: hub data set {path} cannot be reached ({_named(error)}); correct "
             "`path`, log in with `hf auth login`, or give a local folder"
         ) from None

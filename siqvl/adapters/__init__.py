@@ -1,0 +1,1 @@
+"""Low-rank adapters on the language model: attached by PEFT, trained, merged, in its format."""

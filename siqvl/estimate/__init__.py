@@ -1,0 +1,1 @@
+"""What a recipe takes before anything is started: memory, disk, tokens, operations, hours."""

@@ -1,0 +1,1 @@
+"""Learning from rewards on TRL's GRPOTrainer, with our scorers, rollouts and states."""
