@@ -184,9 +184,9 @@ def test_fsdp_without_gpus_is_refused(
     )
     figures = recipe.stage(STAGE)
     with pytest.raises(UserError, match="fsdp needs GPUs"):
-        trainer_arguments(figures, recipe, tmp_path, 3, SiQVLConfig())
+        trainer_arguments(figures, recipe, SiQVLConfig(), tmp_path, 3)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    arguments = trainer_arguments(figures, recipe, tmp_path, 3, SiQVLConfig())
+    arguments = trainer_arguments(figures, recipe, SiQVLConfig(), tmp_path, 3)
     assert arguments["fsdp"]
     names = {type(module).__name__ for module in tiny_and_rows()[0].modules()}
     assert set(arguments["fsdp_config"]["transformer_layer_cls_to_wrap"]) <= names

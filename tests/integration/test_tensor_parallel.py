@@ -8,9 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from siqvl.model import SiQVLForConditionalGeneration
+from siqvl.model import SiQVLConfig, SiQVLForConditionalGeneration
 from tests.data.conftest import make_processor
-from tests.model.tiny_siqvl import encode, make_tokenizer, picture, tiny_config, widen
+from tests.model.tiny_siqvl import (
+    TINY_DECODERS,
+    encode,
+    make_tokenizer,
+    picture,
+    tiny_vision_config,
+    widen,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -66,12 +73,15 @@ def torchrun(script: str, folder: Path, *arguments: Path) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("tied", [True, False])
-def test_two_processes_compute_what_one_does(tmp_path: Path, tied: bool) -> None:
+@pytest.mark.parametrize(("family", "tied"), [("qwen2", True), ("qwen2", False), ("qwen3", True)])
+def test_two_processes_compute_what_one_does(tmp_path: Path, family: str, tied: bool) -> None:
     torch.manual_seed(0)
-    model = SiQVLForConditionalGeneration(
-        tiny_config(text={"tie_word_embeddings": tied}, image_token_id=TOKEN)
-    ).eval()
+    config = SiQVLConfig(
+        vision_config=tiny_vision_config(),
+        text_config=TINY_DECODERS[family](tie_word_embeddings=tied),
+        image_token_id=TOKEN,
+    )
+    model = SiQVLForConditionalGeneration(config).eval()
     widen(model)
     model.save_pretrained(tmp_path / "checkpoint")
     inputs = [

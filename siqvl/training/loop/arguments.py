@@ -16,13 +16,13 @@ from siqvl.recipe import Recipe, SFTStage
 
 
 def trainer_arguments(
-    stage: SFTStage, recipe: Recipe, work_dir: Path, steps: int, config: SiQVLConfig
+    stage: SFTStage, recipe: Recipe, config: SiQVLConfig, work_dir: Path, steps: int
 ) -> dict[str, Any]:
     """Keyword arguments of `TrainingArguments`.
 
     Args:
-        steps: optimizer steps of the whole run, which the plan of its batches knows.
         config: of the model.
+        steps: optimizer steps of the whole run, which the plan of its batches knows.
 
     Raises:
         UserError: the precision is not to be had on this machine.

@@ -113,7 +113,7 @@ class PlannedTrainer(FiniteSteps):
         trainer = cls(
             model=model,
             args=TrainingArguments(
-                **trainer_arguments(stage, recipe, work_dir, loader.plan.steps, model.config)
+                **trainer_arguments(stage, recipe, model.config, work_dir, loader.plan.steps)
             ),
             train_dataset=loader.dataset,
             data_collator=collate,

@@ -218,7 +218,7 @@ def test_fp16_without_a_gpu_is_refused(trained, tmp_path: Path) -> None:
         pytest.skip("this machine has a GPU")
     recipe = changed(trained.recipe, Stage.VQA_SFT, precision="fp16", allow_fp16=True)
     with pytest.raises(UserError, match="fp16 needs a CUDA GPU"):
-        trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path, 200, SiQVLConfig())
+        trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, SiQVLConfig(), tmp_path, 200)
 
 
 def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_the_recipe_reaches_the_trainer(trained, tmp_path: Path) -> None:
         precision="bf16",
         gradient_checkpointing=True,
     )
-    arguments = trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, tmp_path, 200, SiQVLConfig())
+    arguments = trainer_arguments(recipe.stage(Stage.VQA_SFT), recipe, SiQVLConfig(), tmp_path, 200)
     assert arguments["warmup_steps"] == 6
     assert arguments["weight_decay"] == 0.1
     assert arguments["adam_beta2"] == 0.95
