@@ -14,6 +14,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Stage
 from siqvl.training.rewards import grpo
 from siqvl.training.stage import train_stage
+from tests.small_checkpoint import small_checkpoint
 from tests.training.stopping import stopped_after
 
 
@@ -211,6 +212,7 @@ def test_the_stage_trains_and_says_what_it_earned(small, tmp_path: Path) -> None
     assert after == before
 
 
+@pytest.mark.integration
 def test_an_interrupted_stage_continues_to_the_same_weights(small, tmp_path: Path) -> None:
     """Over two passes of 12 questions; lines of the history lie between the states."""
     figures = {"max_steps": 8, "saving_steps": 3, "logging_steps": 4, "beta": 0.05}
@@ -236,12 +238,12 @@ def test_an_interrupted_stage_continues_to_the_same_weights(small, tmp_path: Pat
     assert [entry["step"] for entry in histories[0]] == [1, 4, 8]
 
 
-def test_a_checkpoint_of_another_stage_is_refused(trained, small, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_stage_is_refused(small, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="continues from `cot_sft` or `dpo`"):
         train_stage(
             Stage.RLVR,
             small.recipe(tmp_path),
             data=small.data,
-            checkpoint=trained.checkpoint(Stage.VQA_SFT),
+            checkpoint=small_checkpoint(tmp_path, stage=Stage.VQA_SFT),
             output=tmp_path / "out",
         )
