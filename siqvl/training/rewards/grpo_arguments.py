@@ -28,7 +28,7 @@ def grpo_arguments(
     Raises:
         UserError: as `trainer_arguments`.
     """
-    return trainer_arguments(stage, recipe, work_dir, steps, config) | {
+    return trainer_arguments(stage, recipe, config, work_dir, steps) | {
         "num_generations": stage.group_size,
         "max_completion_length": stage.max_new_tokens,
         "temperature": stage.sampling_temperature,
