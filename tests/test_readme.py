@@ -53,7 +53,7 @@ def test_every_recipe_is_listed() -> None:
 
 def test_every_recipe_says_what_it_takes_or_that_nobody_measured() -> None:
     (head,) = re.findall(r"^\| recipe \|.*$", README, flags=re.MULTILINE)
-    assert head.endswith("| hours | GB of memory |")
+    assert head.endswith("| hours | GiB of memory |")
     for row in re.findall(r"^\| `[\w.-]+\.yaml` \|.*$", README, flags=re.MULTILINE):
         for measured in [cell.strip() for cell in row.split("|")][-3:-1]:
             assert re.match(r"not measured$|\d+(\.\d+)?\b", measured), row

@@ -110,8 +110,7 @@ def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
     recipe = recipe_for(scenario, sources, {}, scenario.work)
     set_seed(recipe.seed)
     model, processor = load(scenario, recipe, None)
-    parent = STAGES[scenario.recipe_stage].parent
-    assert parent is not None
+    parent = STAGES[scenario.recipe_stage].parents[0]
     write_untrained(scenario.parent, model, processor, parent, recipe)
 
 

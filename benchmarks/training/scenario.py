@@ -105,8 +105,8 @@ class Scenario:
     @property
     def parent(self) -> Path | None:
         """The checkpoint that the stage continues from, of weights that nobody trained."""
-        parent = STAGES[self.recipe_stage].parent
-        return self.work / f"checkpoint-{parent}" if parent else None
+        parents = STAGES[self.recipe_stage].parents
+        return self.work / f"checkpoint-{parents[0]}" if parents else None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"work": str(self.work)}
