@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # trl 1.16.0, transformers 5.23.0: Qwen3's chat template renders a message of typed parts as an empty one.
 #
-# `{"type": "text", "text": …}` in a list is how data with pictures, OpenAI's clients and processors write a message. Qwen2.5's
-# template refuses a list, and templates of models that see read it. Qwen3's (TRL carries it, letter for letter, to recognise
-# it) takes `content` only where it is a string, and the empty string otherwise: question and answer are gone, the turns are
-# there, nothing is raised. Such rows train a Qwen3 on nothing but `<|im_end|>`. Join the parts first, or take
-# a template that reads them.
+# `{"type": "text", "text": …}` in a list is how data with pictures, OpenAI's clients and processors write a message.
+# Qwen2.5's template refuses a list, and those of models that see read it. Qwen3's (TRL carries it, letter for letter, to recognise it)
+# takes `content` only where it is a string, and the empty string otherwise: question and answer are gone, the turns are
+# there, nothing is raised. Such rows train a Qwen3 on nothing but `<|im_end|>`. Join the parts first, or take a template
+# that reads them.
 #
 # Seen on 2026-11-30, Python 3.11.7, Linux x86-64:
 #
