@@ -134,7 +134,11 @@ def _work(estimate: Estimate) -> list[str]:
         )
     lines = text_table(rows, left={0})
     if estimate.peak_flops is None:
-        lines.append("hours: no peak is known; name a GPU with --gpu, or set hardware.peak_tflops")
+        computes = ", ".join(sorted({stage.precision for stage in estimate.stages}))
+        lines.append(
+            f"hours: no peak of {estimate.device} in {computes} is known; name a GPU that computes "
+            "in bf16 with --gpu, or set hardware.peak_tflops"
+        )
     else:
         lines.append(
             f"hours at {estimate.peak_flops / 1e12:,.0f} TFLOP/s times MFU {estimate.mfu_source}"
