@@ -18,7 +18,7 @@ from siqvl.training.prepared_sources import sources_of
 from siqvl.training.resuming import judge_states, state_folder
 
 #: Keys of `model` that a checkpoint has in it, beside weights, whose names may be spelt otherwise.
-ASSEMBLED = ("pixel_shuffle_factor", "max_image_tokens", "system_prompt", "thinking")
+ASSEMBLED = {"pixel_shuffle_factor", "max_image_tokens", "system_prompt", "thinking"}
 
 
 def train_stage(
@@ -103,10 +103,10 @@ def _check_model_of(parent: CheckpointCard, recipe: Recipe) -> None:
     Raises:
         UserError: it asks for something else.
     """
-    kept = parent.recipe.get("model") or {}
-    for key in ASSEMBLED:
-        was = kept.get(key, Model.model_fields[key].default)
-        now = getattr(recipe.model, key)
+    # recipes of before a later key have it not, and those of another day may call keys otherwise
+    kept = dict.fromkeys(Model.LATER) | (parent.recipe.get("model") or {})
+    for key in sorted(ASSEMBLED & kept.keys()):
+        was, now = kept[key], getattr(recipe.model, key)
         if was != now and {was, now} != {None, False}:  # of `thinking`, which say the same
             raise UserError(
                 f"model.{key} is {now!r}, but the checkpoint of stage `{parent.stage}` was "
