@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from siqvl.check import check_model
@@ -109,6 +110,7 @@ def _check_model_of(parent: CheckpointCard, recipe: Recipe) -> None:
         was, now = kept[key], getattr(recipe.model, key)
         if was != now and {was, now} != {None, False}:  # of `thinking`, which say the same
             raise UserError(
-                f"model.{key} is {now!r}, but the checkpoint of stage `{parent.stage}` was "
-                f"assembled with {was!r}, and keeps it: set it to that, or begin at stage 1"
+                f"model.{key} is {json.dumps(now)}, but the checkpoint of stage `{parent.stage}` "
+                f"was assembled with {json.dumps(was)}, and keeps it: set it to that, or begin at "
+                "stage 1"
             )
