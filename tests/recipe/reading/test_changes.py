@@ -111,6 +111,7 @@ def test_a_section_that_is_not_there_is_begun_by_its_keys(tiny: Recipe) -> None:
         (['["seed=1"'], "or a JSON list"),
         ([f"{VQA}.sources.00.max_samples=1"], "no entry `00` in a list: its entries are 0 to 1"),
         (['changes=["seed=5"]'], "`changes` is what --set notes, and no setting"),
+        ([f"{VQA}.trainable.0=language_model"], "trainable names a part twice: language_model"),
         (["changes=[]"], "`changes` is what --set notes, and no setting"),
     ],
 )
