@@ -42,7 +42,9 @@ def trained(recipe: Recipe, stage: Stage) -> str:
     """
     if stage not in recipe.trained:
         return ""
-    return _hash(training_key(recipe, stage), (*LIBRARIES, *TRAINERS.get(stage, ())))
+    adapters = ("peft",) if recipe.stage(stage).adapter is not None else ()
+    libraries = (*LIBRARIES, *TRAINERS.get(stage, ()), *adapters)
+    return _hash(training_key(recipe, stage), libraries)
 
 
 def sampled_pairs(recipe: Recipe) -> str:

@@ -81,19 +81,19 @@ def _memory(estimate: Estimate) -> list[str]:
 
 
 def _details(stage: StageFigures, size: Callable[[float], str]) -> list[str]:
-    memory = stage.memory
+    memory, name = stage.memory, stage.stage.value
     lines = [
-        f"  {stage.stage.value}: {', '.join(stage.learns)}; {stage.precision}; batch of "
+        f"  {name}: {', '.join(stage.learns)}; {stage.precision}; batch of "
         f"{memory.rows} x {memory.width:,} tokens, {memory.images} pictures, logits "
         f"{size(memory.logits)}"
     ]
     if memory.total > memory.step:
-        name = max(memory.passes, key=lambda one: memory.passes[one])
+        most = max(memory.passes, key=lambda one: memory.passes[one])
         lines.append(
-            f"    * the {name} pass before training takes most; a step {size(memory.step)}"
+            f"    * the {most} pass before training takes most; a step {size(memory.step)}"
         )
     if stage.turns:
-        lines.append("    it does not fit; with --set of:")
+        lines.append(f"    it does not fit; with --set of (keys of the stage: stages.{name}.…):")
         width = max(len(turn.setting) for turn in stage.turns)
         lines += [
             f"      {turn.setting:<{width}}  {size(turn.bytes):>6}  "
@@ -134,7 +134,11 @@ def _work(estimate: Estimate) -> list[str]:
         )
     lines = text_table(rows, left={0})
     if estimate.peak_flops is None:
-        lines.append("hours: no peak is known; name a GPU with --gpu, or set hardware.peak_tflops")
+        computes = ", ".join(sorted({stage.precision for stage in estimate.stages}))
+        lines.append(
+            f"hours: no peak of {estimate.device} in {computes} is known; name a GPU that computes "
+            "in bf16 with --gpu, or set hardware.peak_tflops"
+        )
     else:
         lines.append(
             f"hours at {estimate.peak_flops / 1e12:,.0f} TFLOP/s times MFU {estimate.mfu_source}"

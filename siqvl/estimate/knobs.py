@@ -30,7 +30,10 @@ def turns(
     if not sharded:
         for processes in (2, 4, 8):
             size = measure({}, processes)
-            name = f"distributed.strategy=fsdp distributed.processes={processes}"
+            name = (
+                "distributed.enabled=true distributed.strategy=fsdp "
+                f"distributed.processes={processes}"
+            )
             turn = Turn(setting=name, bytes=size, fits=size <= room)
             if turn.fits or processes == 8:
                 found.append(turn)

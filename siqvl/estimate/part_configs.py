@@ -25,12 +25,14 @@ def model_config(recipe: Recipe, attention: str) -> tuple[Any, list[str]]:
         UserError: a part is neither on this machine nor among those known here.
     """
     from siqvl.model.configuration import SiQVLConfig
+    from siqvl.model.decoders import decoder_of
 
     spec = recipe.model
     vision, from_vision = _part("vision", spec.vision, spec.vision_revision, published_vision)
     text, from_text = _part("language", spec.language, spec.language_revision, published_language)
     vision = getattr(vision, "vision_config", vision)  # of a full SigLIP
     try:
+        decoder_of(text)
         config = SiQVLConfig(
             vision_config=vision,
             text_config=text,

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from siqvl.checkpoint import CheckpointCard
+from siqvl.recipe.reading.changes import NOTE
 
 #: Keys of a recipe that name places of who trained, and nothing that a result depends on.
 PRIVATE = (
@@ -30,6 +31,7 @@ def public_card(card: CheckpointCard) -> CheckpointCard:
     of the recipe is of the recipe as it was.
     """
     recipe = _without_places(card.recipe)
+    recipe.pop(NOTE, None)  # repeats as texts what the keys themselves hold, places among it
     for *sections, key in PRIVATE:
         section: Any = recipe
         for name in sections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
 from siqvl.recipe.training_stages import ScorerName, SFTStage
 
@@ -34,7 +34,7 @@ class RewardStage(SFTStage):
     sampling_temperature: float = Field(1.0, gt=0)
     max_new_tokens: PositiveInt = 256
     places: PositiveInt = Field(256, description="completions written side by side")
-    rewards: dict[Reward, float] = Field(
+    rewards: dict[Reward, NonNegativeFloat] = Field(
         {"answer": 1.0},
         min_length=1,
         description="weights of what a completion earns: answer, what the scorer gives; format, 1 "
@@ -58,6 +58,8 @@ class RewardStage(SFTStage):
                 f"batch_size {self.batch_size} is no multiple of group_size {self.group_size}: a "
                 "batch has whole groups"
             )
+        if not any(self.rewards.values()):
+            raise ValueError("rewards: no weight is above 0, so that nothing would be learned")
         if "format" in self.rewards and self.answer_marker is None:
             raise ValueError("rewards: `format` looks for the answer_marker, which is null")
         free = self.free_tokens

@@ -135,6 +135,8 @@ class SFTStage(Section):
             )
         if self.pack_images and self.pack_images < (self.max_images or self.pack_images + 1):
             raise ValueError("pack_images needs a `max_images` that is no larger")
+        if len(set(self.trainable)) < len(self.trainable):
+            raise ValueError(f"trainable names a part twice: {', '.join(self.trainable)}")
         if strangers := self.learning_rates.keys() - set(self.trainable):
             raise ValueError(f"learning_rates has {sorted(strangers)}, which `trainable` has not")
         if self.cached_features and "vision_tower" in self.trainable:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from siqvl.check import check_model
 from siqvl.checkpoint import CheckpointCard, read_card, verify_checkpoint
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Model, Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.tracking.environment import keep_origin
 from siqvl.tracking.inputs import log_inputs
@@ -16,6 +17,9 @@ from siqvl.tracking.runs import RunLog
 from siqvl.training.loop.launch import launch
 from siqvl.training.prepared_sources import sources_of
 from siqvl.training.resuming import judge_states, state_folder
+
+#: Keys of `model` that a checkpoint has in it, beside weights, whose names may be spelt otherwise.
+ASSEMBLED = {"pixel_shuffle_factor", "max_image_tokens", "system_prompt", "thinking"}
 
 
 def train_stage(
@@ -36,10 +40,13 @@ def train_stage(
         page: the file of a page of its progress (`siqvl/training/figures/live_page.py`).
 
     Raises:
-        UserError: the data or the checkpoint is not what this stage needs, or other code wrote the
-            state that it would go on from; nothing was started.
+        UserError: the data or the checkpoint is not what this stage needs, the recipe asks for
+            another model than the checkpoint's, or other code wrote the state that it would go on
+            from; nothing was started.
     """
     parent = _check_parent(stage, checkpoint)
+    if parent is not None:
+        _check_model_of(parent, recipe)
     if parent is None:
         check_model(recipe.model)
     # torch is loaded here, and not with every workflow
@@ -86,3 +93,24 @@ def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | Non
         of = " or ".join(f"`{parent}`" for parent in parents)
         raise UserError(f"stage `{stage}` continues from a {of} checkpoint; none was given")
     return verify_checkpoint(checkpoint, expected=parents)
+
+
+def _check_model_of(parent: CheckpointCard, recipe: Recipe) -> None:
+    """Judges whether a recipe asks for what was decided when the model was assembled.
+
+    A checkpoint keeps its own chat template and grid: another value would change nothing, and stand
+    in the card of the new one.
+
+    Raises:
+        UserError: it asks for something else.
+    """
+    # recipes of before a later key have it not, and those of another day may call keys otherwise
+    kept = dict.fromkeys(Model.LATER) | (parent.recipe.get("model") or {})
+    for key in sorted(ASSEMBLED & kept.keys()):
+        was, now = kept[key], getattr(recipe.model, key)
+        if was != now and {was, now} != {None, False}:  # of `thinking`, which say the same
+            raise UserError(
+                f"model.{key} is {json.dumps(now)}, but the checkpoint of stage `{parent.stage}` "
+                f"was assembled with {json.dumps(was)}, and keeps it: set it to that, or begin at "
+                "stage 1"
+            )

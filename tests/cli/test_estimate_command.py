@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from siqvl.cli.main import main
@@ -19,6 +20,7 @@ def test_a_table_and_the_same_as_json() -> None:
     assert done.exit_code == 0, done.output
     assert max(map(len, done.output.splitlines())) <= 100
     assert "memory of t4, 16.0 GiB" in done.output
+    assert "hours: no peak of t4 in fp32 is known" in done.output  # one was named
     told = json.loads(CliRunner().invoke(main, [*words, "--json"]).output)
     (stage,) = told["stages"]
     assert stage["memory"]["width"] == 64
@@ -30,3 +32,12 @@ def test_a_stage_of_another_name_is_a_sentence() -> None:
     done = CliRunner().invoke(main, ["estimate", RECIPE, "--stage", "stage2"])
     assert done.exit_code == 1
     assert "stage2 is none of projector_alignment, vqa_sft" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize("part", ["language", "vision"])
+def test_a_part_of_another_kind_is_a_sentence(tmp_path: Path, part: str) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    words = ["estimate", RECIPE, "--stage", "vqa_sft", "--set", f"model.{part}={tmp_path}"]
+    done = CliRunner().invoke(main, words)
+    assert isinstance(done.exception, SystemExit)  # and no traceback
+    assert "has model_type 'llama'" in " ".join(done.output.split())

@@ -134,7 +134,10 @@ def test_a_stage_that_does_not_fit_says_what_to_turn() -> None:
     assert turned["adapter.rank=16"].fits
     assert turned["adapter.rank=16 adapter.quantize=nf4"].bytes < turned["adapter.rank=16"].bytes
     assert not turned["batch_size=1 accumulation=4"].fits
-    assert "distributed.strategy=fsdp distributed.processes=2" in turned
+    (sharing,) = (setting for setting in turned if "fsdp" in setting)
+    assert sharing.endswith("distributed.processes=2")
+    shared = recipe.changed([*sharing.split(), "compute.training.gpus=2"]).distributed
+    assert shared.several  # and not one process, to which fsdp means nothing
     lines = estimate_lines(found)
     assert max(map(len, lines)) <= 100
     assert any("does not fit" in line for line in lines)

@@ -37,14 +37,13 @@ class Run:
 def private_recipe(folder: Path) -> Recipe:
     """The tiny recipe as somebody has it at home."""
     content = Recipe.load(ROOT / "recipes" / "tiny.yaml").model_dump(mode="json")
-    content["output_dir"] = str(folder)
-    content["features_dir"] = f"{folder}/features"
     content["model"]["vision"] = str(ROOT / "recipes" / "tiny_base" / "vision")
     content["model"]["language"] = str(ROOT / "recipes" / "tiny_base" / "language")
     content["tracking"]["uri"] = f"postgresql://{STORE}/mlflow"
     content["tracking"]["spool"] = "~/spool"
     content["stages"]["vqa_sft"]["sources"][1] = {"kind": "table", "path": f"{folder}/my cats.csv"}
-    return Recipe.model_validate(content)
+    places = [f"output_dir={folder}", f"features_dir={folder}/features"]
+    return Recipe.model_validate(content).changed(places)
 
 
 def scored(checkpoint: str, benchmark: str = "vqa", right: float = 0.687, **changes) -> Scores:

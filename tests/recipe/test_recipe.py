@@ -396,6 +396,9 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
         ({"group_size": 7}, "batch_size 256 is no multiple of group_size 7"),
         ({"answer_marker": None}, "`format` looks for the answer_marker, which is null"),
         ({"free_tokens": 9}, "free_tokens and the reward `length` need each other"),
+        # it is from 0 down to -1 already: a weight below 0 would pay for every token
+        ({"rewards": {"length": -0.5}, "free_tokens": 9}, "greater than or equal to 0"),
+        ({"rewards": {"answer": 0.0}}, "rewards: no weight is above 0"),
         ({"rewards": {"length": 1.0}}, "free_tokens and the reward `length` need each other"),
         ({"rewards": {"length": 1.0}, "free_tokens": 72}, "free_tokens 72 is not below max_new"),
         ({"rewards": {}}, "at least 1 item"),

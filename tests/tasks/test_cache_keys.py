@@ -85,3 +85,18 @@ def test_other_libraries_are_seen(
         cache_keys, "version", lambda name: "99" if name == library else version(name)
     )
     assert differing(keys(recipe), before) == seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"), [([], False), ([f"stages.{SFT}.adapter.rank=4"], True)]
+)
+def test_a_stage_with_adapters_sees_another_peft(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, changes: list[str], seen: bool
+) -> None:
+    """It draws A, and its layers compute where inputs are dropped."""
+    changed, version = recipe.changed(changes), cache_keys.version
+    before = trained(changed, SFT)
+    monkeypatch.setattr(
+        cache_keys, "version", lambda name: "99" if name == "peft" else version(name)
+    )
+    assert (trained(changed, SFT) != before) is seen

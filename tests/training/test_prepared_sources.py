@@ -103,3 +103,22 @@ def test_rows_of_other_sources_are_refused_before_anything_starts(
             checkpoint=trained.parent(STAGE),
             output=tmp_path / "out",
         )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "was"), [("system_prompt", "Arr.", '""'), ("max_image_tokens", 9, "4")]
+)
+def test_a_model_that_is_not_the_checkpoints_is_refused_before_anything_starts(
+    trained, tmp_path: Path, key: str, value: object, was: str
+) -> None:
+    """A checkpoint keeps its chat template and grid: the card would tell of what is not there."""
+    recipe = trained.recipe.changed([f"model.{key}={value}"])
+    told = rf"model\.{key} is {json.dumps(value)}, but the checkpoint .* was assembled with {was}"
+    with pytest.raises(UserError, match=told):
+        train_stage(
+            STAGE,
+            recipe,
+            data=trained.data(STAGE),
+            checkpoint=trained.parent(STAGE),
+            output=tmp_path / "out",
+        )

@@ -31,6 +31,7 @@ HELP = (
 )
 LONGEST = 200  # characters of a value that is told
 NULL = ("null", "~")
+NOTE = "changes"  # the recipe's key for what was changed
 #: A field that may hold anything.
 ANYTHING = (Any, object)
 
@@ -64,9 +65,12 @@ def parse_changes(given: Iterable[str]) -> list[Change]:
     """Read what stands behind `--set`, each `key=value`, or a JSON list of those.
 
     Raises:
-        UserError: it is neither, has an empty value, or sets a key twice.
+        UserError: it is neither, has an empty value, sets a key twice, or the note of changes.
     """
     changes = [_change(text) for words in given for text in _listed(words)]
+    for change in changes:
+        if change.parts[0] == NOTE:
+            raise UserError(f"{OPTION} {change}: `{NOTE}` is what {OPTION} notes, and no setting")
     for one, other in combinations(changes, 2):
         short, long = sorted((one, other), key=lambda change: len(change.parts))
         if long.parts[: len(short.parts)] == short.parts:
@@ -167,7 +171,7 @@ def _inside(kinds: tuple[Any, ...], here: Any, part: str, change: Change) -> tup
         UserError: there is none.
     """
     if isinstance(here, list):
-        if not (part.isdecimal() and int(part) < len(here)):
+        if part not in map(str, range(len(here))):  # 00 would be another name of 0
             numbers = f"its entries are 0 to {len(here) - 1}" if here else "it is empty"
             raise UserError(f"{OPTION} {change}: no entry `{part}` in a list: {numbers}")
         entries = [get_args(kind)[0] for kind in kinds if get_origin(kind) is list]

@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
+from siqvl.recipe.reading.changes import NOTE
 from siqvl.recipe.reading.origins import Origins, origin_of
 
 #: What `--set` notes is no setting: the changed keys show it themselves.
-LEFT_OUT = "changes"
+LEFT_OUT = NOTE
 COLUMN = 44  # where origins stand, beside what is not longer
 
 

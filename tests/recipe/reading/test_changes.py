@@ -109,6 +109,10 @@ def test_a_section_that_is_not_there_is_begun_by_its_keys(tiny: Recipe) -> None:
         (["stages.dpo.loss={sft: 1, sft: 2}"], "key `sft` stands twice"),
         (["[1]"], "or a JSON list"),
         (['["seed=1"'], "or a JSON list"),
+        ([f"{VQA}.sources.00.max_samples=1"], "no entry `00` in a list: its entries are 0 to 1"),
+        (['changes=["seed=5"]'], "`changes` is what --set notes, and no setting"),
+        ([f"{VQA}.trainable.0=language_model"], "trainable names a part twice: language_model"),
+        (["changes=[]"], "`changes` is what --set notes, and no setting"),
     ],
 )
 def test_what_is_wrong_is_one_sentence(tiny: Recipe, changes: list[str], said: str) -> None:
