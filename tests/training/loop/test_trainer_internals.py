@@ -31,6 +31,7 @@ OVERRIDDEN = {
         "self max_steps train_dataloader resume_from_checkpoint",
         "judge the disk, and continue from a state, before the first step",
     ),
+    "_prepare_inputs": ("self inputs", "write completions, as TRL's GRPOTrainer does there"),
     "_run_epoch": (
         "self model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial "
         "ignore_keys_for_eval start_time resume_from_checkpoint epochs_trained "
