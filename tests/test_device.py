@@ -205,7 +205,8 @@ def test_flash_attention_that_cannot_run_is_refused(gpu, has, precision, said) -
         ("NVIDIA GeForce RTX 4090", 165.2),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
-        ("Tesla T4", None),
+        ("Tesla T4", 65.0),
+        ("Tesla P100-PCIE-16GB", None),
     ],
 )
 def test_published_peaks(name, tflops) -> None:

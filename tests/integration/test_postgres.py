@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from siqvl.cli.main import main
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import PIPELINE, Recipe, Stage
 from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
 from siqvl.tracking.heartbeat import end_lost
@@ -171,7 +171,7 @@ def test_two_pipelines_are_kept_registered_and_compared(
     assert {parent.info.status for parent in parents} == {"FINISHED"}
     newest, oldest = (parent.info.run_id for parent in parents)
     versions = store.search_model_versions("name = 'two'")
-    assert sorted(version.tags["siqvl.stage"] for version in versions) == sorted([*Stage] * 2)
+    assert sorted(version.tags["siqvl.stage"] for version in versions) == sorted([*PIPELINE] * 2)
     candidate = store.get_model_version_by_alias("two", "candidate")
     assert candidate.tags["siqvl.evaluation"] == f"runs:/{newest}/evaluation"
 

@@ -27,7 +27,7 @@ ROOT = Path(siqvl.__file__).parent
 TEMPLATES = [
     path.relative_to(ROOT).as_posix()
     for path in ROOT.rglob("*.jinja")
-    if path.name != "chat_template.jinja"  # the model's
+    if path.relative_to(ROOT).parts[0] != "model"  # chat templates
 ]
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from flytekit.core.checkpointer import SyncCheckpoint
@@ -279,7 +280,7 @@ def away(times: int) -> Callable[..., SyncCheckpoint]:
 def test_a_store_that_comes_back_is_asked_again(pods: Pods, monkeypatch) -> None:
     waited: list[float] = []
     train_one(pods, 7)
-    monkeypatch.setattr(preemption.time, "sleep", waited.append)
+    monkeypatch.setattr(preemption, "time", SimpleNamespace(sleep=waited.append))
     with pods.next(away(2)) as output:
         state = last_good_state(work_dir(output))
     assert state == work_dir(output) / "checkpoint-7"
@@ -288,7 +289,7 @@ def test_a_store_that_comes_back_is_asked_again(pods: Pods, monkeypatch) -> None
 
 def test_without_the_store_a_stage_begins_anew(pods: Pods, monkeypatch, caplog) -> None:
     train_one(pods, 7)
-    monkeypatch.setattr(preemption.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(preemption, "time", SimpleNamespace(sleep=lambda seconds: None))
     with pods.next(away(preemption.TRIES)) as output:
         assert last_good_state(work_dir(output)) is None
     assert caplog.text.count("the store is away") == preemption.TRIES

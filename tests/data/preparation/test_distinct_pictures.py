@@ -78,17 +78,24 @@ def test_without_benchmarks_nothing_leaks(tmp_path, made_source, make_row):
     assert manifest.unchecked == ["no benchmarks were given"]
 
 
-def test_benchmarks_themselves_are_not_compared(tmp_path, benchmarks, made_source, make_row):
-    row = make_row(RowKind.EVALUATION, images=[picture("#101010")])
-    manifest = prepare(
-        [made_source([row])],
-        RowKind.EVALUATION,
-        tmp_path / "out",
-        data=DataPrep(),
-        seed=0,
-        benchmarks=benchmarks,
-    )
-    assert (manifest.rows, manifest.leaks, manifest.unchecked) == (1, {}, [])
+def test_questions_are_compared_where_they_are_trained_on(
+    tmp_path, benchmarks, made_source, make_row
+):
+    """Stage `rlvr` names benchmarks; who prepares the benchmarks themselves names none."""
+
+    def prepared(held_out):
+        rows = [
+            make_row(RowKind.EVALUATION, images=[picture(color)])
+            for color in ("#101010", "#70a030")
+        ]
+        out = tmp_path / str(held_out is None)
+        kind, data = RowKind.EVALUATION, DataPrep()
+        return prepare([made_source(rows)], kind, out, data=data, seed=0, benchmarks=held_out)
+
+    manifest = prepared(None)
+    assert (manifest.rows, manifest.leaks, manifest.unchecked) == (2, {}, [])
+    manifest = prepared(benchmarks)
+    assert (manifest.rows, manifest.leaks) == (1, {"picture of benchmark dark": 1})
 
 
 def test_missing_or_damaged_benchmarks_are_named(tmp_path, benchmarks, made_source, make_row):
