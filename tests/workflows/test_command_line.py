@@ -86,9 +86,8 @@ def test_each_stage_alone_as_the_readme_has_it(pyflyte, checkout: Path, small_ya
 
     commands = readme_commands("One stage at a time", "Use it")
     names = [words[3] for words in commands]
-    assert {"data_prep", "evaluation", "preference_pairs", "sweep", *map(str, PIPELINE)} == set(
-        names
-    )
+    others = {"data_prep", "evaluation", "preference_pairs", "sweep"}
+    assert others | {*map(str, PIPELINE)} == set(names)
     printed = {}
     for words in commands:
         arguments = [*words[1:], "--recipe", "recipes/single.yaml"]
