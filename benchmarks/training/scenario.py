@@ -109,7 +109,9 @@ class Scenario:
         return self.work / f"checkpoint-{parents[0]}" if parents else None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"work": str(self.work)}
+        content = asdict(self) | {"work": str(self.work)}
+        # builds of before there were adapters take no such key
+        return {name: value for name, value in content.items() if name != "adapter" or value}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Scenario:
