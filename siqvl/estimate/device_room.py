@@ -41,13 +41,9 @@ class Room:
 
     def peak_flops(self, recipe: Recipe, precision: str) -> float | None:
         """Operations a second at best, see `siqvl.training.figures.peak_flops`."""
-        from siqvl.training.figures.peak_flops import published_peak
+        from siqvl.training.figures.peak_flops import peak_of
 
-        if recipe.hardware.peak_tflops is not None:
-            return recipe.hardware.peak_tflops * 1e12
-        if self.device is None or precision == "fp32":
-            return None
-        return published_peak(self.device)
+        return peak_of(self.device, recipe, precision)
 
 
 def room_for(recipe: Recipe, gpu: str | None) -> Room:

@@ -24,14 +24,16 @@ from siqvl.estimate.results import (
     MemoryFigures,
     StageFigures,
 )
-from siqvl.recipe import Recipe, SFTStage, Stage
+from siqvl.recipe import PIPELINE, Recipe, SFTStage, Stage
 
 if TYPE_CHECKING:
     from siqvl.model.configuration import SiQVLConfig
     from siqvl.recipe import Part
+    from siqvl.training.memory.batch_shape import BatchShape
     from siqvl.training.memory.step_memory import Processes, StepMemory
 
 FLOAT32 = 4
+NO_REWARDS = "stage rlvr is not estimated: TRL's trainer holds its memory"
 #: Keys of a stage that memory depends on.
 DECIDING = {
     *("trainable", "adapter", "batching", "batch_size", "accumulation", "ema", "head_chunk"),
@@ -65,12 +67,12 @@ def estimate_recipe(
         config, origins = model_config(recipe, attention_there(recipe))
         counts = parameter_counts(config)
         one = _Estimator(recipe, config, counts, room, mfu, data)
-        chosen = stages or [stage for stage in Stage if stage is not Stage.RLVR]
+        chosen = stages or PIPELINE
         if Stage.RLVR in chosen:
-            raise UserError("stage rlvr is not estimated: TRL's trainer holds its memory")
+            raise UserError(NO_REWARDS)
         figures = [one.stage(stage) for stage in chosen]
         if recipe.stages.rlvr is not None:
-            one.notes.append("stage rlvr is not estimated: TRL's trainer holds its memory")
+            one.notes.append(NO_REWARDS)
     peak = room.peak_flops(recipe, room.precision(recipe.stage(Stage.VQA_SFT)))
     return Estimate(
         recipe=recipe.name,
@@ -120,8 +122,8 @@ class _Estimator:
         if work.note:
             self._note(f"without prepared rows: {work.note}")
         precision = self._precision(stage, figures)
-        step = self._step(figures, work, precision)
-        memory = self._memory(figures, work, precision, step)
+        step = self._step(figures, work, precision, self.processes)
+        memory = self._memory(figures, precision, step, self.processes, pairs=work.reference)
         usable = self.room.usable
         fits = None if usable is None else memory.total <= usable
         turned = []
@@ -184,23 +186,24 @@ class _Estimator:
         return precision
 
     def _step(
-        self,
-        figures: SFTStage,
-        work: PlannedWork,
-        precision: Any,
-        processes: Processes | None = None,
+        self, figures: SFTStage, work: PlannedWork, precision: Any, processes: Processes
     ) -> StepMemory:
         from siqvl.training.memory.step_memory import step_memory
 
-        used = processes or self.processes
         deciding = figures.model_dump_json(include=DECIDING & set(type(figures).model_fields))
-        key = (deciding, *work.shapes, precision, used)
+        key = (deciding, *work.shapes, precision, processes)
         if key not in self._known:  # stages that follow one another are often alike
-            self._known[key] = step_memory(self.config, figures, work.shapes, precision, used)
+            self._known[key] = step_memory(self.config, figures, work.shapes, precision, processes)
         return self._known[key]
 
     def _memory(
-        self, figures: SFTStage, work: PlannedWork, precision: Any, step: StepMemory
+        self,
+        figures: SFTStage,
+        precision: Any,
+        step: StepMemory,
+        processes: Processes,
+        *,
+        pairs: BatchShape | None,
     ) -> MemoryFigures:
         from siqvl.training.memory.step_memory import pass_memory
 
@@ -209,11 +212,11 @@ class _Estimator:
             figures,
             precision,
             features_batch=self.recipe.features_batch_size,
-            pairs=work.reference,
+            pairs=pairs,
             on_gpu=self.room.on_gpu,
         )
         # whole on each device, FSDP or not: nothing is shared out yet
-        share = self.processes.count if self.processes.sharded else 1
+        share = processes.count if processes.sharded else 1
         weights = sum(step.weights.values()) * share
         passes = {name: weights + size for name, size in beside.items()}
         return MemoryFigures(
@@ -251,11 +254,7 @@ class _Estimator:
         used = self.processes if processes is None else Processes(processes, True, True)
         changed = replace(work, shapes=shapes)
         step = self._step(turned, changed, precision, used)
-        kept, self.processes = self.processes, used
-        try:
-            return self._memory(turned, changed, precision, step).total
-        finally:
-            self.processes = kept
+        return self._memory(turned, precision, step, used, pairs=work.reference).total
 
     def _amounts(
         self, figures: SFTStage, work: PlannedWork, precision: str, learning: int

@@ -49,11 +49,17 @@ def peak_flops(recipe: Recipe, precision: Precision) -> float | None:
     Returns:
         None if it is not known.
     """
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return peak_of(name, recipe, precision)
+
+
+def peak_of(device: str | None, recipe: Recipe, precision: str) -> float | None:
+    """As `peak_flops`, of a GPU by torch's name of it; None: of a device that is none."""
     if recipe.hardware.peak_tflops is not None:
         return recipe.hardware.peak_tflops * 1e12
-    if precision == "fp32" or not torch.cuda.is_available():
+    if precision == "fp32" or device is None:
         return None
-    return published_peak(torch.cuda.get_device_name())
+    return published_peak(device)
 
 
 def published_peak(name: str) -> float | None:

@@ -119,20 +119,31 @@ class PlannedTrainer(FiniteSteps):
             data_collator=collate,
             callbacks=callbacks,
         )
-        trainer.loader, trainer.stage = loader, stage
-        trainer.learned_alone = stage.adapter is not None
-        trainer.telemetry = Telemetry.of(
+        telemetry = Telemetry.of(
             *(loader, model.config, stage, recipe), adapter_weights=adapter_weights(model)
         )
-        trainer.add_callback(trainer.telemetry)
-        for printing in (ProgressCallback, PrinterCallback):  # ours does
-            trainer.remove_callback(printing)
+        trainer.follow(model, loader, stage, telemetry)
+        trainer.learned_alone = stage.adapter is not None
         if loader.plan.world == 1:  # DDP takes such an embedding's gradient for sparse as a whole
             add_embedding_gradient_in_place(model)
-        if stage.ema is not None:
-            trainer.mean = WeightMean(model, stage.ema)
-            trainer.add_callback(trainer.mean)
         return trainer
+
+    def follow(
+        self,
+        model: SiQVLForConditionalGeneration,
+        loader: TrainingLoader,
+        stage: SFTStage,
+        telemetry: Telemetry,
+    ) -> None:
+        """Take batches from `loader`, tell of them by `telemetry` and no other way, and keep the
+        mean of the weights if the stage asks for one."""
+        self.loader, self.stage, self.telemetry = loader, stage, telemetry
+        self.add_callback(telemetry)
+        for printing in (ProgressCallback, PrinterCallback):  # ours does
+            self.remove_callback(printing)
+        if stage.ema is not None:
+            self.mean = WeightMean(model, stage.ema)
+            self.add_callback(self.mean)
 
     @classmethod
     def make_collator(cls, model: Any, processor: Any, stage: Any, features: Any) -> Any:

@@ -18,7 +18,6 @@ import torch
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, split_tensor_dict
 
@@ -31,7 +30,6 @@ from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
 from siqvl.recipe import Recipe, RewardStage
 from siqvl.training.figures.work import ItemWork
-from siqvl.training.loop.ema import WeightMean
 from siqvl.training.loop.planned import PlannedTrainer, training_loader
 from siqvl.training.rewards.different import PASS, Different, passes_over
 from siqvl.training.rewards.earned import Earned
@@ -91,20 +89,13 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
             processing_class=processor,
             callbacks=callbacks,
         )
-        trainer.loader, trainer.stage = loader, stage
+        trainer.follow(model, loader, stage, RolloutFigures(loader.plan, ItemWork(rows)))
         trainer.questions = Questions(loader, stage, processor, features)
         trainer._ends, trainer._seed = ends, recipe.seed
-        trainer.telemetry = RolloutFigures(loader.plan, ItemWork(rows))
-        trainer.add_callback(trainer.telemetry)
-        for printing in (ProgressCallback, PrinterCallback):  # ours does
-            trainer.remove_callback(printing)
         if reference is not None:
             add_fused_lm_head(reference, temperature=stage.sampling_temperature)
             trainer.beta = stage.beta
             trainer.ref_model = reference.to(trainer.args.device)  # type: ignore[arg-type]  # untyped
-        if stage.ema is not None:
-            trainer.mean = WeightMean(model, stage.ema)
-            trainer.add_callback(trainer.mean)
         return trainer
 
     def get_train_dataloader(self) -> DataLoader:
