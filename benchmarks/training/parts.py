@@ -102,7 +102,10 @@ def real_data() -> Path:
 
 
 def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
-    """The checkpoint both sides load, made by assembling the parts as stage 1 does."""
+    """The checkpoint both sides load, made by assembling the parts as stage 1 does.
+
+    Its language model has bfloat16's values, as Qwen's published weights have.
+    """
     if scenario.parent is None or scenario.parent.exists():
         return
     from transformers import set_seed
@@ -110,6 +113,8 @@ def make_parent(scenario: Scenario, sources: list[dict[str, Any]]) -> None:
     recipe = recipe_for(scenario, sources, {}, scenario.work)
     set_seed(recipe.seed)
     model, processor = load(scenario, recipe, None)
+    for weight in model.model.language_model.parameters():
+        weight.data = weight.data.bfloat16().float()
     parent = STAGES[scenario.recipe_stage].parents[0]
     write_untrained(scenario.parent, model, processor, parent, recipe)
 

@@ -41,7 +41,7 @@ class Size:
 SIZES: dict[ModelName, Size] = {
     "tiny": Size({"1": 32, "2": 32, "dpo": 32}, 33, 4, "eager", "grouped", 512, 0),
     "50m": Size({"1": 16, "2": 16, "dpo": 8}, 11, 64, "eager", "grouped", 1024, 0),
-    "0.5b": Size({"1": 4, "2": 4, "dpo": 2}, 6, 64, "eager", "grouped", 1024, 0),
+    "0.5b": Size({"1": 4, "2": 8, "dpo": 2}, 5, 64, "eager", "grouped", 1024, 0),
     "full": Size({"1": 64, "2": 64, "dpo": 16}, 23, 81, "sdpa", "packed", 2048, 8),
 }
 #: Of `--adapter`, of both sides; the projector learns in full beside it.

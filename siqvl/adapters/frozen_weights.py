@@ -1,4 +1,4 @@
-"""Frozen weights beside adapters, kept in the precision that they are computed in."""
+"""Frozen weights beside adapters, kept in no more bits than what they are computed in needs."""
 
 from __future__ import annotations
 
@@ -8,25 +8,46 @@ import torch
 from torch import nn
 
 from siqvl.adapters.attach import LAYERS
+from siqvl.adapters.mapped_pages import let_go
+from siqvl.adapters.widened import WidenedLinear
 from siqvl.device import DTYPES, Precision
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 
 
 def keep_in(model: SiQVLForConditionalGeneration, precision: Precision) -> None:
-    """Round the frozen linear layers of the language model to the precision of a stage, in place.
+    """Keep the frozen linear layers of the language model in half of their memory, in place.
 
     Done after `attach`: PEFT gives adapters the type of the weights beside them, and what learns
     learns in float32.
 
-    Autocast rounds them so in every product, from float32 and to the same bits; kept so, they take
-    half the memory, and nothing is rounded twice. What else there is (embeddings, norms, the tower)
-    stays in float32. A merge starts from the parent's own weights, see `merged_weights`.
+    Autocast rounds weights to the precision of a stage in every product, from float32 and to the
+    same bits; kept so, nothing is rounded twice. In float32 only what bfloat16 holds to the last
+    bit is kept in it, as published weights mostly are, and made float32 again for a product, to the
+    same bits. What else there is (embeddings, norms, the tower) stays in float32. A merge starts
+    from the parent's own weights, see `merged_weights`.
     """
     dtype = DTYPES[precision]
     for _, layer in linear_layers(model):
+        if dtype == torch.float32:
+            _keep_exact(layer)
+            continue
         for weight in (layer.weight, layer.bias):
             if weight is not None and not weight.requires_grad and weight.is_floating_point():
                 weight.data = weight.data.to(dtype)
+
+
+def _keep_exact(layer: nn.Linear) -> None:
+    """Keep a frozen weight in bfloat16 if that holds it to the last bit."""
+    weight = layer.weight
+    if type(layer) is not nn.Linear or weight.requires_grad or weight.dtype != torch.float32:
+        return
+    if weight.is_meta or type(weight.data) is not torch.Tensor:
+        return  # without content nobody knows
+    half = weight.data.bfloat16()
+    if torch.equal(half.float(), weight.data):
+        let_go(weight.data)
+        weight.data = half
+        layer.__class__ = WidenedLinear
 
 
 def linear_layers(model: SiQVLForConditionalGeneration) -> Iterator[tuple[str, nn.Linear]]:

@@ -13,6 +13,8 @@ import torch
 from peft.tuners.lora import Linear
 from torch import nn
 
+from siqvl.adapters.widened import widened
+
 
 class FusedLinear(Linear):
     """PEFT's layer, of which it takes the class in place; all but the plain case is left to it."""
@@ -50,7 +52,7 @@ class _FusedLinear(torch.autograd.Function):
         rows = x.flatten(0, -2)
         low = rows @ down.to(x.dtype).T
         ctx.save_for_backward(rows, weight, down, up, low)  # weights as they are, and no copies
-        weight = weight.to(x.dtype)
+        weight = widened(weight, x.dtype)
         out = rows @ weight.T if bias is None else torch.addmm(bias.to(x.dtype), rows, weight.T)
         out.addmm_(low, up.to(x.dtype).T, alpha=scaling)
         ctx.scaling, ctx.shape = scaling, x.shape
@@ -63,7 +65,7 @@ class _FusedLinear(torch.autograd.Function):
         of_low = (gradient @ up.to(gradient.dtype)).mul_(ctx.scaling)
         of_x = None
         if ctx.needs_input_grad[0]:
-            of_x = gradient @ weight.to(gradient.dtype)
+            of_x = gradient @ widened(weight, gradient.dtype)
             of_x = of_x.addmm_(of_low, down.to(gradient.dtype)).view(ctx.shape)
         of_down = (of_low.T @ rows).to(down.dtype)
         of_up = (gradient.T @ low).mul_(ctx.scaling).to(up.dtype)

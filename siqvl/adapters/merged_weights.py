@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import torch
 
 from siqvl.adapters.attach import NAME, adapted, is_adapter, plain_name
 from siqvl.adapters.frozen_weights import is_exact, linear_layers
+from siqvl.model.weight_files import weight_files
 
 if TYPE_CHECKING:
     from siqvl.model.modeling import SiQVLForConditionalGeneration
@@ -53,16 +53,9 @@ def stored_weights(checkpoint: Path, layers: set[str]) -> Weights:
     from safetensors import safe_open
 
     found = {}
-    for file in _files(checkpoint):
-        with safe_open(checkpoint / file, framework="pt") as stored:
+    for file in weight_files(checkpoint):
+        with safe_open(file, framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118  # it is no mapping
                 if name.rpartition(".")[0] in layers:
                     found[name] = stored.get_tensor(name)
     return found
-
-
-def _files(checkpoint: Path) -> list[str]:
-    index = checkpoint / "model.safetensors.index.json"
-    if not index.is_file():
-        return ["model.safetensors"]
-    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
+Weights = Mapping[str, torch.Tensor] | Iterable[tuple[str, torch.Tensor]]
 
-def non_finite(weights: Mapping[str, torch.Tensor]) -> str | None:
+
+def non_finite(weights: Weights) -> str | None:
     """Returns the name of a tensor that holds NaN or infinite values; None if all are finite.
 
     A tensor is read once and nothing of its size is made: `torch.isfinite` takes 100 times as long.
     """
-    return next((name for name, weight in weights.items() if not _is_finite(weight)), None)
+    named = weights.items() if isinstance(weights, Mapping) else weights
+    return next((name for name, weight in named if not _is_finite(weight)), None)
 
 
 def _is_finite(weight: torch.Tensor) -> bool:

@@ -132,3 +132,44 @@ def test_frozen_weights_are_kept_in_the_precision_of_the_stage() -> None:
     assert all("language_model.layers" in name and "_proj." in name for name in rounded)
     assert len(list(linear_layers(model))) == 7 * model.config.text_config.num_hidden_layers
     assert model.lm_head.weight.dtype == torch.float32
+
+
+def gradients(model) -> list[torch.Tensor]:
+    torch.manual_seed(1)  # of dropout
+    model.zero_grad()
+    model(input_ids=IDS, labels=IDS).loss.backward()
+    return [one.grad for one in model.parameters() if one.grad is not None]
+
+
+@pytest.mark.parametrize(
+    "adapter", [Adapter(rank=4), Adapter(rank=4, dropout=0.5), Adapter(rank=4, targets=["v_proj"])]
+)
+def test_in_float32_weights_that_bfloat16_holds_take_half_and_give_the_same_bits(adapter) -> None:
+    model = made()
+    for _, layer in linear_layers(model):
+        layer.weight.data = layer.weight.data.bfloat16().float()
+    freeze(model, ["projector"])
+    attach(model, adapter)
+    for layer in adapted(model).values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.02)
+    logits, before = model(input_ids=IDS).logits, gradients(model)
+    with torch.no_grad(), without_adapters(model):
+        reference = model(input_ids=IDS).logits
+    keep_in(model, "fp32")
+    held = [layer.weight.dtype for _, layer in linear_layers(model)]
+    assert set(held) == {torch.bfloat16}
+    assert len(held) == 7 * model.config.text_config.num_hidden_layers
+    assert torch.equal(model(input_ids=IDS).logits, logits) or adapter.dropout
+    assert len(before) > len(adapted(model))
+    for one, other in zip(before, gradients(model), strict=True):
+        assert torch.equal(one, other)
+    with torch.no_grad(), without_adapters(model):
+        assert torch.equal(model(input_ids=IDS).logits, reference)
+
+
+def test_in_float32_weights_that_bfloat16_would_round_stay() -> None:
+    model = made()
+    freeze(model, ["projector"])
+    attach(model, Adapter(rank=4))
+    keep_in(model, "fp32")
+    assert {one.dtype for one in model.parameters()} == {torch.float32}
