@@ -73,8 +73,9 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
                 return super().execute(**inputs)
             except FlyteUserRuntimeException as error:
                 if isinstance(error.value, ChildFailedError):
-                    end_open(recipe, of_stage, "FAILED")
-                    raise UserError(failure_of(error.value)) from error.value
+                    reason = failure_of(error.value)
+                    end_open(recipe, of_stage, "FAILED", reason)
+                    raise UserError(reason) from error.value
                 raise
             except Stopped:
                 end_open(recipe, of_stage, "KILLED")
