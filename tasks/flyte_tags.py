@@ -52,7 +52,7 @@ def execution() -> str:
 
 
 def node_of(pod: str) -> str:
-    """Return the id of a node in this execution, from the name of its pod or its PyTorchJob.
+    """Return the id of a node in this execution, from the name of its pod or its PyTorchJob, or "".
 
     Flyte calls a pod `<execution>-<node>-<attempt>`, and the operator adds `-worker-1`.
     """

@@ -273,7 +273,7 @@ def lost(cluster: Cluster, pyflyte: Client) -> Iterator[Callable[..., Done]]:
 
 def told(execution: Execution) -> str:
     """What the failure node was given."""
-    (node,) = execution.of_task("told")
+    (node,) = execution.of_task("told_too")
     return node.pods[0].printed().replace("\r\n", "\n")
 
 

@@ -16,7 +16,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks import resources
-from tasks.evaluation import evaluate_shard
+from tasks.evaluation import evaluation
 from tasks.resources import (
     HANDED_ON,
     TINY,
@@ -109,8 +109,8 @@ def test_elements_of_a_map_have_what_the_recipe_asks_for() -> None:
     recipe = recipe_of(retries=5, interruptible=True, timeout_minutes=90)
     found = of_elements(Kind.TRAINING, recipe, sweep_point)
     assert (found.retries, found.interruptible, found.timeout) == (5, True, timedelta(0))
-    shard = of_elements(Kind.EVALUATION, TINY, evaluate_shard)
-    assert (shard.cache, shard.cache_version) == (True, evaluate_shard.metadata.cache_version)
+    cached = of_elements(Kind.EVALUATION, TINY, evaluation)
+    assert (cached.cache, cached.cache_version) == (True, evaluation.metadata.cache_version)
 
 
 # Secrets and environment
