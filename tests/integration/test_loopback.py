@@ -257,7 +257,7 @@ def lost(cluster: Cluster, pyflyte: Client) -> Iterator[Callable[..., Done]]:
 
     def run(how: str, *arguments: str, workflow: str = "planned", code: int = 255) -> Done:
         def end(pod: Pod) -> None:
-            if ".lost" in pod.task and pod.index in (None, 1):
+            if "lost" in pod.task and pod.index in (None, 1):
                 while "waiting" not in pod.printed() and pod.index is None:
                     time.sleep(0.05)
                 if how:
@@ -313,7 +313,7 @@ def test_memory_that_runs_out_counts_against_retries(lost, retries: int, attempt
     assert len(node.attempts) == attempts
     begin = f"[{attempts}/{attempts}] currentAttempt done. Last Error: USER::Pod failed. "
     assert begin in told(done.execution)
-    assert "Reason [OOMKilled]. Message: \nwaiting\n." in told(done.execution)
+    assert "Reason [OOMKilled]. Message: \n\nwaiting\n." in told(done.execution)
 
 
 def test_a_cluster_may_ignore_the_cause(cluster: Cluster, lost) -> None:
