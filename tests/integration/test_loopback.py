@@ -54,6 +54,9 @@ class EitherPods:
     def kill(self, pod: Pod) -> None:
         self.started.kill(pod)
 
+    def terminate(self, pod: Pod) -> None:
+        self.started.terminate(pod)
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,6 +22,9 @@ def outcome(
     Raises:
         Failure: the pods failed, in the way that the failure says.
     """
+    if deleted := [pod for pod in pods if pod.deleted]:
+        message = f"object [{deleted[0].name}] terminated in the background, manually"
+        raise Failure("UnexpectedObjectDeletion", message, recoverable=True)
     if failure := _written_error(store, prefix):
         raise failure
     if dead := [pod for pod in pods if pod.exit_code]:

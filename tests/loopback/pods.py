@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 SECRETS = "/etc/flyte/secrets"  # in a container
+#: `terminationGracePeriodSeconds` of Flyte's pods (seen with 1.16.8): it is Kubernetes' own.
+GRACE = 30.0
+POLL_SECONDS = 0.02
 
 
 @dataclass
@@ -41,6 +44,8 @@ class Pod:
     exit_code: int | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     launcher: Launcher | None = field(default=None, repr=False)
+    deleted: bool = False  # from outside; it has its grace, and Flyte does not wait for its end
+    told: float | None = None  # when it got SIGTERM
 
     @property
     def name(self) -> str:
@@ -79,6 +84,17 @@ class Pod:
         if self.launcher and self.exit_code is None:
             self.launcher.kill(self)
 
+    def drain(self, grace: float = GRACE) -> None:
+        """Delete it as a drain does, or the reclaim of a spot node.
+
+        Its first process gets SIGTERM, all of them SIGKILL when its grace is over. Flyte starts the
+        next attempt at once, beside it (seen with 1.16.8).
+        """
+        self.deleted, self.told = True, time.time()
+        if self.launcher and self.exit_code is None:
+            self.launcher.terminate(self)
+            threading.Timer(grace, self.kill).start()
+
 
 class Launcher(Protocol):
     """A way to run pods."""
@@ -88,6 +104,9 @@ class Launcher(Protocol):
 
     def kill(self, pod: Pod) -> None:
         """End it at once. It may have ended by itself."""
+
+    def terminate(self, pod: Pod) -> None:
+        """SIGTERM for its first process."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +136,10 @@ class ProcessPods:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def terminate(self, pod: Pod) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pod.pid, signal.SIGTERM)
 
     def kill(self, pod: Pod) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -180,7 +203,13 @@ class ContainerPods:
             )
 
     def kill(self, pod: Pod) -> None:
-        command = [self.docker, "kill", "--signal", "KILL", pod.name]
+        self._signal(pod, "KILL")
+
+    def terminate(self, pod: Pod) -> None:
+        self._signal(pod, "TERM")
+
+    def _signal(self, pod: Pod, name: str) -> None:
+        command = [self.docker, "kill", "--signal", name, pod.name]
         subprocess.run(
             command, env=self._environment(), capture_output=True, timeout=60, check=False
         )
@@ -228,12 +257,18 @@ class PodRunner:
         return True
 
     def end(self, pod: Pod) -> None:
-        """Kill it if it still runs, and wait until it is gone."""
-        if pod.process is None:
+        """Kill it if it still runs, and wait until it is gone; a deleted one has its grace."""
+        if pod.process is None or pod.exit_code is not None:
+            return
+        if pod.deleted:
+            threading.Thread(target=self._wait, args=(pod,)).start()
             return
         pod.kill()
+        self._wait(pod)
+
+    def _wait(self, pod: Pod) -> None:
         while not self.poll(pod):
-            time.sleep(0.02)
+            time.sleep(POLL_SECONDS)
 
     def kill_all(self) -> None:
         for pod in list(self.running):

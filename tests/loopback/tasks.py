@@ -171,7 +171,7 @@ class TaskRunner:
                 if limit and time.time() - pods[0].started > limit:
                     message = f"task execution timeout [{limit:g}s] expired"
                     raise Failure("TimeoutExpired", message, kind=USER, recoverable=True)
-                if any(pod.exit_code for pod in pods):
+                if any(pod.exit_code or pod.deleted for pod in pods):
                     return
                 time.sleep(POLL_SECONDS)
         finally:
