@@ -1,7 +1,8 @@
 """What does not belong into the log of a pod: Kubernetes takes its end for the reason of a failure.
 
 flytekit leaves the sessions of the blob store open, and every one says so when Python ends, as an
-error in flytekit's log or, from fsspec's own loop, in asyncio's. The end of the process closes them.
+error in flytekit's log or, from fsspec's own loop, in asyncio's. The end of the process closes
+them.
 """
 
 from __future__ import annotations

@@ -216,9 +216,7 @@ def _save(store: SyncCheckpoint, archive: Path) -> bool:
 class _Keeper(threading.Thread):
     """Puts the newest state into the store, as often as there is a new one."""
 
-    def __init__(
-        self, store: SyncCheckpoint, output: Path, scratch: Path, seconds: float
-    ) -> None:
+    def __init__(self, store: SyncCheckpoint, output: Path, scratch: Path, seconds: float) -> None:
         super().__init__(name="states-kept", daemon=True)
         self._seconds, self._leaving = seconds, threading.Lock()
         self._store, self._output, self._scratch = store, output, scratch

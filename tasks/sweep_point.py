@@ -58,8 +58,9 @@ def sweep_point(
     recipe = point.recipe
     place = workspace(recipe, run) / point.folder
     out, report = place / stage.value, place / "evaluation"
-    with tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log, states_kept(
-        out, grace(recipe)
+    with (
+        tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log,
+        states_kept(out, grace(recipe)),
     ):
         parent = local(checkpoint)
         inputs = {"data": local(data), "checkpoint": parent, "output": out, "grace": grace(recipe)}

@@ -39,7 +39,7 @@ def train_stage(
     Args:
         state_copies: more states than the stage's own that the caller keeps on the same disk.
         page: the file of a page of its progress (`siqvl/training/figures/live_page.py`).
-        grace: seconds that it has when it is told to end; None: as long as it takes to save a state.
+        grace: seconds that it has when it is told to end; None: as long as a state takes.
 
     Raises:
         UserError: the data or the checkpoint is not what this stage needs, the recipe asks for

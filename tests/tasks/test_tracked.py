@@ -100,7 +100,7 @@ def test_the_run_of_a_lost_attempt_is_killed_by_the_next(recipe: Recipe, monkeyp
 def test_an_attempt_that_still_lives_does_not_end_as_if_it_were_the_last(
     recipe: Recipe, monkeypatch
 ) -> None:
-    """Its run ends when the next attempt begins its own; its heart goes on, and it comes to an end."""
+    """Its run ends when the next attempt begins; its heart goes on, and it comes to an end."""
     in_pod(monkeypatch)
     with tracked(recipe, "vqa_sft", ALONE) as older:
         in_pod(monkeypatch, attempt=1)
