@@ -9,6 +9,7 @@ import uuid
 from tasks.contracts import on_cluster
 
 EXECUTION = "flyte.execution"
+ATTEMPT = "flyte.attempt"
 #: In a process that another one started for its work: that one's execution.
 STARTED_BY = "SIQVL_STARTED_BY"
 #: Of everything that runs in this process, where there is no cluster to give it a name.
@@ -30,7 +31,7 @@ VARIABLES = {
 
 def flyte_tags() -> dict[str, str]:
     """Return the tags that say which execution this process belongs to, and which attempt."""
-    tags = {EXECUTION: execution(), "flyte.attempt": os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
+    tags = {EXECUTION: execution(), ATTEMPT: str(attempt())}
     if not on_cluster():
         return tags
     found = {tag: os.environ.get(name, "") for tag, name in VARIABLES.items()}
@@ -41,6 +42,11 @@ def flyte_tags() -> dict[str, str]:
             f"{console.rstrip('/')}/console/projects/{project}/domains/{domain}/executions/{name}"
         )
     return tags | {tag: value for tag, value in found.items() if value}
+
+
+def attempt() -> int:
+    """Return which attempt at its task this process is, from 0."""
+    return int(os.environ.get("FLYTE_ATTEMPT_NUMBER", "0"))
 
 
 def execution() -> str:

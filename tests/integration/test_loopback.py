@@ -56,6 +56,9 @@ class EitherPods:
     def kill(self, pod: Pod) -> None:
         self.started.kill(pod)
 
+    def terminate(self, pod: Pod) -> None:
+        self.started.terminate(pod)
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -282,7 +285,7 @@ def told(execution: Execution) -> str:
     [
         ("kill", "Interrupted", r"\[{pod}\] terminated with exit code \(137\)\. Reason \[Error\]"),
         (
-            "delete",
+            "drain",
             "UnexpectedObjectDeletion",
             r"object \[\S+/{pod}\] terminated in the background, manually",
         ),

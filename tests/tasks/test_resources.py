@@ -44,6 +44,14 @@ def recipe_of(**training: Any) -> Recipe:
     return Recipe.model_validate(content)
 
 
+def test_a_pod_has_the_grace_of_its_recipe() -> None:
+    """Without a template it has Kubernetes' 30 s, which is what the recipe's default comes to."""
+    assert "pod_template" not in asked(Kind.TRAINING, TINY)
+    found = asked(Kind.TRAINING, recipe_of(grace_seconds=115))
+    assert found["pod_template"].pod_spec.termination_grace_period_seconds == 120
+    assert "pod_template" not in asked(Kind.DATA, recipe_of(grace_seconds=115))
+
+
 def test_the_request_of_a_kind_is_asked_for_and_is_the_limit() -> None:
     recipe = recipe_of(
         cpus=8,

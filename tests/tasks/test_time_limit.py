@@ -11,6 +11,8 @@ import pytest
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import REASON, client
+from siqvl.training.loop import stop_request
+from siqvl.training.loop.stop_request import heeding
 from tasks.contracts import ALONE, TINY
 from tasks.time_limit import time_limited
 from tasks.tracked import tracked
@@ -59,6 +61,22 @@ def test_its_run_has_failed_with_that_reason(recipe: Recipe) -> None:
     run = client(log.uri).get_run(log.run_id)
     assert run.info.status == "FAILED"
     assert "compute.training.timeout_minutes: 1" in run.data.tags[REASON]
+
+
+@pytest.mark.usefixtures("pod")
+def test_a_training_finishes_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_request, "_request", None)
+    steps = []
+    with (
+        pytest.raises(UserError, match=r"training\.timeout_minutes: 1"),
+        time_limited(limited(TINY)),
+        heeding(25.0),
+    ):
+        while stop_request.requested() is None:
+            time.sleep(0.05)
+            steps.append("begun and ended")
+        saved = len(steps)
+    assert saved == len(steps) > 1
 
 
 @pytest.mark.usefixtures("pod")
