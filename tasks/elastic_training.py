@@ -11,6 +11,7 @@ module imports torch: the pipeline imports it where a recipe asks for several pr
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -28,10 +29,12 @@ from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.tracking.runs import end_open
 from siqvl.training.loop.launch import SIGNALS_OF_TORCH, failure_of
+from siqvl.training.loop.stop_request import TERMINATED, Stopped, heeding
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.decks import live, live_page
-from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
-from tasks.stopping import Stopped, stoppable
+from tasks.flyte_tags import ATTEMPT, EXECUTION, STARTED_BY, attempt, execution
+from tasks.preemption import grace
+from tasks.stopping import stop, stoppable
 from tasks.training import run_name, train, trained_control, training_policy
 
 
@@ -63,18 +66,27 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         self.shaped(recipe.distributed)
         os.environ[STARTED_BY] = execution()
         name = run_name(inputs["stage"], trained_control(inputs["stage"], recipe))
-        of_stage = {EXECUTION: execution(), "mlflow.runName": name}
+        of_stage = {
+            EXECUTION: execution(),
+            ATTEMPT: str(attempt()),
+            "mlflow.runName": name,
+        }
         # the plugin has no option for it
         config = partial(launcher.LaunchConfig, signals_to_handle=SIGNALS_OF_TORCH)
         # torch stops the others, the one that tracks among them, as they are
         page = live(STAGES[inputs["stage"]].title, live_page(recipe, inputs["run"], name))
         with stoppable(), page, patch.object(launcher, "LaunchConfig", config):
             try:
-                return super().execute(**inputs)
+                with heeding(grace(recipe), by_processes=True):
+                    return super().execute(**inputs)
             except FlyteUserRuntimeException as error:
                 if isinstance(error.value, ChildFailedError):
-                    end_open(recipe, of_stage, "FAILED")
-                    raise UserError(failure_of(error.value)) from error.value
+                    codes = {one.exitcode for one in error.value.failures.values()}
+                    if TERMINATED in codes:  # with those of a machine that was told to end
+                        stop(signal.SIGTERM)
+                    reason = failure_of(error.value)
+                    end_open(recipe, of_stage, "FAILED", reason)
+                    raise UserError(reason) from error.value
                 raise
             except Stopped:
                 end_open(recipe, of_stage, "KILLED")

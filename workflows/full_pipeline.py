@@ -81,12 +81,15 @@ def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
             benchmarks=benchmarks,
         ),
     )
-    return promotion(
-        recipe=recipe,
-        run=opened.run,
-        checkpoint=preferring,
-        scores=preferring_report,
-        report=report,
+    return steps.on(
+        Kind.DATA,
+        promotion(
+            recipe=recipe,
+            run=opened.run,
+            checkpoint=preferring,
+            scores=preferring_report,
+            report=report,
+        ),
     )
 
 
@@ -98,7 +101,7 @@ class Steps:
 
     def __init__(self, recipe: Recipe, fresh: bool) -> None:
         self.recipe = recipe
-        self.opened = open_run(recipe=recipe, fresh=fresh)
+        self.opened = self.on(Kind.DATA, open_run(recipe=recipe, fresh=fresh))
         self.benchmarks = self.on(
             Kind.DATA,
             data_prep(

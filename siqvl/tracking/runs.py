@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siqvl.errors import UserError, one_line
+from siqvl.errors import UserError, one_line, reason_of
 from siqvl.recipe import Recipe
 from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
@@ -27,6 +27,7 @@ from siqvl.tracking.outbox import OutboxPlace, outbox_place
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
 from siqvl.tracking.store import (
     HEARTBEAT,
+    REPLACED,
     beat,
     is_missing_file,
     opened,
@@ -254,18 +255,45 @@ def catch_up(recipe: Recipe) -> None:
     background(place).catch_up(tracking_uri(recipe), place.patience)
 
 
-def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:
+def end_open(recipe: Recipe, tags: dict[str, str], status: str, reason: str | None = None) -> None:
     """Close all runs with these tags that are still open: their processes could not do it.
 
     A store that is away is left alone; what works goes on.
+
+    Args:
+        reason: why they ended so, where somebody knows.
     """
+    for run in _open(recipe, tags):
+        log = run_log(recipe, run.info.run_id)
+        if reason is not None:
+            log.tags({REASON: reason})
+        end_run(log, status)
+
+
+def replace_attempts(recipe: Recipe, tags: dict[str, str], number_tag: str, number: int) -> None:
+    """Close as KILLED the runs with these tags of earlier attempts at what attempt `number` does.
+
+    Their processes are gone, or soon will be. What one that still lives says of its run's end, or
+    of its life, changes nothing any more; and it leaves the runs of later attempts alone.
+
+    Args:
+        number_tag: of a run, which says the attempt that it is of, from 0.
+    """
+    for run in _open(recipe, tags):
+        earlier = int(run.data.tags.get(number_tag, "0"))
+        if earlier <= number:
+            log = run_log(recipe, run.info.run_id)
+            why = f"the pod of attempt {earlier + 1} was lost, and attempt {number + 1} went on"
+            log.tags({REPLACED: str(number)} | ({REASON: why} if earlier < number else {}))
+            end_run(log, "KILLED")
+
+
+def _open(recipe: Recipe, tags: dict[str, str]) -> list[Run]:
     try:
-        found = find_runs(recipe, tags, status="RUNNING")
+        return search(recipe, tags, status="RUNNING")
     except UserError as error:
         logger.warning("runs that may still be open are left as they are: %s", one_line(error))
-        return
-    for log in found:
-        end_run(log, status)
+        return []
 
 
 @contextmanager
@@ -295,7 +323,7 @@ def stage_run(
 
 @contextmanager
 def part_of_runs(recipe: Recipe, *logs: RunLog) -> Iterator[None]:
-    """Work on runs: their hearts beat meanwhile, and they end as FAILED when it fails.
+    """Work on runs: their hearts beat meanwhile, and they end as FAILED, and say why, if it fails.
 
     Work that is stopped ends those as KILLED that this process has begun: a pod of a pipeline may
     be followed by another.
@@ -307,6 +335,7 @@ def part_of_runs(recipe: Recipe, *logs: RunLog) -> Iterator[None]:
             own = {run.run_id for run in heartbeat.own_runs()}
             for log in logs:
                 if isinstance(error, Exception):
+                    log.tags({REASON: reason_of(error)})
                     end_run(log, "FAILED")
                 elif log.run_id in own:
                     end_run(log, "KILLED")

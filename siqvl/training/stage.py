@@ -32,17 +32,20 @@ def train_stage(
     log: RunLog | None = None,
     state_copies: int = 0,
     page: Path | None = None,
+    grace: float | None = None,
 ) -> CheckpointCard:
     """Train `stage` and write its checkpoint to `output`.
 
     Args:
         state_copies: more states than the stage's own that the caller keeps on the same disk.
         page: the file of a page of its progress (`siqvl/training/figures/live_page.py`).
+        grace: seconds that it has when it is told to end; None: as long as a state takes.
 
     Raises:
         UserError: the data or the checkpoint is not what this stage needs, the recipe asks for
             another model than the checkpoint's, or other code wrote the state that it would go on
             from; nothing was started.
+        Stopped: it was told to end.
     """
     parent = _check_parent(stage, checkpoint)
     if parent is not None:
@@ -77,8 +80,11 @@ def train_stage(
 
     launch(
         train,
-        StageInputs(stage, recipe, data, checkpoint, output, states, log, state_copies, page),
+        StageInputs(
+            *(stage, recipe, data, checkpoint, output, states, log, state_copies, page, grace)
+        ),
         recipe.distributed,
+        grace,
     )
     return read_card(output, expected=stage)
 

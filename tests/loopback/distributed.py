@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator
 
 from flyteidl.core import tasks_pb2
-from flyteidl.plugins.kubeflow import pytorch_pb2
+from flyteidl.plugins.kubeflow import common_pb2, pytorch_pb2
 from google.protobuf import json_format
 
 MASTER = "127.0.0.1"
@@ -17,9 +17,7 @@ def replicas(template: tasks_pb2.TaskTemplate) -> Iterator[tuple[int | None, dic
     if template.type != "pytorch":
         yield None, {}
         return
-    job = json_format.ParseDict(
-        json_format.MessageToDict(template.custom), pytorch_pb2.DistributedPyTorchTrainingTask()
-    )
+    job = _job(template)
     elastic, port = job.elastic_config, str(_free_port())
     if elastic.max_replicas:
         count, shared = elastic.max_replicas, _elastic_variables(elastic, port)
@@ -40,6 +38,17 @@ def replicas(template: tasks_pb2.TaskTemplate) -> Iterator[tuple[int | None, dic
                 "FLYTE_INTERNAL_WORKER_NAME": f"worker-{rank}",
             },
         )
+
+
+def cleans_up(template: tasks_pb2.TaskTemplate) -> bool:
+    """Whether the operator ends the other pods of a job that has failed; by default it does not."""
+    return bool(_job(template).run_policy.clean_pod_policy != common_pb2.CLEANPOD_POLICY_NONE)
+
+
+def _job(template: tasks_pb2.TaskTemplate) -> pytorch_pb2.DistributedPyTorchTrainingTask:
+    return json_format.ParseDict(
+        json_format.MessageToDict(template.custom), pytorch_pb2.DistributedPyTorchTrainingTask()
+    )
 
 
 def _elastic_variables(elastic: pytorch_pb2.ElasticConfig, port: str) -> dict[str, str]:

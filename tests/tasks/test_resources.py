@@ -16,7 +16,17 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks import resources
-from tasks.resources import HANDED_ON, TINY, asked, cached, policy, registered_recipe
+from tasks.evaluation import evaluation
+from tasks.resources import (
+    HANDED_ON,
+    TINY,
+    asked,
+    cached,
+    of_elements,
+    policy,
+    registered_recipe,
+)
+from tasks.sweep_point import sweep_point
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,6 +44,14 @@ def recipe_of(**training: Any) -> Recipe:
     return Recipe.model_validate(content)
 
 
+def test_a_pod_has_the_grace_of_its_recipe() -> None:
+    """Without a template it has Kubernetes' 30 s, which is what the recipe's default comes to."""
+    assert "pod_template" not in asked(Kind.TRAINING, TINY)
+    found = asked(Kind.TRAINING, recipe_of(grace_seconds=115))
+    assert found["pod_template"].pod_spec.termination_grace_period_seconds == 120
+    assert "pod_template" not in asked(Kind.DATA, recipe_of(grace_seconds=115))
+
+
 def test_the_request_of_a_kind_is_asked_for_and_is_the_limit() -> None:
     recipe = recipe_of(
         cpus=8,
@@ -49,7 +67,7 @@ def test_the_request_of_a_kind_is_asked_for_and_is_the_limit() -> None:
     wanted = Resources(cpu="8", mem="64Gi", gpu="1", ephemeral_storage="200Gi")
     assert found["requests"] == found["limits"] == wanted
     assert (found["retries"], found["interruptible"]) == (5, True)
-    assert found["timeout"] == timedelta(minutes=90)
+    assert found["timeout"] == timedelta(0)  # the task keeps its time itself
     assert found["accelerator"].to_flyte_idl().device == "nvidia-tesla-a100"
     assert found["shared_memory"] is True
     data = asked(Kind.DATA, recipe)
@@ -87,6 +105,22 @@ def test_a_policy_has_all_that_a_pipeline_may_ask_anew() -> None:
         assert {key: registered[key] for key in overridden} == overridden
 
 
+def test_tasks_that_a_pod_plans_have_no_retries_of_their_own(monkeypatch) -> None:
+    """An override of 0 counts as none for Flyte, which then takes those of the task."""
+    assert policy(Kind.TRAINING)["retries"] == TINY.compute.training.retries > 0
+    monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
+    for kind in Kind:
+        assert policy(kind)["retries"] == 0
+
+
+def test_elements_of_a_map_have_what_the_recipe_asks_for() -> None:
+    recipe = recipe_of(retries=5, interruptible=True, timeout_minutes=90)
+    found = of_elements(Kind.TRAINING, recipe, sweep_point)
+    assert (found.retries, found.interruptible, found.timeout) == (5, True, timedelta(0))
+    cached = of_elements(Kind.EVALUATION, TINY, evaluation)
+    assert (cached.cache, cached.cache_version) == (True, evaluation.metadata.cache_version)
+
+
 # Secrets and environment
 
 
@@ -112,7 +146,8 @@ def test_what_is_no_name_of_a_secret_is_one_line(keys: str, monkeypatch) -> None
 
 
 def test_pods_are_told_where_things_are_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert policy(Kind.DATA)["environment"] == {"SIQVL_CODE": resources.code()}
+    said = {"SIQVL_CODE": resources.code(), "SIQVL_KIND": "data"}
+    assert policy(Kind.DATA)["environment"] == said
     known = {
         "SIQVL_CODE": resources.code(),
         "MLFLOW_TRACKING_URI": "https://mlflow.example.org:5000/a@b",
@@ -126,7 +161,7 @@ def test_pods_are_told_where_things_are_and_nothing_else(monkeypatch: pytest.Mon
     for name, value in (known | secret).items():
         monkeypatch.setenv(name, value)
     for kind in Kind:
-        assert policy(kind)["environment"] == known
+        assert policy(kind)["environment"] == known | {"SIQVL_KIND": kind.value}
     monkeypatch.setenv("HF_ENDPOINT", "")
     assert "HF_ENDPOINT" not in policy(Kind.DATA)["environment"]
 
