@@ -31,6 +31,7 @@ from siqvl.training.loop.launch import SIGNALS_OF_TORCH, failure_of
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.decks import live, live_page
 from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
+from tasks.given import check_given
 from tasks.stopping import Stopped, stoppable
 from tasks.training import run_name, train, trained_control, training_policy
 
@@ -59,6 +60,7 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         Raises:
             UserError: a process failed.
         """
+        check_given()
         recipe = inputs["recipe"]
         self.shaped(recipe.distributed)
         os.environ[STARTED_BY] = execution()

@@ -19,6 +19,7 @@ from siqvl.tracking.runs import RunLog
 from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.decks import live, live_page
+from tasks.given import begun
 from tasks.once import once
 from tasks.preemption import states_kept
 from tasks.resources import cached, policy
@@ -26,7 +27,7 @@ from tasks.resources import cached, policy
 
 def training_task(function: Callable[..., Checkpoint]) -> Any:
     """Declare a function as the Flyte task of a training stage."""
-    return task(**training_policy())(function)
+    return task(**training_policy())(begun(function))
 
 
 def training_policy() -> dict[str, Any]:

@@ -16,11 +16,13 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
-from tasks.resources import asked, planner
+from tasks.given import begun
+from tasks.resources import asked, plan, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
 @dynamic(**planner())
+@begun
 def sweep(
     stage: Stage,
     data: PreparedData,
@@ -31,10 +33,13 @@ def sweep(
     concurrency: int = 2,
 ) -> str:
     """Try every point of the grid, at most `concurrency` at a time; the ranking as a table."""
-    run = open_sweep(stage=stage, recipe=recipe, grid=grid)
+    plan(recipe)
+    request = asked(Kind.DATA, recipe)
+    run = open_sweep(stage=stage, recipe=recipe, grid=grid).with_overrides(**request)
     try_one = partial(
         sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
     )
     tried = map_task(try_one, concurrency=concurrency)(point=points(recipe, stage, grid))
     tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
-    return compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
+    table = compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
+    return table.with_overrides(**request)

@@ -7,9 +7,10 @@ addresses. So it shows that code is shipped whole, that inputs and outputs cross
 retries, caching, checkpoints and failure handling are wired up.
 
 What it does not show: it is not FlytePropeller (what it does is written from the protocol and from
-how Propeller behaves). It checks no types at registration, schedules nothing on hardware, applies
-no resource limits, has no login and no TLS. Pods that run as processes share this machine's
-interpreter and its installed packages; with `ContainerPods` they run in the image instead.
+how Propeller behaves). It checks no types at registration, schedules nothing on hardware, keeps no
+pod within its limits (but tells it of them), has no login and no TLS. Pods that run as processes
+share this machine's interpreter and its installed packages; with `ContainerPods` they run in the
+image instead.
 
     with Cluster(images={"train": "registry/train:1"}) as cluster:
         subprocess.run(

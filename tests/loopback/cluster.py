@@ -31,6 +31,7 @@ class Cluster:
         images: the [images] section of the config file: image by name.
         variables: what every pod finds in its environment, over what its task asks for.
         secrets: by `group/key`.
+        limits: `task_resources.limits` of the platform, such as {"cpu": "2", "memory": "1Gi"}.
         slots: pods that run at the same time; the replicas of a distributed task count as one.
         on_pod: called in a thread of its own when a pod has started.
         pods: how pods are run; as processes by default.
@@ -44,6 +45,7 @@ class Cluster:
         images: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
+        limits: Mapping[str, str] | None = None,
         slots: int = 1,
         on_pod: Callable[[Pod], Any] | None = None,
         pods: Launcher | None = None,
@@ -56,7 +58,7 @@ class Cluster:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="loopback-"))
         self.logs = self.folder / "logs"
         self.home = self.folder / "home"
-        self.registry = Registry()
+        self.registry = Registry(limits=dict(limits or {}))
         self.catalog = Catalog()
         self.store = Store()
         self._runner = PodRunner(pods or ProcessPods(), on_pod=on_pod, keep=keep)
@@ -69,6 +71,7 @@ class Cluster:
             slots=threading.Semaphore(slots),
             secrets=self.secrets,
             variables=dict(variables or {}),
+            limits=self.registry.limits,
         )
         self._engine = Engine(self.registry, tasks)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from flyteidl.core import tasks_pb2, workflow_pb2
 
+from .template import main_of
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -38,7 +40,7 @@ def policy_of(template: tasks_pb2.TaskTemplate, node: workflow_pb2.Node) -> Poli
         cache_version=_chosen(own, "cache_version", task.discovery_version),
         cache_serializable=_chosen(own, "cache_serializable", task.cache_serializable),
         cache_ignored=tuple(task.cache_ignore_input_vars),
-        image=overrides.container_image or template.container.image,
+        image=overrides.container_image or main_of(template).image,
         resources=overrides.resources if overrides.HasField("resources") else resources,
         extended_resources=(
             overrides.extended_resources if overrides.HasField("extended_resources") else extended

@@ -15,12 +15,14 @@ from flyteidl.core.execution_pb2 import ExecutionError
 
 from .catalog import Catalog, catalog_key, entry_of
 from .distributed import replicas
+from .limits import given, write_cgroup
 from .outcome import outcome
 from .pods import Pod, PodRunner, merged
 from .policy import Policy
 from .records import USER, Aborted, Attempt, Cancel, Element, Execution, Failure, NodeRecord
 from .secrets import secret_variables
 from .store import Store
+from .template import main_of
 
 POLL_SECONDS = 0.05
 
@@ -60,6 +62,7 @@ class TaskRunner:
     slots: threading.Semaphore
     secrets: Mapping[str, str]
     variables: Mapping[str, str]
+    limits: Mapping[str, str] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def run(self, work: Work) -> literals_pb2.LiteralMap:
@@ -139,7 +142,7 @@ class TaskRunner:
             index=index,
             arguments=_arguments(template, work.inputs_address, attempt),
             variables=merged(
-                {pair.key: pair.value for pair in template.container.env},
+                main_of(template).variables,
                 {pair.key: pair.value for pair in work.execution.spec.envs.values},
                 _execution_variables(work, attempt.number),
                 self.store.environment(),
@@ -147,6 +150,7 @@ class TaskRunner:
                 secret_variables(template, self.secrets, folder / "secrets"),
                 work.variables,
                 variables,
+                self._cgroup(work, folder / "cgroup"),
             ),
             image=work.policy.image,
             folder=folder,
@@ -154,6 +158,15 @@ class TaskRunner:
             checkpoint=attempt.checkpoint,
             list_keys=self.store.list,
         )
+
+    def _cgroup(self, work: Work, folder: Path) -> dict[str, str]:
+        """Where a pod reads what it was given; without limits that is all there is.
+
+        Pods that are processes would otherwise read the cgroup of this test.
+        """
+        allowed = given(work.template, work.policy.resources, self.limits) if self.limits else {}
+        write_cgroup(folder, allowed)
+        return {"SIQVL_CGROUP": str(folder)}
 
     def _run_pods(self, work: Work, pods: list[Pod]) -> None:
         """Run them side by side to the end, or until one fails, the time is over or it is stopped.
@@ -209,8 +222,7 @@ def _arguments(
         "{{.checkpointOutputPrefix}}": attempt.checkpoint,
         "{{.prevCheckpointPrefix}}": attempt.previous_checkpoint,
     }
-    container = template.container
-    return [values.get(part, part) for part in (*container.command, *container.args)]
+    return [values.get(part, part) for part in main_of(template).arguments]
 
 
 def _execution_variables(work: Work, number: int) -> dict[str, str]:
