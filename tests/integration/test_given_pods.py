@@ -14,6 +14,7 @@ import yaml
 from loopback.cluster import Cluster
 from loopback.limits import DEFAULTS
 from loopback.pods import ProcessPods
+from loopback.registry import AlreadyExists, Different
 
 from siqvl.recipe import Recipe
 from tests.integration.conftest import CODE, IMAGES, ImagePods
@@ -122,15 +123,16 @@ def test_a_pod_says_what_it_was_given(allowing: Allowing) -> None:
 
 
 def test_a_secret_that_is_missing_is_one_sentence_before_anything_else(allowing: Allowing) -> None:
-    recipe, variables = allowing.write("small.yaml"), {"SIQVL_SECRETS": "HF_TOKEN,WANDB_KEY"}
+    variables = {"SIQVL_SECRETS": "HF_TOKEN,WANDB_KEY"}
+    words = (*WAIT, "--overwrite-cache", *TASK, "--recipe", allowing.write("small.yaml"))
     allowing.cluster.secrets["siqvl/WANDB_KEY"] = "hush"
-    printed = allowing.run(*WAIT, *TASK, "--recipe", recipe, code=255, **variables)
+    printed = allowing.run(*words, code=255, **variables)
     assert "the Flyte secret `siqvl` has no HF_TOKEN, which SIQVL_SECRETS promised" in printed
     assert "hush" not in printed
     (node,) = allowing.cluster.executions[-1].nodes
     assert len(node.pods) == 1
     allowing.cluster.secrets["siqvl/HF_TOKEN"] = "hush"
-    allowing.run(*WAIT, *TASK, "--recipe", recipe, **variables)
+    allowing.run(*words, **variables)
 
 
 def test_a_task_alone_runs_with_whatever_it_is_registered_with(allowing: Allowing) -> None:
@@ -162,14 +164,20 @@ def test_a_task_alone_runs_with_whatever_it_is_registered_with(allowing: Allowin
 
 def test_the_loopback_compares_templates_as_flyteadmin_does(allowing: Allowing) -> None:
     """In its words, and with the path that differs."""
+    allowing.run(*TASK, "--recipe", allowing.write("small.yaml"))
     shelf = allowing.cluster.registry.tasks
-    (id, spec), *_ = shelf.specs.values()
+    key = next(key for key in shelf.specs if key[2] == "tasks.data_prep.data_prep")
+    id, spec = shelf.specs[key]
     changed = type(spec).FromString(spec.SerializeToString())
     changed.template.metadata.retries.retries += 1
-    with pytest.raises(Exception, match="task with different structure already exists") as caught:
+    with pytest.raises(Different) as caught:
         shelf.add(id, changed)
-    assert "/template/metadata/retries/retries:\n\t- 1 \n\t+ 2" in str(caught.value)
-    with pytest.raises(Exception, match="task with identical structure already exists"):
+    message = str(caught.value)
+    assert message.startswith(
+        "tasks.data_prep.data_prep task with different structure already exists. (Please register "
+        "a new version of the task):\n/template/metadata/retries/retries:\n\t- "
+    )
+    with pytest.raises(AlreadyExists, match="task with identical structure already exists"):
         shelf.add(id, spec)
 
 
@@ -178,9 +186,8 @@ def test_register_ships_what_a_task_needs(allowing: Allowing) -> None:
     (allowing.checkout / "docs" / "images").mkdir(parents=True)
     (allowing.checkout / "docs" / "images" / "runs.png").write_bytes(bytes(range(256)) * 4000)
     (allowing.checkout / "notes.txt").write_text("of the user's own")
-    allowing.pyflyte(
-        "register", "--copy", "all", "-p", "siqvl", "-d", "development", "tasks", code=0
-    )
+    words = ("register", "--copy", "all", "-p", "siqvl", "-d", "development", "tasks")
+    allowing.pyflyte(*words, code=0, SIQVL_RECIPE=allowing.write("small.yaml"))
     store = allowing.cluster.store
     shipped = [
         address for address in store.list(store.address("uploads")) if address.endswith(".tar.gz")
