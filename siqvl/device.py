@@ -12,12 +12,13 @@ from typing import Literal
 import torch
 
 from siqvl.errors import UserError
+from siqvl.machine import cgroup
 from siqvl.recipe import DPOStage, Recipe, SFTStage, Stage
 
 logger = logging.getLogger(__name__)
 
 CPUS = Path("/sys/devices/system/cpu")
-CGROUP = Path("/sys/fs/cgroup")
+CGROUP: Path | None = None  # the usual one
 AMPERE = (8, 0)  # the first that FlashAttention 2 runs on
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -192,7 +193,7 @@ def usable_cores() -> int:
     else:  # macOS, Windows
         cpus = set(range(os.cpu_count() or 1))
     cores = {_siblings(cpu) for cpu in cpus}
-    quota = _quota()
+    quota = cgroup.cpu_limit(CGROUP)
     return max(1, len(cores) if quota is None else min(len(cores), int(quota)))
 
 
@@ -204,17 +205,6 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def _quota() -> float | None:
-    """CPUs' worth of time that a container's cgroup may use; None without a limit."""
-    limits = _cgroup("cpu.max") or [  # cgroup v2, v1
-        *_cgroup("cpu/cpu.cfs_quota_us"),
-        *_cgroup("cpu/cpu.cfs_period_us"),
-    ]
-    if len(limits) != 2 or limits[0] in ("max", "-1"):
-        return None
-    return int(limits[0]) / int(limits[1])
-
-
 def device_memory() -> int | None:
     """Bytes of the GPU, or else of memory that this process may use; None where not known."""
     if torch.cuda.is_available():
@@ -223,16 +213,7 @@ def device_memory() -> int | None:
         physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return None
-    limits = _cgroup("memory.max") + _cgroup("memory/memory.limit_in_bytes")  # v2, v1
-    return min([physical, *(int(limit) for limit in limits if limit != "max")])
-
-
-def _cgroup(name: str) -> list[str]:
-    """The words in a file of this process's cgroup; none if there is no such file."""
-    try:
-        return (CGROUP / name).read_text().split()
-    except OSError:
-        return []
+    return min(physical, cgroup.memory_limit(CGROUP) or physical)
 
 
 def _cpu_model() -> str:

@@ -29,12 +29,14 @@ from siqvl.tracking.runs import RunLog
 from tasks.cache_keys import benchmark_sources
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData, local, workspace
 from tasks.decks import show
+from tasks.given import begun
 from tasks.once import once
 from tasks.resources import cached, policy
 from tasks.tracked import share
 
 
 @task(**policy(Kind.DATA), cache=cached(), enable_deck=True, deck_fields=())
+@begun
 def data_prep(
     stage: Preparation,
     recipe: Recipe = TINY,
@@ -59,6 +61,7 @@ def data_prep(
 
 
 @task(**policy(Kind.DATA))
+@begun
 def prepare_shard(
     shard: int, stage: Preparation, recipe: Recipe, run: PipelineRun = ALONE
 ) -> PreparedData:
@@ -71,6 +74,7 @@ def prepare_shard(
 
 
 @task(**policy(Kind.DATA), enable_deck=True, deck_fields=())
+@begun
 def merge_shards(
     shards: list[PreparedData],
     stage: Preparation,

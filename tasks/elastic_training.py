@@ -33,6 +33,7 @@ from siqvl.training.loop.stop_request import TERMINATED, Stopped, heeding
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.decks import live, live_page
 from tasks.flyte_tags import ATTEMPT, EXECUTION, STARTED_BY, attempt, execution
+from tasks.given import check_given
 from tasks.preemption import grace
 from tasks.stopping import stop, stoppable
 from tasks.training import run_name, train, trained_control, training_policy
@@ -62,6 +63,7 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         Raises:
             UserError: a process failed.
         """
+        check_given()
         recipe = inputs["recipe"]
         self.shaped(recipe.distributed)
         os.environ[STARTED_BY] = execution()

@@ -35,6 +35,7 @@ from tasks.contracts import (
     workspace,
 )
 from tasks.decks import show
+from tasks.given import begun
 from tasks.once import once
 from tasks.resources import cached, policy
 from tasks.tracked import share
@@ -42,6 +43,7 @@ from tasks.training import run_name, run_tags
 
 
 @task(**policy(Kind.EVALUATION), cache=cached(), enable_deck=True, deck_fields=())
+@begun
 def evaluation(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:
@@ -50,6 +52,7 @@ def evaluation(
 
 
 @task(**policy(Kind.EVALUATION))
+@begun
 def evaluate_shard(
     shard: int,
     checkpoint: Checkpoint,
@@ -70,6 +73,7 @@ def evaluate_shard(
 
 
 @task(**policy(Kind.DATA), enable_deck=True, deck_fields=())
+@begun
 def merge_evaluation(
     shards: list[EvalReport],
     checkpoint: Checkpoint,

@@ -27,6 +27,7 @@ from tasks.contracts import (
     workspace,
 )
 from tasks.decks import show
+from tasks.given import begun
 from tasks.resources import policy
 from tasks.tracked import of_pipeline
 
@@ -34,6 +35,7 @@ STAGES_TABLE = "stages.txt"
 
 
 @task(**policy(Kind.DATA), enable_deck=True, deck_fields=())
+@begun
 def pipeline_report(
     recipe: Recipe,
     run: PipelineRun,

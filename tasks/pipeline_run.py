@@ -39,6 +39,7 @@ from tasks.cache_keys import (
 )
 from tasks.contracts import PipelineRun, on_cluster, workspace
 from tasks.flyte_tags import flyte_tags
+from tasks.given import begun
 from tasks.once import marks
 from tasks.resources import policy
 from tasks.stopping import stoppable
@@ -80,6 +81,7 @@ class Opened(NamedTuple):
 
 
 @task(**policy(Kind.DATA))
+@begun
 @stoppable()
 def open_run(recipe: Recipe, fresh: bool = False) -> Opened:
     """Judge the whole recipe, then open the parent run; nothing else starts before.

@@ -39,7 +39,7 @@ from siqvl.training.places import ATTEMPT, all_states
 from siqvl.training.resuming import all_state_folders
 from siqvl.training.states import damage, state_step
 from tasks.contracts import on_cluster
-from tasks.resources import KUBERNETES_GRACE
+from tasks.pod_template import KUBERNETES_GRACE
 
 logger = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from siqvl.recipe.compute import Kind
 from siqvl.tracking.runs import RunLog
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.decks import show
+from tasks.given import begun
 from tasks.once import once
 from tasks.resources import cached, policy
 
@@ -30,6 +31,7 @@ class PreferencePairs(NamedTuple):
 
 
 @task(**policy(Kind.EVALUATION), cache=cached(), enable_deck=True, deck_fields=())
+@begun
 def preference_pairs(
     checkpoint: Checkpoint,
     data: PreparedData,

@@ -28,6 +28,7 @@ from tasks.contracts import (
     on_cluster,
     workspace,
 )
+from tasks.given import begun
 from tasks.resources import policy
 from tasks.tracked import of_pipeline
 from tasks.unfinished import finish
@@ -46,6 +47,7 @@ class PipelineResult(NamedTuple):
 
 
 @task(**policy(Kind.DATA))
+@begun
 def promotion(
     recipe: Recipe,
     run: PipelineRun,

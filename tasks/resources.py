@@ -30,17 +30,19 @@ from flytekit.extras.accelerators import GPUAccelerator
 from siqvl.errors import UserError
 from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, has_password
-from siqvl.recipe.compute import Kind, Request
+from siqvl.recipe.compute import Kind
 from siqvl.version import git_sha
 from tasks.contracts import on_cluster
 from tasks.default_recipe import ROOT, TINY
 from tasks.flyte_tags import KIND
 from tasks.given_recipe import given_recipe, typed
+from tasks.pod_template import TaskPod, plan_pods
 
 SECRET_GROUP = "siqvl"
-#: Seconds of a pod's grace beyond the recipe's: the signal comes late, the process ends after it.
-GRACE_SLACK = 5
-KUBERNETES_GRACE = 30  # where a pod says nothing; Flyte's do not
+#: Of tasks that plan others.
+_PLANS = {"retries": 0, "interruptible": False, "timeout": 0}
+#: Recipes that this process plans pipelines for, the last one last.
+_planned: list[Recipe] = []
 #: In a pod: `code()` of the machine that registered its task.
 REGISTERED_CODE = "SIQVL_CODE"
 #: Handed on to pods as they are; they say where things are, and hold no secrets.
@@ -61,17 +63,21 @@ def policy(kind: Kind) -> dict[str, Any]:
     A pod that plans a pipeline declares its tasks without retries: an override of 0 counts as none
     for Flyte, which then takes those of the task. Of a task that runs alone they are the recipe's.
     """
+    recipe, secrets = registered_recipe(), secret_keys()
+    environment = {KIND: kind.value, **_environment()}
     return {
         "container_image": f"{{{{.image.{kind}.fqn}}}}:{{{{.image.{kind}.version}}}}",
-        **asked(kind, registered_recipe()),
+        **asked(kind, recipe),
         **({"retries": 0} if on_cluster() else {}),
-        "environment": {KIND: kind.value, **_environment()},
+        "environment": environment,
         "secret_requests": [
             Secret(
                 group=SECRET_GROUP, key=key, env_var=key, mount_requirement=Secret.MountType.ENV_VAR
             )
-            for key in _secrets()
+            for key in secrets
         ],
+        "pod_template": _pod(kind, recipe, environment, secrets),
+        "pod_template_name": recipe.compute.of(kind).pod_template_name,
     }
 
 
@@ -80,7 +86,23 @@ def planner() -> dict[str, Any]:
 
     It is not tried again when one of them fails for good: that would try all of them again.
     """
-    return {**policy(Kind.DATA), "retries": 0, "interruptible": False, "timeout": 0}
+    return {**policy(Kind.DATA), **_PLANS}
+
+
+def plan(recipe: Recipe) -> None:
+    """Say in a pod that plans a pipeline for which recipe it does, before it plans anything.
+
+    What a recipe asks of the cluster is then said to every node: resources and the like by
+    `asked`, or `asked_to_plan` for tasks that plan again, the rest by the tasks' pod templates.
+    """
+    if on_cluster():
+        plan_pods(recipe)
+        _planned.append(recipe)  # for tasks that are declared from now on
+
+
+def asked_to_plan(recipe: Recipe) -> dict[str, Any]:
+    """Return what a recipe asks for a task that plans, as arguments of `with_overrides`."""
+    return {**asked(Kind.DATA, recipe), **_PLANS}
 
 
 def cached() -> Cache:
@@ -111,8 +133,10 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
         "interruptible": request.interruptible,
         # none: Flyte's counts the wait for a machine, so tasks keep time (tasks/time_limit.py)
         "timeout": timedelta(0),
-        "accelerator": GPUAccelerator(request.gpu_type) if request.gpu_type else None,
-        **_pod(request),
+        # Flyte chooses nodes by a label that the cluster has set, unless the recipe names one.
+        "accelerator": GPUAccelerator(request.gpu_type)
+        if request.gpu_type and not request.gpu_label
+        else None,
     }
 
 
@@ -124,24 +148,6 @@ def of_elements(kind: Kind, recipe: Recipe, mapped: PythonTask) -> TaskMetadata:
     request = recipe.compute.of(kind)
     own = {"retries": request.retries, "interruptible": request.interruptible}
     return replace(mapped.metadata, **own, timeout=timedelta(0))
-
-
-def grace(request: Request) -> int:
-    """Return a pod's `terminationGracePeriodSeconds`: what it may take, and to see that it has."""
-    return request.grace_seconds + GRACE_SLACK
-
-
-def _pod(request: Request) -> dict[str, Any]:
-    """What only a pod template can ask for, where it differs from what Kubernetes does anyway."""
-    if grace(request) == KUBERNETES_GRACE:
-        return {}
-    from kubernetes.client import V1Container, V1PodSpec
-
-    primary = PodTemplate().primary_container_name
-    spec = V1PodSpec(
-        containers=[V1Container(name=primary)], termination_grace_period_seconds=grace(request)
-    )
-    return {"pod_template": PodTemplate(pod_spec=spec)}
 
 
 @cache
@@ -156,11 +162,13 @@ def registered_recipe() -> Recipe:
     """Return the recipe that tasks are registered for.
 
     It is the one on the command line (`--recipe`), else that of SIQVL_RECIPE, else tiny; with the
-    changes on the command line (`--set`).
+    changes on the command line (`--set`). In a pod that plans a pipeline it is that pipeline's.
 
     Raises:
         UserError: SIQVL_RECIPE names no recipe, or there is no key that is to be changed.
     """
+    if _planned:
+        return _planned[-1]
     remote = "--remote" in sys.argv
     changes = typed("--set") if remote else []
     for value in typed("--recipe") if remote else []:
@@ -168,6 +176,19 @@ def registered_recipe() -> Recipe:
             return given_recipe(value, changes)
     named = os.environ.get("SIQVL_RECIPE")
     return (Recipe.load(named) if named else TINY).changed(changes)
+
+
+def _pod(
+    kind: Kind, recipe: Recipe, environment: dict[str, str], secrets: list[str]
+) -> PodTemplate:
+    """The pod of a kind of task, which covers what else is registered with it.
+
+    `register` makes the launch plan `scheduled`, too, whose recipe is part of it.
+    """
+    covers: dict[str, Any] = {"environment": environment, "secrets": secrets}
+    if "register" in sys.argv:
+        covers["recipe"] = recipe.hash()
+    return TaskPod(kind, recipe, covers)
 
 
 def _environment() -> dict[str, str]:
@@ -190,8 +211,8 @@ def _environment() -> dict[str, str]:
     return {REGISTERED_CODE: os.environ.get(REGISTERED_CODE) or code(), **handed_on}
 
 
-def _secrets() -> list[str]:
-    """Keys of the Flyte secret, which are environment variables of pods too.
+def secret_keys() -> list[str]:
+    """Return keys of the Flyte secret, which are environment variables of pods too.
 
     Raises:
         UserError: a name that no environment variable has.

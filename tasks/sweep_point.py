@@ -21,6 +21,7 @@ from siqvl.tracking.runs import end_run, start_run
 from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, EvalReport, PipelineRun, PreparedData, local, workspace
 from tasks.flyte_tags import flyte_tags
+from tasks.given import begun
 from tasks.preemption import grace, states_kept
 from tasks.resources import policy
 from tasks.stopping import stoppable
@@ -30,6 +31,7 @@ RANKING = "ranking.txt"
 
 
 @task(**policy(Kind.DATA))
+@begun
 @stoppable()
 def open_sweep(stage: Stage, recipe: Recipe, grid: Grid) -> PipelineRun:
     """Judge every point, then open the parent run of the sweep."""
@@ -46,6 +48,7 @@ def open_sweep(stage: Stage, recipe: Recipe, grid: Grid) -> PipelineRun:
 
 
 @task(**policy(Kind.TRAINING))
+@begun
 def sweep_point(
     point: Point,
     stage: Stage,
@@ -76,6 +79,7 @@ def sweep_point(
 
 
 @task(**policy(Kind.DATA))
+@begun
 def compare_points(
     reports: list[EvalReport], stage: Stage, recipe: Recipe, grid: Grid, run: PipelineRun
 ) -> str:

@@ -21,6 +21,7 @@ from siqvl.training.loop.stop_request import Stopped, standing, training_process
 from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.decks import live, live_page
+from tasks.given import begun
 from tasks.once import once
 from tasks.preemption import grace, states_kept
 from tasks.resources import cached, policy
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def training_task(function: Callable[..., Checkpoint]) -> Any:
     """Declare a function as the Flyte task of a training stage."""
-    return task(**training_policy())(function)
+    return task(**training_policy())(begun(function))
 
 
 def training_policy() -> dict[str, Any]:

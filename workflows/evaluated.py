@@ -13,14 +13,17 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, PreparedData
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
-from tasks.resources import asked, cached, of_elements, planner
+from tasks.given import begun
+from tasks.resources import asked, cached, of_elements, plan, planner
 
 
 @dynamic(**planner(), cache=cached())
+@begun
 def evaluated(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:
     """One task for one shard; otherwise a map over the shards and a merge."""
+    plan(recipe)
     shards = recipe.evaluation.shards
     if shards == 1:
         report = evaluation(checkpoint=checkpoint, data=data, recipe=recipe, run=run)

@@ -19,13 +19,14 @@ from tasks.cot_sft import cot_sft
 from tasks.data_prep import data_prep
 from tasks.dpo import dpo
 from tasks.evaluation import evaluation
+from tasks.given import begun
 from tasks.pipeline_failure import close_run
 from tasks.pipeline_report import pipeline_report
 from tasks.pipeline_run import open_run
 from tasks.preference_pairs import preference_pairs
 from tasks.projector_alignment import projector_alignment
 from tasks.promotion import PipelineResult, promotion
-from tasks.resources import asked, planner
+from tasks.resources import asked, asked_to_plan, plan, planner
 from tasks.rlvr import rlvr
 from tasks.vqa_sft import vqa_sft
 from workflows.evaluated import evaluated
@@ -48,8 +49,10 @@ def full_pipeline(recipe: Recipe = TINY, fresh: bool = False) -> PipelineResult:
 
 
 @dynamic(**planner())
+@begun
 def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
     """The tasks of one recipe, which says what each of them asks of the cluster."""
+    plan(recipe)
     steps = Steps(recipe, fresh)
     opened, benchmarks = steps.opened, steps.benchmarks
 
@@ -112,6 +115,9 @@ class Steps:
     def on(self, kind: Kind, node: Any) -> Any:
         return node.with_overrides(**asked(kind, self.recipe))
 
+    def planned(self, node: Any) -> Any:
+        return node.with_overrides(**asked_to_plan(self.recipe))
+
     def prepared(self, stage: Stage) -> Any:
         inputs = {
             "stage": Preparation(stage.value),
@@ -120,7 +126,7 @@ class Steps:
             "benchmarks": self.benchmarks,
         }
         if self.recipe.data.shards > 1:
-            return prepared_data(**inputs)
+            return self.planned(prepared_data(**inputs))
         return self.on(Kind.DATA, data_prep(**inputs))
 
     def trained(
@@ -174,5 +180,5 @@ class Steps:
             "run": self.opened.run,
         }
         if self.recipe.evaluation.shards > 1:
-            return evaluated(**inputs)
+            return self.planned(evaluated(**inputs))
         return self.on(Kind.EVALUATION, evaluation(**inputs))

@@ -13,10 +13,12 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
-from tasks.resources import asked, cached, of_elements, planner
+from tasks.given import begun
+from tasks.resources import asked, cached, of_elements, plan, planner
 
 
 @dynamic(**planner(), cache=cached())
+@begun
 def prepared_data(
     stage: Preparation,
     recipe: Recipe = TINY,
@@ -24,6 +26,7 @@ def prepared_data(
     benchmarks: PreparedData | None = None,
 ) -> PreparedData:
     """One task for one shard; otherwise a map over the shards and a merge."""
+    plan(recipe)
     shards, request = recipe.data.shards, asked(Kind.DATA, recipe)
     if shards == 1:
         data = data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)

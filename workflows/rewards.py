@@ -13,10 +13,11 @@ from flytekit import dynamic, workflow
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from tasks.contracts import Checkpoint
+from tasks.given import begun
 from tasks.pipeline_failure import close_rewards_run
 from tasks.pipeline_report import pipeline_report
 from tasks.promotion import PipelineResult, promotion
-from tasks.resources import planner
+from tasks.resources import plan, planner
 from tasks.rlvr import REWARDS
 from workflows.full_pipeline import Steps
 
@@ -31,8 +32,10 @@ def rewards(
 
 
 @dynamic(**planner())
+@begun
 def rewarded(checkpoint: Checkpoint, recipe: Recipe, fresh: bool = False) -> PipelineResult:
     """The tasks of one recipe, which says what each of them asks of the cluster."""
+    plan(recipe)
     steps = Steps(recipe, fresh)
     before = steps.scored(checkpoint, steps.benchmarks)
     trained = steps.trained(Stage.RLVR, steps.prepared(Stage.RLVR), checkpoint)

@@ -17,7 +17,8 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
-from tasks.resources import asked, of_elements, planner
+from tasks.given import begun
+from tasks.resources import asked, of_elements, plan, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
@@ -44,6 +45,7 @@ def sweep(
 
 
 @dynamic(**planner())
+@begun
 def all_points(
     stage: Stage,
     data: PreparedData,
@@ -54,8 +56,9 @@ def all_points(
     checkpoint: Checkpoint | None = None,
 ) -> str:
     """The tasks of a sweep, with what the recipe asks of the cluster."""
-    run = open_sweep(stage=stage, recipe=recipe, grid=grid)
-    run = run.with_overrides(**asked(Kind.DATA, recipe))
+    plan(recipe)
+    request = asked(Kind.DATA, recipe)
+    run = open_sweep(stage=stage, recipe=recipe, grid=grid).with_overrides(**request)
     try_one = partial(
         sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
     )
@@ -65,4 +68,4 @@ def all_points(
     )
     tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
     table = compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
-    return table.with_overrides(**asked(Kind.DATA, recipe))
+    return table.with_overrides(**request)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
-from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
+from siqvl.recipe.pod import LabelValue, PodSettings, Quantity
 from siqvl.recipe.section import Section
 
 
@@ -19,27 +18,17 @@ class Kind(StrEnum):
     EVALUATION = "evaluation"  # answer questions with a model
 
 
-def _quantity(value: str) -> str:
-    if not re.fullmatch(r"[1-9]\d*(k|[MGT]|[KMGT]i)?", value):
-        raise ValueError(f"{value!r} is no Kubernetes quantity of bytes; write it like 16Gi")
-    return value
-
-
-#: Bytes as Kubernetes writes them.
-Quantity = Annotated[str, AfterValidator(_quantity)]
-
-
-class Request(Section):
+class Request(PodSettings):
     """What each task of a kind asks for, and what becomes of it when it fails."""
 
-    LATER = ("grace_seconds",)
+    LATER = (*PodSettings.LATER, "grace_seconds")
 
     cpus: int = Field(1, gt=0, description="cores")
     memory: Quantity = Field("4Gi", description="working memory")
     disk: Quantity | None = Field(None, description="scratch space; null: what the cluster gives")
     gpus: int = Field(0, ge=0, description="0 runs on CPUs")
-    gpu_type: str | None = Field(
-        None, description="label of the nodes, such as nvidia-tesla-a100; null: any"
+    gpu_type: LabelValue | None = Field(
+        None, description="as the nodes' label has it, such as nvidia-tesla-a100; null: any"
     )
     shared_memory: Quantity | None = Field(
         None, description="of /dev/shm; null: all memory where there are GPUs, else 64 MiB"
@@ -73,6 +62,8 @@ class Request(Section):
     def _consistent(self) -> Request:
         if self.gpu_type and not self.gpus:
             raise ValueError(f"gpu_type is {self.gpu_type}, but gpus is 0")
+        if self.gpu_label and not self.gpu_type:
+            raise ValueError(f"gpu_label is {self.gpu_label}, but gpu_type is null")
         return self
 
 

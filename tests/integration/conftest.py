@@ -20,14 +20,15 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tests.integration.readme_commands import pipeline
 
-CODE = ("siqvl", "tasks", "workflows", "recipes", "flyte.config", ".gitignore", ".dockerignore")
+CODE = ("siqvl", "tasks", "workflows", "recipes", "flyte.config")
+CODE += (".gitignore", ".dockerignore", ".flyteignore")
 IMAGES = {kind.value: f"registry/siqvl:{kind}" for kind in Kind}
 SECONDS = 900
 
 
 @dataclass
 class ImagePods:
-    """Pods that find an empty folder, or with `image` the code over which theirs is unpacked."""
+    """Pods that find what is never shipped, or with `image` the code too, under theirs."""
 
     checkout: Path
     processes: ProcessPods
@@ -36,6 +37,9 @@ class ImagePods:
     def start(self, pod: Pod) -> subprocess.Popen[bytes]:
         if self.image:
             shutil.copytree(self.checkout, pod.work, dirs_exist_ok=True)
+        else:
+            base = "recipes/tiny_base"
+            shutil.copytree(self.checkout / base, pod.work / base, dirs_exist_ok=True)
         return self.processes.start(pod)
 
     def kill(self, pod: Pod) -> None:

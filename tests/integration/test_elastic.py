@@ -18,7 +18,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.tracking.runs import RunLog, client, start_run
 from siqvl.training.stage import train_stage
-from tasks.contracts import ALONE, Checkpoint, PipelineRun, PreparedData
+from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
 from tasks.elastic_training import elastic_training
 from tasks.tracked import tracked
 
@@ -170,9 +170,8 @@ def test_one_machine_is_a_plain_pod() -> None:
     found = template(enabled=True, processes=4)
     assert found.type == "python-task"
     assert not found.custom
-    assert found.container is not None
-    assert found.k8s_pod is None
-    assert found.container.image == "registry/siqvl:1"
+    (container,) = found.k8s_pod.pod_spec["containers"]
+    assert container["image"] == "registry/siqvl:1"
 
 
 def test_several_machines_are_a_job_of_the_training_operator() -> None:
@@ -182,8 +181,10 @@ def test_several_machines_are_a_job_of_the_training_operator() -> None:
     elastic_config = found.custom["elasticConfig"]
     assert elastic_config["minReplicas"] == elastic_config["maxReplicas"] == 2
     assert elastic_config["nprocPerNode"] == 4
-    assert found.container is not None
-    assert found.k8s_pod is None  # a pod template would take the place of what the recipe asks for
+    (container,) = found.k8s_pod.pod_spec["containers"]
+    asks = TINY.compute.training
+    assert container["resources"]["limits"] == {"cpu": str(asks.cpus), "memory": asks.memory}
+    assert "volumes" not in found.k8s_pod.pod_spec  # shared memory is asked for otherwise
 
 
 def test_each_call_is_shaped_by_its_own_recipe() -> None:

@@ -383,10 +383,12 @@ def test_pods_start_clean(pyflyte: Client, monkeypatch: pytest.MonkeyPatch) -> N
     assert found["PLAIN"] == "green"
 
 
-def test_a_missing_secret_is_named(pyflyte: Client) -> None:
-    done = pyflyte(*RUN, "toy/pieces.py", "secretive", code=255)
-    assert "asks for the secret toy/unknown" in " ".join(done.printed.split())
-    assert not done.execution.pods
+def test_a_missing_secret_is_no_error(pyflyte: Client) -> None:
+    """Seen on Flyte 1.16.8, whose pods refer to secrets with `optional: true`."""
+    execution = pyflyte(*RUN, "toy/pieces.py", "secretive").execution
+    assert execution.succeeded
+    (pod,) = execution.pods
+    assert not [name for name in pod.variables if name.startswith("_FSEC_")]
 
 
 def test_a_cache_can_be_overwritten(cluster: Cluster, pyflyte: Client) -> None:

@@ -11,7 +11,8 @@ It counts attempts, limits time and words failures as Flyte 1.16.8 was seen to (
 each of the ways that a cluster has: `pod.kill()`, `run_out_of_memory()`, `drain()`, `vanish()`.
 
 What it does not show: it is not FlytePropeller. It checks no types at registration, schedules
-nothing on hardware, applies no resource limits, has no login and no TLS. Pods that run as processes
+nothing on hardware, keeps no pod within its limits (but tells it of them), has no login and no TLS.
+Pods that run as processes
 share this machine's interpreter and its installed packages; with `ContainerPods` they run in the
 image instead.
 

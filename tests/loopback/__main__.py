@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from .cluster import Cluster
+from .memory import Peaks
 from .records import Execution, NodeRecord
 
 HEADER = ("node", "task", "attempts", "cached", "seconds", "state")
@@ -25,8 +26,11 @@ def main() -> int:
     options = _parser().parse_args()
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the cluster is stopped
+    peaks = Peaks()
     with Cluster(
         images=dict(options.image),
+        limits=dict(options.limit),
+        on_pod=peaks if options.memory else None,
         secrets=dict(options.secret),
         variables=dict(options.variable),
         slots=options.slots,
@@ -38,6 +42,8 @@ def main() -> int:
         code = _run(arguments, cluster.environment())
         for execution in cluster.executions:
             print(f"\n{table(execution)}")
+        if options.memory:
+            print(f"\nthe most memory that pods had at a time:\n{peaks.table()}")
         if code:
             cluster.keep = True  # what the pods left is gone already, unless --keep
             print(f"\nthe pods' logs stay in {cluster.logs}")
@@ -91,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     pairs = {
         "image": "an image by its name in the config file",
         "secret": "GROUP/KEY=VALUE",
+        "limit": "what the platform allows, such as memory=1Gi",
         "variable": "what every pod finds in its environment",
     }
     for name, text in pairs.items():
@@ -98,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
             f"--{name}", type=_pair, action="append", default=[], metavar="NAME=VALUE", help=text
         )
     parser.add_argument("--slots", type=int, default=1, help="pods at a time (default 1)")
+    parser.add_argument("--memory", action="store_true", help="measure the pods' memory")
     parser.add_argument("--folder", type=Path, help="where logs and pods lie")
     parser.add_argument("--keep", action="store_true", help="leave everything behind")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND …")

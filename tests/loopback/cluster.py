@@ -32,6 +32,7 @@ class Cluster:
         images: the [images] section of the config file: image by name.
         variables: what every pod finds in its environment, over what its task asks for.
         secrets: by `group/key`.
+        limits: `task_resources.limits` of the platform, such as {"cpu": "2", "memory": "1Gi"}.
         slots: pods that run at the same time; the replicas of a distributed task count as one.
         on_pod: called in a thread of its own when a pod has started.
         rules: how often tasks are tried.
@@ -47,6 +48,7 @@ class Cluster:
         images: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
         secrets: Mapping[str, str] | None = None,
+        limits: Mapping[str, str] | None = None,
         slots: int = 1,
         on_pod: Callable[[Pod], Any] | None = None,
         rules: Rules | None = None,
@@ -61,7 +63,7 @@ class Cluster:
         self.folder = folder or Path(tempfile.mkdtemp(prefix="loopback-"))
         self.logs = self.folder / "logs"
         self.home = self.folder / "home"
-        self.registry = Registry()
+        self.registry = Registry(limits=dict(limits or {}))
         self.catalog = Catalog()
         self.store = Store()
         self._runner = PodRunner(pods or ProcessPods(), on_pod=on_pod, keep=keep)
@@ -76,6 +78,7 @@ class Cluster:
             variables=dict(variables or {}),
             rules=rules or Rules(),
             waits=waits or at_once,
+            limits=self.registry.limits,
         )
         self._engine = Engine(self.registry, self.tasks)
 

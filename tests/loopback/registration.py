@@ -11,12 +11,14 @@ from flyteidl.admin import common_pb2, launch_plan_pb2, task_pb2, workflow_pb2
 from flyteidl.service import admin_pb2_grpc
 
 from . import views
+from .limits import TooMuch, check_limits
 from .registry import AlreadyExists, Different, Invalid, NotFound, Registry, Shelf, key_of
 
 CODES = {
     AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     Different: grpc.StatusCode.INVALID_ARGUMENT,
     Invalid: grpc.StatusCode.INVALID_ARGUMENT,
+    TooMuch: grpc.StatusCode.INVALID_ARGUMENT,
     NotFound: grpc.StatusCode.NOT_FOUND,
 }
 
@@ -37,6 +39,7 @@ class Registration(admin_pb2_grpc.AdminServiceServicer):
 
     def CreateTask(self, request: Any, context: Any) -> task_pb2.TaskCreateResponse:
         with answering(context):
+            check_limits(request.spec.template, self._registry.limits)
             self._registry.tasks.add(request.id, request.spec)
         return task_pb2.TaskCreateResponse()
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from flyteidl.admin import launch_plan_pb2, task_pb2
 from flyteidl.admin import workflow_pb2 as admin_workflow_pb2
@@ -17,6 +17,7 @@ from flyteidl.core import (
     tasks_pb2,
     workflow_pb2,
 )
+from google.protobuf import json_format
 from google.protobuf.message import Message
 
 Key = tuple[str, str, str, str]
@@ -54,9 +55,13 @@ class Shelf(Generic[S]):
     def add(self, id: identifier_pb2.Identifier, spec: S) -> None:
         key = key_of(id)
         if key in self.specs:
-            if _ordered(self.specs[key][1]) == _ordered(spec):
-                raise AlreadyExists(f"{self.kind} {id.name} {id.version} already exists")
-            raise Different(f"{self.kind} {id.name} {id.version} with other content exists")
+            before, now = _ordered(self.specs[key][1]), _ordered(spec)
+            if before == now:
+                raise AlreadyExists(f"{self.kind} with identical structure already exists")
+            raise Different(
+                f"{id.name} {self.kind} with different structure already exists. (Please register "
+                f"a new version of the {self.kind}):\n{differences(before, now)}"
+            )
         self.specs[key] = (id, spec)
         self.created[key] = time.time()
 
@@ -86,6 +91,8 @@ class Registry:
         default_factory=lambda: Shelf("launch plan")
     )
     active: dict[tuple[str, str, str], Key] = field(default_factory=dict)
+    #: `task_resources.limits` by the names of Kubernetes; none where there is nothing.
+    limits: Mapping[str, str] = field(default_factory=dict)
 
     def template(self, id: identifier_pb2.Identifier) -> tasks_pb2.TaskTemplate:
         return self.tasks.get(id).template
@@ -166,6 +173,28 @@ def _ordered(spec: S) -> S:
         for node in nodes_of(template):
             node.upstream_node_ids.sort()
     return copy
+
+
+def differences(before: Message, now: Message) -> str:
+    """Where two specs differ, path by path, as FlyteAdmin lists it (seen on 1.16.8)."""
+    old, new = _leaves(json_format.MessageToDict(before)), _leaves(json_format.MessageToDict(now))
+    paths = [path for path in dict.fromkeys([*old, *new]) if old.get(path) != new.get(path)]
+    return "\n".join(
+        f"{path}:\n\t- {old.get(path, '<nil>')} \n\t+ {new.get(path, '<nil>')}" for path in paths
+    )
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Values by their paths."""
+    if isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    else:
+        return {path: value}
+    return {
+        key: leaf for name, one in inner for key, leaf in _leaves(one, f"{path}/{name}").items()
+    }
 
 
 def nodes_of(template: workflow_pb2.WorkflowTemplate) -> Iterator[workflow_pb2.Node]:

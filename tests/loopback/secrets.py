@@ -1,4 +1,8 @@
-"""Secrets: what a task's security context asks for, as Flyte's webhook hands it to a pod."""
+"""Secrets: what a task's security context asks for, as Flyte's webhook hands it to a pod.
+
+Flyte's secrets are optional (seen on 1.16.8: `secretKeyRef` with `optional: true`): where a cluster
+has none of the name, the pod runs without.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,8 @@ def secret_variables(
     variables = {"FLYTE_SECRETS_ENV_PREFIX": PREFIX, "FLYTE_SECRETS_DEFAULT_DIR": str(folder)}
     for secret in asked:
         value = _value(template, secret, secrets)
+        if value is None:
+            continue
         if secret.mount_requirement == security_pb2.Secret.ENV_VAR:
             variables[f"{PREFIX}{secret.group}_{secret.key}".upper()] = own = value
         else:
@@ -40,13 +46,8 @@ def secret_variables(
 
 def _value(
     template: tasks_pb2.TaskTemplate, secret: security_pb2.Secret, secrets: Mapping[str, str]
-) -> str:
+) -> str | None:
     name = f"{secret.group}/{secret.key}"
     if not (secret.group and secret.key):
         raise Failure("SecretInvalid", f"the secret {name} of {template.id.name} is half a name")
-    if name not in secrets:
-        raise Failure(
-            "SecretNotFound",
-            f"task {template.id.name} asks for the secret {name}, which this cluster does not have",
-        )
-    return secrets[name]
+    return secrets.get(name)

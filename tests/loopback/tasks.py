@@ -21,6 +21,7 @@ from .attempts import Rules, Tally
 from .catalog import Catalog, catalog_key, entry_of
 from .distributed import cleans_up, replicas
 from .grace import deleted, deleted_beside, left_alone
+from .limits import given, write_cgroup
 from .outcome import deleted_object, outcome
 from .pods import Pod, PodRunner, merged
 from .policy import Policy
@@ -93,6 +94,7 @@ class TaskRunner:
     variables: Mapping[str, str]
     rules: Rules
     waits: Waits
+    limits: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, work: Work) -> literals_pb2.LiteralMap:
         """The outputs of the task; its record is kept up to date on the way."""
@@ -207,6 +209,7 @@ class TaskRunner:
                 secret_variables(template, self.secrets, folder / "secrets"),
                 work.variables,
                 variables,
+                self._cgroup(work, folder / "cgroup"),
             ),
             image=work.policy.image,
             folder=folder,
@@ -217,6 +220,15 @@ class TaskRunner:
             interruptible=attempt.interruptible,
             grace=container.grace,
         )
+
+    def _cgroup(self, work: Work, folder: Path) -> dict[str, str]:
+        """Where a pod reads what it was given; without limits that is all there is.
+
+        Pods that are processes would otherwise read the cgroup of this test.
+        """
+        allowed = given(work.template, work.policy.resources, self.limits) if self.limits else {}
+        write_cgroup(folder, allowed)
+        return {"SIQVL_CGROUP": str(folder)}
 
     def _run_pods(self, work: Work, pods: list[Pod], check: Callable[[], None]) -> None:
         """Run them side by side to the end, or until one fails or is deleted.

@@ -1,8 +1,10 @@
 """What a cluster would be told, compiled here."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,16 @@ from flytekit.types.directory import FlyteDirectory
 from siqvl.errors import UserError
 from siqvl.recipe import Control, Recipe
 from siqvl.recipe.compute import Kind
-from tasks.contracts import ALONE, TINY
+from tasks import resources
+from tasks.contracts import ALONE, TINY, Preparation
 from tasks.data_prep import data_prep
 from tasks.dpo import dpo
 from tasks.evaluation import evaluation
 from tasks.pipeline_run import open_run
+from tasks.pod_template import plan_pods
 from workflows.evaluated import evaluated
 from workflows.full_pipeline import all_stages, full_pipeline
+from workflows.prepared_data import prepared_data
 from workflows.scheduled import scheduled
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -53,12 +58,17 @@ def changed(**sections: dict[str, Any]) -> Recipe:
 
 def plan(recipe: Recipe) -> DynamicJobSpec:
     """The pipeline of a recipe as a pod compiles it."""
-    all_stages._wf = None  # flytekit compiles once a process, which is once a pod
+    return compiled(all_stages, recipe=recipe)
+
+
+def compiled(dynamic: Any, **inputs: Any) -> DynamicJobSpec:
+    """What a dynamic task plans."""
+    dynamic._wf = None  # flytekit compiles once a process, which is once a pod
     context = FlyteContextManager.current_context().with_serialization_settings(SETTINGS)
     with FlyteContextManager.with_context(context) as outer:
         state = outer.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
         with FlyteContextManager.with_context(outer.with_execution_state(state)) as inner:
-            return all_stages.compile_into_workflow(inner, all_stages.task_function, recipe=recipe)
+            return dynamic.compile_into_workflow(inner, dynamic.task_function, **inputs)
 
 
 def nodes(recipe: Recipe) -> dict[str, list[Node]]:
@@ -102,8 +112,8 @@ def test_register_compiles_every_entity_without_a_cluster(pyflyte, checkout: Pat
     ("task", "image"), [(data_prep, "cpu"), (dpo, "gpu"), (evaluation, "eval")]
 )
 def test_tasks_run_in_images_named_by_their_kind(task, image: str) -> None:
-    container = get_serializable({}, SETTINGS, task).template.container
-    assert container.image == f"registry/siqvl:{image}"
+    (container,) = get_serializable({}, SETTINGS, task).template.k8s_pod.pod_spec["containers"]
+    assert container["image"] == f"registry/siqvl:{image}"
 
 
 def test_the_tiny_recipe_asks_for_no_gpu() -> None:
@@ -136,6 +146,61 @@ def test_each_task_asks_for_what_the_recipe_of_the_run_says() -> None:
             assert node.metadata.interruptible
             assert node.metadata.timeout == timedelta(0)
     assert requests(found["evaluation"][0]) == {"cpu": "2", "mem": "12Gi"}
+
+
+@pytest.fixture
+def planning_pod(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process, as the pod that plans a pipeline."""
+    monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
+    monkeypatch.setattr(resources, "_planned", [])
+    monkeypatch.setattr("tasks.given.check_given", lambda: None)
+    yield
+    plan_pods(TINY)
+
+
+@pytest.mark.usefixtures("planning_pod")
+@pytest.mark.parametrize("shards", [1, 3])
+def test_every_pod_of_a_pipeline_is_as_its_recipe_says(shards: int) -> None:
+    """Those of tasks that plan again and of elements of a map among them."""
+    of_kind = {
+        "data": {"cpus": 3, "memory": "3Gi", "service_account": "reader"},
+        "training": {"cpus": 5, "memory": "5Gi", "service_account": "trainer"},
+        "evaluation": {"cpus": 7, "memory": "7Gi", "service_account": "answerer"},
+    }
+    for kind in of_kind.values():
+        kind["tolerations"] = [{"key": "spot", "operator": "Exists"}]
+    several = {"data": {"shards": shards}, "evaluation": {"shards": shards}}
+    spec = plan(changed(compute=of_kind, **several))
+    templates = {str(one.id): one for one in spec.tasks}
+    accounts = {"3": "reader", "5": "trainer", "7": "answerer"}
+    seen = set()
+    for node in spec.nodes:
+        task_node = node.task_node
+        found = templates[str(task_node.reference_id)]
+        pod, asked = found.k8s_pod.pod_spec, requests(node)
+        assert pod["serviceAccountName"] == accounts[asked["cpu"]], found.id.name
+        assert pod["tolerations"] == [{"key": "spot", "operator": "Exists"}]
+        (container,) = pod["containers"]
+        variables = {one["name"]: one["value"] for one in container["env"]}
+        told = json.loads(variables["SIQVL_ASKED"])  # what the pod compares with what it has
+        assert {"cpu": str(told["cpus"]), "mem": told["memory"]} == asked
+        seen.add((found.id.name.rpartition(".")[2], asked["cpu"]))
+    assert {("open_run", "3"), ("promotion", "3"), ("dpo", "5")} <= seen
+    assert (("evaluated", "3") if shards > 1 else ("evaluation", "7")) in seen
+
+
+@pytest.mark.usefixtures("planning_pod")
+def test_elements_of_a_map_have_the_pods_of_the_recipe() -> None:
+    content = changed(compute={"data": {"service_account": "reader", "cpus": 3}})
+    recipe = Recipe.model_validate(content.model_dump(mode="json") | {"data": {"shards": 2}})
+    inputs = {"stage": Preparation.VQA_SFT, "recipe": recipe, "run": ALONE, "benchmarks": None}
+    spec = compiled(prepared_data, **inputs)
+    assert len(spec.tasks) == 2
+    for one in spec.tasks:
+        assert one.k8s_pod.pod_spec["serviceAccountName"] == "reader"
+    (mapped,) = [node for node in spec.nodes if node.array_node is not None]
+    asked = requests(mapped.array_node.node)
+    assert asked == {"cpu": "3", "mem": "4Gi"}
 
 
 def test_the_plan_is_small_enough_to_be_read() -> None:

@@ -1,0 +1,1 @@
+"""What this machine leaves to a process, told without torch."""

@@ -1,0 +1,74 @@
+"""`task_resources.limits`: what FlyteAdmin refuses to register, and what Propeller cuts down.
+
+Seen on Flyte 1.16.8: a task that is registered above a limit is refused, an override of a node
+above it is cut down to it, without a word. What a pod is given is what its cgroup says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+
+from flyteidl.core import tasks_pb2
+
+from .template import entries, main_of
+
+#: What a Flyte allows whose configuration has no `task_resources` (seen).
+DEFAULTS = {"cpu": "2", "memory": "1Gi"}
+PERIOD = 100_000  # microseconds, of a CPU quota
+_POWERS = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+
+
+class TooMuch(Exception):
+    """A task asks for more than the platform allows."""
+
+
+def amount(quantity: str) -> Decimal:
+    """The number behind a quantity of Kubernetes."""
+    found = re.fullmatch(r"([0-9.]+)(m|k|[MGT]i?|Ki)?", quantity)
+    assert found, quantity
+    digits, unit = found.groups()
+    return Decimal(digits) / 1000 if unit == "m" else Decimal(digits) * _POWERS.get(unit or "", 1)
+
+
+def check_limits(template: tasks_pb2.TaskTemplate, limits: Mapping[str, str]) -> None:
+    """Refuse a task as FlyteAdmin does when it is registered.
+
+    Raises:
+        TooMuch: in FlyteAdmin's words.
+    """
+    main = main_of(template)
+    for name in sorted(main.requests.keys() & limits.keys()):
+        kind = "default" if name == "gpu" else "limit"  # a GPU's limit is its request
+        asked = main.requests[name] if name == "gpu" else main.limits.get(name, "0")
+        if amount(asked) > amount(limits[name]):
+            raise TooMuch(
+                f"Requested {name.upper().replace('-', '_')} {kind} [{asked}] is greater than "
+                f"current limit set in the platform configuration [{limits[name]}]. Please contact "
+                "Flyte Admins to change these limits or consult the configuration"
+            )
+
+
+def given(
+    template: tasks_pb2.TaskTemplate, overrides: tasks_pb2.Resources, limits: Mapping[str, str]
+) -> dict[str, str]:
+    """What a pod may use, by name: what its node or its task asks for, cut down to the limits."""
+    asked = main_of(template).limits | entries(overrides.limits)
+    return {name: min(value, limits.get(name, value), key=amount) for name, value in asked.items()}
+
+
+def write_cgroup(folder: Path, allowed: Mapping[str, str]) -> None:
+    """The files of a cgroup, version 2, as the kubelet sets it up for a container."""
+    folder.mkdir(parents=True)
+    cpu, memory = allowed.get("cpu"), allowed.get("memory")
+    quota = "max" if cpu is None else int(amount(cpu) * PERIOD)
+    (folder / "cpu.max").write_text(f"{quota} {PERIOD}\n")
+    pages = "max" if memory is None else int(amount(memory)) // 4096 * 4096
+    (folder / "memory.max").write_text(f"{pages}\n")
