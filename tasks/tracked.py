@@ -19,7 +19,9 @@ from siqvl.tracking.runs import (
     tracking_uri,
 )
 from tasks.contracts import PipelineRun, on_cluster
+from tasks.executions import close_if_over
 from tasks.flyte_tags import EXECUTION, execution, flyte_tags
+from tasks.recovered import take_over_run
 from tasks.resources import REGISTERED_CODE, code
 from tasks.stopping import stoppable
 from tasks.undelivered import kept
@@ -47,6 +49,7 @@ def tracked(
     with (
         stoppable(),
         kept(recipe, on_cluster=on_cluster()),
+        _with_execution(recipe, run),
         stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}, again) as log,
     ):
         yield log
@@ -57,9 +60,21 @@ def of_pipeline(recipe: Recipe, run: PipelineRun) -> Iterator[RunLog]:
     """The parent run, for a task that adds to it; it ends with a failure in here."""
     log = run_log(recipe, run.run_id)
     with stoppable(), kept(recipe, on_cluster=on_cluster()):
-        with part_of_runs(recipe, log):
+        with _with_execution(recipe, run), part_of_runs(recipe, log):
             yield log
         log.flush()
+
+
+@contextmanager
+def _with_execution(recipe: Recipe, run: PipelineRun) -> Iterator[None]:
+    """Keep the pipeline's run true to the execution that this pod is of, see the two modules."""
+    take_over_run(recipe, run)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a signal has told it to end
+            close_if_over(recipe, run)
+        raise
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from siqvl.recipe.notify import Notify
 from siqvl.recipe.section import Section
 
 
@@ -66,6 +67,8 @@ class Request(Section):
 class Compute(Section):
     """The requests of each kind of task; a run on this machine reads none of them."""
 
+    LATER = ("notify", "waiting_hours")
+
     data: Request = Request()
     training: Request = Request(cpus=2, memory="12Gi", retries=3)
     evaluation: Request = Request(cpus=2, memory="12Gi")
@@ -73,6 +76,14 @@ class Compute(Section):
         "0 2 * * *",
         pattern=r"^(@(hourly|daily|weekly|monthly|yearly|annually)|\S+( \S+){4})$",
         description="cron expression, UTC, of the launch plan `scheduled`",
+    )
+    notify: Notify = Notify()
+    waiting_hours: int | None = Field(
+        24,
+        gt=0,
+        le=24 * 365,
+        description="how long pods may wait for nodes: the run of a pipeline of which nothing was "
+        "heard for longer ends KILLED; null: it never does",
     )
 
     def of(self, kind: Kind) -> Request:

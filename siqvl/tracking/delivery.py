@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from siqvl.errors import one_line
 from siqvl.tracking.offline import create, is_offline, online_id
 from siqvl.tracking.outbox import Entry, Outbox, Stream
-from siqvl.tracking.store import Failure, failure, is_gone, is_server
+from siqvl.tracking.store import Failure, failure, forget_reason, is_gone, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -180,9 +180,12 @@ class Delivery:
         elif kind == "inputs":
             self.store.log_inputs(run_id, datasets=[_dataset(one) for one in content["datasets"]])
         elif kind == "end":
+            if content["status"] == "FINISHED":  # after an attempt that failed, or an end by mistake
+                forget_reason(self.store, run_id)
             self.store.set_terminated(run_id, content["status"], content["time"])
         elif kind == "reopen":
             self.store.update_run(run_id, "RUNNING")
+            forget_reason(self.store, run_id)
         elif kind != "run":  # that one is in the store already
             raise ValueError(f"unknown entry {kind!r}")
 

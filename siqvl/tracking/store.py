@@ -55,6 +55,8 @@ OVERLOADS = frozenset(
 
 #: Tag of a run that is open: when its process was alive, see `beat`.
 HEARTBEAT = "siqvl.heartbeat"
+#: Tag of a run that has failed, or was ended: why.
+REASON = "siqvl.error"
 
 T = TypeVar("T")
 _set: dict[str, str] = {}  # what this process has set, and its user has not
@@ -227,6 +229,18 @@ def store_time(uri: str) -> float:
 def beat(uri: str) -> str:
     """What tag `siqvl.heartbeat` says now: seconds by the store's clock, milliseconds by ours."""
     return f"{store_time(uri):.0f} {time.time_ns() // 1_000_000}"
+
+
+def forget_reason(store: MlflowClient, run_id: str) -> None:
+    """Take away why a run has failed, which goes on or has come to its end all the same."""
+    from mlflow.exceptions import MlflowException
+
+    if REASON in store.get_run(run_id).data.tags:
+        try:
+            store.delete_tag(run_id, REASON)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else somebody was first
+                raise
 
 
 def is_refusal(error: Exception) -> bool:

@@ -218,7 +218,7 @@ def test_an_error_reaches_client_and_failure_node(pyflyte: Client) -> None:
     (stopped,) = done.execution.of_task("slow")
     (told,) = done.execution.of_task("told")
     assert stopped.state == "ABORTED"
-    assert all(pod.exit_code == 137 for pod in stopped.pods)
+    assert all(pod.exit_code in (143, 241) for pod in stopped.pods)  # of SIGTERM
     assert told.state == "SUCCEEDED"
     printed = told.pods[0].printed()
     assert "told: 3, n0" in printed
@@ -326,7 +326,7 @@ def test_an_execution_can_be_stopped(cluster: Cluster, pyflyte: Client) -> None:
         admin_pb2_grpc.AdminServiceStub(channel).TerminateExecution(request)
     assert execution.finished.wait(timeout=10)
     assert execution.state == "ABORTED"
-    assert execution.pods[0].exit_code == 137
+    assert execution.pods[0].exit_code in (143, 241)  # of SIGTERM
 
 
 def test_a_misspelt_key_stays_with_the_client(cluster: Cluster, pyflyte: Client) -> None:

@@ -33,6 +33,7 @@ class Cluster:
         secrets: by `group/key`.
         slots: pods that run at the same time; the replicas of a distributed task count as one.
         on_pod: called in a thread of its own when a pod has started.
+        training_operator: whether there is one for PyTorchJobs; else Propeller gives up on them.
         pods: how pods are run; as processes by default.
         folder: where logs and pods lie; a temporary folder by default.
         keep: leave everything behind, for a look at it.
@@ -46,6 +47,7 @@ class Cluster:
         secrets: Mapping[str, str] | None = None,
         slots: int = 1,
         on_pod: Callable[[Pod], Any] | None = None,
+        training_operator: bool = True,
         pods: Launcher | None = None,
         folder: Path | None = None,
         keep: bool = False,
@@ -69,6 +71,7 @@ class Cluster:
             slots=threading.Semaphore(slots),
             secrets=self.secrets,
             variables=dict(variables or {}),
+            training_operator=training_operator,
         )
         self._engine = Engine(self.registry, tasks)
 

@@ -15,10 +15,21 @@ from flyteidl.core.execution_pb2 import ExecutionError
 
 from .catalog import Catalog, catalog_key, entry_of
 from .distributed import replicas
+from .grace import deleted
 from .outcome import outcome
 from .pods import Pod, PodRunner, merged
 from .policy import Policy
-from .records import USER, Aborted, Attempt, Cancel, Element, Execution, Failure, NodeRecord
+from .records import (
+    USER,
+    Aborted,
+    Attempt,
+    Cancel,
+    Element,
+    Execution,
+    Failure,
+    GivenUp,
+    NodeRecord,
+)
 from .secrets import secret_variables
 from .store import Store
 
@@ -41,6 +52,7 @@ class Work:
     record: NodeRecord | Element
     expand: Expand  # runs what a dynamic task asks for
     index: int | None = None
+    previous: str = ""  # checkpoint of the same node in the execution that this one recovers
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -60,6 +72,7 @@ class TaskRunner:
     slots: threading.Semaphore
     secrets: Mapping[str, str]
     variables: Mapping[str, str]
+    training_operator: bool = True
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def run(self, work: Work) -> literals_pb2.LiteralMap:
@@ -85,7 +98,7 @@ class TaskRunner:
     def _tried(self, work: Work) -> literals_pb2.LiteralMap:
         attempts = work.record.attempts
         tries = work.policy.retries + 1
-        previous = ""
+        previous = work.previous
         for number in range(tries):
             attempt = self._begun(work, number, previous)
             attempts.append(attempt)
@@ -115,6 +128,10 @@ class TaskRunner:
         )
 
     def _once(self, work: Work, attempt: Attempt) -> literals_pb2.LiteralMap:
+        if work.template.type == "pytorch" and not self.training_operator:
+            id = work.execution.workflow.primary.template.id
+            name = f"{id.project}:{id.domain}:{id.name}"
+            raise GivenUp(name, 'no matches for kind "PyTorchJob" in version "kubeflow.org/v1"')
         for index, variables in replicas(work.template):
             pod = self._pod(work, attempt, work.index if index is None else index, variables)
             attempt.pods.append(pod)
@@ -174,6 +191,9 @@ class TaskRunner:
                 if any(pod.exit_code for pod in pods):
                     return
                 time.sleep(POLL_SECONDS)
+        except Aborted:
+            deleted(self.pods, pods)
+            raise
         finally:
             for pod in pods:
                 self.pods.end(pod)
