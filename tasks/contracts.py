@@ -79,6 +79,11 @@ class Preparation(StrEnum):
     RLVR = Stage.RLVR.value
     EVALUATION = "evaluation"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Preparation | None:
+        """Flyte 2 hands over names and not values."""
+        return cls.__members__.get(str(value))
+
 
 class PipelineRun(BaseModel):
     """One execution of the pipeline; tasks that run alone have none (an empty `run_id`)."""
@@ -98,8 +103,10 @@ ALONE = PipelineRun()
 
 
 def on_cluster() -> bool:
-    """Whether this process is a pod of a Flyte cluster."""
-    return bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+    """Whether this process is a pod of a Flyte cluster; Flyte 2 gives it other names."""
+    names = ("RUN_NAME", "ACTION_NAME", "FLYTE_INTERNAL_EXECUTION_PROJECT")
+    is_of_flyte_2 = all(os.environ.get(name) for name in names)
+    return is_of_flyte_2 or bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
 
 
 if on_cluster():

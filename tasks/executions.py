@@ -77,7 +77,8 @@ def how_ended(name: str) -> End | None:
     if closure.phase in (Phases.ABORTED, Phases.ABORTING):
         about = closure.abort_metadata
         by = f" by {about.principal}" if about.principal else ""
-        return End("KILLED", f"execution {name} was aborted in Flyte{by}: {about.cause or '-'}")
+        why = f": {one_line(Exception(about.cause))}" if about.cause else ""
+        return End("KILLED", f"execution {name} was aborted in Flyte{by}{why}")
     if closure.phase in (Phases.FAILED, Phases.TIMED_OUT):
         from tasks.pipeline_failure import reason
 

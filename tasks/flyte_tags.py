@@ -14,6 +14,7 @@ STARTED_BY = "SIQVL_STARTED_BY"
 LOCAL = f"local-{uuid.uuid4().hex[:12]}"
 #: Address of the cluster's console, such as https://flyte.example.org; handed on to pods.
 CONSOLE = "SIQVL_FLYTE_CONSOLE"
+PARTS = ("PROJECT", "DOMAIN", "ID")
 #: Tag -> the variable of a pod that has it.
 VARIABLES = {
     "flyte.project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
@@ -43,8 +44,8 @@ def execution() -> str:
     """Return `project/domain/name` on a cluster; elsewhere a name that this process has alone."""
     if not on_cluster():
         return os.environ.get(STARTED_BY, LOCAL)
-    names = ("PROJECT", "DOMAIN", "ID")
-    return "/".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names)
+    *place, name = (os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{part}", "") for part in PARTS)
+    return "/".join([*place, name or os.environ.get("RUN_NAME", "")])  # that of Flyte 2
 
 
 def _node() -> str:

@@ -26,6 +26,7 @@ from siqvl.tracking.offline import TAG as OFFLINE
 from siqvl.tracking.runs import (
     catch_up,
     changes_tags,
+    end_open,
     end_run,
     reopen,
     run_log,
@@ -43,7 +44,7 @@ from tasks.cache_keys import (
     trained,
 )
 from tasks.contracts import PipelineRun, on_cluster, workspace
-from tasks.flyte_tags import flyte_tags
+from tasks.flyte_tags import EXECUTION, execution, flyte_tags
 from tasks.once import marks
 from tasks.resources import policy
 from tasks.stopping import stoppable
@@ -113,6 +114,8 @@ def _parent_run(recipe: Recipe, folder: str) -> str:
     again = None if on_cluster() else _settled(recipe, folder)
     name = " ".join([recipe.name, folder.rpartition("-")[0], in_short(recipe.changes)]).rstrip()
     if again is None:
+        if on_cluster():  # an attempt before this one has lost its pod
+            end_open(recipe, {EXECUTION: execution(), "siqvl.kind": "pipeline"}, "KILLED")
         tags = {"siqvl.kind": "pipeline", FOLDER: folder, **_patience(recipe), **flyte_tags()}
         log = start_run(recipe, name, tags=tags)
     else:

@@ -13,7 +13,8 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, PreparedData
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
-from tasks.resources import asked, cached, planner
+from tasks.requested import requested
+from tasks.resources import cached, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -24,11 +25,11 @@ def evaluated(
     shards = recipe.evaluation.shards
     if shards == 1:
         report = evaluation(checkpoint=checkpoint, data=data, recipe=recipe, run=run)
-        return report.with_overrides(**asked(Kind.EVALUATION, recipe))
+        return requested(report, Kind.EVALUATION, recipe)
     answer_one = partial(evaluate_shard, checkpoint=checkpoint, data=data, recipe=recipe, run=run)
     answered = map_task(answer_one)(shard=list(range(shards)))
-    answered = answered.with_overrides(**asked(Kind.EVALUATION, recipe))
+    answered = requested(answered, Kind.EVALUATION, recipe)
     report = merge_evaluation(
         shards=answered, checkpoint=checkpoint, data=data, recipe=recipe, run=run
     )
-    return report.with_overrides(**asked(Kind.DATA, recipe))
+    return requested(report, Kind.DATA, recipe)

@@ -21,11 +21,12 @@ from tasks.dpo import dpo
 from tasks.evaluation import evaluation
 from tasks.pipeline_failure import close_run
 from tasks.pipeline_report import pipeline_report
-from tasks.pipeline_run import open_run
+from tasks.pipeline_run import Opened, open_run
 from tasks.preference_pairs import preference_pairs
 from tasks.projector_alignment import projector_alignment
 from tasks.promotion import PipelineResult, promotion
-from tasks.resources import asked, planner
+from tasks.requested import requested
+from tasks.resources import planner
 from tasks.rlvr import rlvr
 from tasks.vqa_sft import vqa_sft
 from workflows.evaluated import evaluated
@@ -98,7 +99,7 @@ class Steps:
 
     def __init__(self, recipe: Recipe, fresh: bool) -> None:
         self.recipe = recipe
-        self.opened = open_run(recipe=recipe, fresh=fresh)
+        self.opened = Opened(*open_run(recipe=recipe, fresh=fresh))  # Flyte 2 has no names
         self.benchmarks = self.on(
             Kind.DATA,
             data_prep(
@@ -107,7 +108,7 @@ class Steps:
         )
 
     def on(self, kind: Kind, node: Any) -> Any:
-        return node.with_overrides(**asked(kind, self.recipe))
+        return requested(node, kind, self.recipe)
 
     def prepared(self, stage: Stage) -> Any:
         inputs = {

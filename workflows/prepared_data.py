@@ -13,7 +13,8 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
-from tasks.resources import asked, cached, planner
+from tasks.requested import requested
+from tasks.resources import cached, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -24,11 +25,12 @@ def prepared_data(
     benchmarks: PreparedData | None = None,
 ) -> PreparedData:
     """One task for one shard; otherwise a map over the shards and a merge."""
-    shards, request = recipe.data.shards, asked(Kind.DATA, recipe)
+    shards = recipe.data.shards
     if shards == 1:
         data = data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-        return data.with_overrides(**request)
+        return requested(data, Kind.DATA, recipe)
     prepare_one = partial(prepare_shard, stage=stage, recipe=recipe, run=run)
-    pieces = map_task(prepare_one)(shard=list(range(shards))).with_overrides(**request)
+    pieces = map_task(prepare_one)(shard=list(range(shards)))
+    pieces = requested(pieces, Kind.DATA, recipe)
     data = merge_shards(shards=pieces, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-    return data.with_overrides(**request)
+    return requested(data, Kind.DATA, recipe)

@@ -16,7 +16,8 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
-from tasks.resources import asked, planner
+from tasks.requested import requested
+from tasks.resources import planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
@@ -36,5 +37,5 @@ def sweep(
         sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
     )
     tried = map_task(try_one, concurrency=concurrency)(point=points(recipe, stage, grid))
-    tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
+    tried = requested(tried, Kind.TRAINING, recipe)
     return compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)

@@ -63,7 +63,7 @@ class Cluster:
         self.store = Store()
         self._runner = PodRunner(pods or ProcessPods(), on_pod=on_pod, keep=keep)
         self.secrets = dict(secrets or {})
-        tasks = TaskRunner(
+        self.tasks = TaskRunner(
             store=self.store,
             catalog=self.catalog,
             pods=self._runner,
@@ -73,7 +73,7 @@ class Cluster:
             variables=dict(variables or {}),
             training_operator=training_operator,
         )
-        self._engine = Engine(self.registry, tasks)
+        self._engine = Engine(self.registry, self.tasks)
 
     def __enter__(self) -> Cluster:
         for folder in (self.logs, self.home):
