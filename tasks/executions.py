@@ -35,9 +35,9 @@ logger = logging.getLogger(__name__)
 ADMIN = "SIQVL_FLYTE_ADMIN"
 SECONDS = 5.0  # for an answer
 SILENT_AFTER = 150.0  # seconds: a heart beats each minute, and pods that end have 30 of grace
-GOES_ON = 60.0  # seconds that this answer is good for
+GOES_ON = 60.0  # seconds that this answer, or none, is good for
 
-_answers: dict[str, tuple[float, End | None]] = {}
+_answers: dict[str, tuple[float, End | Exception | None]] = {}
 
 
 def admin_address(address: str) -> tuple[str, bool]:
@@ -89,9 +89,9 @@ def how_ended(name: str) -> End | None:
 
 def _admin() -> Any:
     """FlyteAdmin's stub; with a login where there are credentials, and never with a browser."""
+    from flyteidl.service.admin_pb2_grpc import AdminServiceStub
     from flytekit.clients.auth_helper import get_channel, upgrade_channel_to_authenticated
     from flytekit.configuration import AuthType, PlatformConfig
-    from flyteidl.service.admin_pb2_grpc import AdminServiceStub
 
     endpoint, insecure = admin_address(os.environ[ADMIN])
     given = PlatformConfig.auto()
@@ -120,12 +120,17 @@ def by_engine(run: Run, seconds: float) -> End | None:
 
 
 def _asked(name: str) -> End | None:
-    """As `how_ended`; an end is final, and that there is none is asked again after a minute."""
-    when, end = _answers.get(name, (float("-inf"), None))
-    if end is None and time.monotonic() - when > GOES_ON:
-        end = how_ended(name)
-        _answers[name] = time.monotonic(), end
-    return end
+    """As `how_ended`; an end is final, and anything else is asked again after a minute."""
+    when, answer = _answers.get(name, (float("-inf"), None))
+    if not isinstance(answer, End) and time.monotonic() - when > GOES_ON:
+        try:
+            answer = how_ended(name)
+        except Exception as error:
+            answer = error
+        _answers[name] = time.monotonic(), answer
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def is_askable() -> bool:

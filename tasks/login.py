@@ -6,6 +6,7 @@ token and nobody is at a terminal, it waits for a browser for ever.
 
 from __future__ import annotations
 
+import logging
 import sys
 import webbrowser
 
@@ -101,6 +102,7 @@ def _missing_of_client(platform: PlatformConfig, config: ConfigFile | None) -> s
 
 def _log_in(platform: PlatformConfig, channel: grpc.Channel, wanted: str) -> None:
     store = RemoteClientConfigStore(channel)
+    logging.disable(logging.ERROR)  # flytekit logs the whole answer, whatever is in it
     try:
         get_authenticator(platform, store).refresh_credentials()
     except Exception as error:
@@ -109,6 +111,8 @@ def _log_in(platform: PlatformConfig, channel: grpc.Channel, wanted: str) -> Non
             f"{wanted}, and refuses client `{platform.client_id}` ({said}): check `client_id` "
             f"under [credentials] in flyte.config and its secret; {WAYS}"
         ) from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _has_token(platform: PlatformConfig) -> bool:

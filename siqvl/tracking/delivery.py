@@ -180,7 +180,7 @@ class Delivery:
         elif kind == "inputs":
             self.store.log_inputs(run_id, datasets=[_dataset(one) for one in content["datasets"]])
         elif kind == "end":
-            if content["status"] == "FINISHED":  # after an attempt that failed, or an end by mistake
+            if content["status"] == "FINISHED":  # after an attempt that failed
                 forget_reason(self.store, run_id)
             self.store.set_terminated(run_id, content["status"], content["time"])
         elif kind == "reopen":

@@ -147,8 +147,6 @@ def _look(run: Open) -> None:
         ours = {one.run for one in background(run.outbox).outbox.streams()} | _open.keys()
     with _looking:
         end_lost(run.uri, run.experiment, ours)
-| _open.keys()
-    end_lost(run.uri, run.experiment, ours)
 
 
 def by_silence(run: Run, seconds: float) -> End | None:

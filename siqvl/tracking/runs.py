@@ -25,7 +25,6 @@ from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, experiment_id, is_offline, new_id, online_id
 from siqvl.tracking.outbox import OutboxPlace, outbox_place
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
-from siqvl.tracking.store import REASON as REASON
 from siqvl.tracking.store import (
     HEARTBEAT,
     beat,
@@ -35,6 +34,7 @@ from siqvl.tracking.store import (
     within,
     without_password,
 )
+from siqvl.tracking.store import REASON as REASON
 from siqvl.tracking.store import client as client
 from siqvl.tracking.store import tracking_uri as tracking_uri
 from siqvl.tracking.system_metrics import sampled

@@ -108,7 +108,7 @@ def test_an_abort_gives_pods_their_grace_and_tells_why(admin, aborted: Execution
     (trained,) = aborted.of_task("trained")
     assert trained.state == "ABORTED"
     assert len(trained.attempts) == 1  # an abort is not tried again
-    assert trained.pods[0].exit_code in (143, 241)  # of SIGTERM, as pyflyte-fast-execute hands it on
+    assert trained.pods[0].exit_code in (143, 241)  # of SIGTERM
     assert trained.pods[0].seconds > 0
     closure = admin.get_execution(id_of(aborted)).closure
     assert closure.phase == WorkflowExecution.ABORTED

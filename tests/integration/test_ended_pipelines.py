@@ -104,7 +104,7 @@ def place(
             variables["SIQVL_FLYTE_ADMIN"] = f"http://127.0.0.1:{cluster.port}"
             cluster.tasks.variables = variables
             recipe = Recipe.model_validate(content)
-            made = Remote(cluster, checkout, uri, pods, recipe, str(forked))  # type: ignore[arg-type]
+            made = Remote(cluster, checkout, uri, pods, recipe, str(forked))
             made.write("small.yaml")
             yield Place(made)
 

@@ -47,9 +47,7 @@ class Engine:
         threading.Thread(target=self._run, args=(execution,), daemon=True).start()
         return execution
 
-    def again(
-        self, request: Any, mode: execution_pb2.ExecutionMetadata.ExecutionMode
-    ) -> Execution:
+    def again(self, request: Any, mode: execution_pb2.ExecutionMetadata.ExecutionMode) -> Execution:
         """Relaunch an execution, or recover it: the same launch plan with the same inputs.
 
         Args:

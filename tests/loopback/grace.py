@@ -1,4 +1,4 @@
-"""The end of pods that are deleted while they run: SIGTERM, and SIGKILL when their grace is over."""
+"""The end of pods that are deleted while they run: SIGTERM, and SIGKILL after their grace."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_a_run_that_beats_is_not_asked_for(recipe, admin) -> None:
 
 
 def test_without_an_answer_its_own_patience_counts(recipe, admin) -> None:
-    waits, lost = left_open(recipe, "waits", 23 * HOUR), left_open(recipe, "lost", 25 * HOUR)
+    waits, lost = left_open(recipe, "waits", 23 * HOUR), left_open(recipe, "lost", 25 * HOUR + 60)
     opened(recipe)
     assert seen(waits) == ("RUNNING", None)
     assert seen(lost) == (

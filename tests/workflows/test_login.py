@@ -1,4 +1,4 @@
-"""Logging in to a cluster: what the docs say is what flytekit reads, and what is missing is named."""
+"""Logging in to a cluster: flytekit reads what the docs say, and what is missing is named."""
 
 from __future__ import annotations
 
@@ -63,7 +63,13 @@ class _NoStore:
     def get_client_config(self) -> Any:
         from flytekit.clients.auth.authenticator import ClientConfig
 
-        return ClientConfig("https://idp/token", "https://idp/authorize", "http://localhost", "id")
+        return ClientConfig(
+            token_endpoint="https://idp/token",
+            authorization_endpoint="https://idp/authorize",
+            redirect_uri="http://localhost",
+            client_id="flytectl",
+            device_authorization_endpoint="https://idp/device",
+        )
 
 
 def test_the_sandbox_is_read_as_it_is(tmp_path: Path) -> None:
@@ -181,7 +187,7 @@ def test_a_variable_that_is_not_set_is_named(tmp_path, guarded) -> None:
 def test_a_client_without_an_id_is_named(tmp_path, guarded, monkeypatch) -> None:
     monkeypatch.setenv(VARIABLE, SECRET)
     text = re.sub(r"client_id = .*\n", "", documented()["ClientSecret"])
-    with pytest.raises(UserError, match="`client_id` under .credentials. in flyte.config is not"):
+    with pytest.raises(UserError, match=r"`client_id` under .credentials. in flyte.config is not"):
         judge(tmp_path, guarded, "ClientSecret", text)
 
 
