@@ -72,17 +72,19 @@ PipelineReport = FlyteDirectory
 class Preparation(StrEnum):
     """What `data_prep` prepares: the rows of one training stage, or all benchmarks."""
 
-    PROJECTOR_ALIGNMENT = Stage.PROJECTOR_ALIGNMENT.value
-    VQA_SFT = Stage.VQA_SFT.value
-    COT_SFT = Stage.COT_SFT.value
-    DPO = Stage.DPO.value
-    RLVR = Stage.RLVR.value
-    EVALUATION = "evaluation"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Preparation | None:
-        """Flyte 2 hands over names and not values."""
-        return cls.__members__.get(str(value))
+    # Flyte 1 hands over the values of an enum, and Flyte 2 the names: these are the same.
+    projector_alignment = Stage.PROJECTOR_ALIGNMENT.value
+    vqa_sft = Stage.VQA_SFT.value
+    cot_sft = Stage.COT_SFT.value
+    dpo = Stage.DPO.value
+    rlvr = Stage.RLVR.value
+    evaluation = "evaluation"
+    PROJECTOR_ALIGNMENT = projector_alignment
+    VQA_SFT = vqa_sft
+    COT_SFT = cot_sft
+    DPO = dpo
+    RLVR = rlvr
+    EVALUATION = evaluation
 
 
 class PipelineRun(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -50,6 +51,7 @@ def tracked(
         stoppable(),
         kept(recipe, on_cluster=on_cluster()),
         _with_execution(recipe, run),
+        _own_randomness(),
         stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}, again) as log,
     ):
         yield log
@@ -75,6 +77,19 @@ def _with_execution(recipe: Recipe, run: PipelineRun) -> Iterator[None]:
         if not isinstance(error, Exception):  # a signal has told it to end
             close_if_over(recipe, run)
         raise
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Leave Python's generator as it was: Flyte draws the names of folders from it.
+
+    Two stages of one process that seed it alike would get the same name, which Flyte 2 refuses.
+    """
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def _cron(expression: str) -> CronSchedule:
 
 def _notifications(notify: Notify) -> list[Notification]:
     """One of each kind that has addresses."""
-    phases = [getattr(WorkflowExecutionPhase, phase.name) for phase in notify.phases]
+    phases = [getattr(WorkflowExecutionPhase, phase.upper()) for phase in notify.phases]
     kinds = ((Email, notify.email), (Slack, notify.slack), (PagerDuty, notify.pagerduty))
     return [kind(phases, addresses) for kind, addresses in kinds if addresses]
 

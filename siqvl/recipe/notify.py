@@ -13,10 +13,11 @@ from siqvl.recipe.section import Section
 class Ending(StrEnum):
     """How an execution may end, as Flyte says it; it tells nothing of what goes on."""
 
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    TIMED_OUT = "timed_out"
-    ABORTED = "aborted"
+    # Names are values, as those of the stages are.
+    succeeded = "succeeded"
+    failed = "failed"
+    timed_out = "timed_out"
+    aborted = "aborted"
 
 
 #: Slack and PagerDuty have addresses, too: Flyte sends nothing but e-mail.
@@ -30,7 +31,7 @@ class Notify(Section):
     slack: list[Address] = Field([], description="e-mail addresses of Slack channels")
     pagerduty: list[Address] = Field([], description="e-mail addresses of PagerDuty services")
     phases: list[Ending] = Field(
-        [Ending.FAILED, Ending.TIMED_OUT, Ending.ABORTED],
+        [Ending.failed, Ending.timed_out, Ending.aborted],
         min_length=1,
         description="the ends that are told: succeeded, failed, timed_out, aborted",
     )

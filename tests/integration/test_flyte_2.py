@@ -78,7 +78,7 @@ def run(migrate: Path, checkout: Path, *arguments: str) -> str:
 
 
 def test_a_task_runs_by_itself(migrate: Path, checkout: Path) -> None:
-    run(migrate, checkout, "tasks/data_prep.py", "data_prep", "--stage", "PROJECTOR_ALIGNMENT")
+    run(migrate, checkout, "tasks/data_prep.py", "data_prep", "--stage", "projector_alignment")
     (manifest,) = (checkout / "outputs").glob("*/single/data/projector_alignment/manifest.json")
     assert manifest.is_file()
 
