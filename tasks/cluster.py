@@ -12,7 +12,7 @@ import sys
 from typing import Any
 
 import click
-from flytekit.configuration import Config, ImageConfig
+from flytekit.configuration import ImageConfig
 from flytekit.configuration.file import get_config_file
 from flytekit.constants import CopyFileDetection
 
@@ -30,7 +30,8 @@ def check_cluster() -> None:
     """Look for the cluster, if this process is a `pyflyte` command that needs one.
 
     Raises:
-        UserError: nothing names it, it does not answer, or an image has no name there.
+        UserError: nothing names it, it does not answer, an image has no name there, or the cluster
+            wants a login that is not there.
     """
     context = click.get_current_context(silent=True)
     if context is None or not _needs_cluster(context):
@@ -38,7 +39,10 @@ def check_cluster() -> None:
     config = get_config_file(_of(context, "config_file"))
     if config is None and not os.environ.get("FLYTE_PLATFORM_URL"):
         raise UserError(f"no Flyte cluster is configured: {HOW}")
-    host, port = _address(Config.auto(config).platform.endpoint)
+    from tasks.login import check_login, platform_of
+
+    platform = platform_of(config)
+    host, port = _address(platform.endpoint)
     try:
         socket.create_connection((host, port), timeout=SECONDS).close()
     except OSError as error:
@@ -51,6 +55,7 @@ def check_cluster() -> None:
             f"no image is named for {', '.join(missing)}: add `{missing[0]} = registry/name:tag` "
             f"under [images] in flyte.config, or give --image {missing[0]}=registry/name:tag"
         )
+    check_login(platform, config)
 
 
 def _needs_cluster(context: click.Context) -> bool:

@@ -72,12 +72,19 @@ PipelineReport = FlyteDirectory
 class Preparation(StrEnum):
     """What `data_prep` prepares: the rows of one training stage, or all benchmarks."""
 
-    PROJECTOR_ALIGNMENT = Stage.PROJECTOR_ALIGNMENT.value
-    VQA_SFT = Stage.VQA_SFT.value
-    COT_SFT = Stage.COT_SFT.value
-    DPO = Stage.DPO.value
-    RLVR = Stage.RLVR.value
-    EVALUATION = "evaluation"
+    # Flyte 1 hands over the values of an enum, and Flyte 2 the names: these are the same.
+    projector_alignment = Stage.PROJECTOR_ALIGNMENT.value
+    vqa_sft = Stage.VQA_SFT.value
+    cot_sft = Stage.COT_SFT.value
+    dpo = Stage.DPO.value
+    rlvr = Stage.RLVR.value
+    evaluation = "evaluation"
+    PROJECTOR_ALIGNMENT = projector_alignment
+    VQA_SFT = vqa_sft
+    COT_SFT = cot_sft
+    DPO = dpo
+    RLVR = rlvr
+    EVALUATION = evaluation
 
 
 class PipelineRun(BaseModel):
@@ -98,8 +105,10 @@ ALONE = PipelineRun()
 
 
 def on_cluster() -> bool:
-    """Whether this process is a pod of a Flyte cluster."""
-    return bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+    """Whether this process is a pod of a Flyte cluster; Flyte 2 gives it other names."""
+    names = ("RUN_NAME", "ACTION_NAME", "FLYTE_INTERNAL_EXECUTION_PROJECT")
+    is_of_flyte_2 = all(os.environ.get(name) for name in names)
+    return is_of_flyte_2 or bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
 
 
 if on_cluster():

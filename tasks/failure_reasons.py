@@ -151,6 +151,12 @@ def sentence(account: Account, who: str, kind: Kind | None, recipe: Recipe) -> s
     return SENTENCES[account.cause](account, who, _Asked(kind, recipe))
 
 
+def in_short(message: str) -> str:
+    """Return what a message tells where nobody knows which step or recipe it is about."""
+    told = [one.said or one.cause.value for one in accounts(message)]
+    return "; ".join(dict.fromkeys(told))
+
+
 @dataclass(frozen=True)
 class _Asked:
     """What the recipe asked for, in words."""

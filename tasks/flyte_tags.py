@@ -18,6 +18,7 @@ LOCAL = f"local-{uuid.uuid4().hex[:12]}"
 CONSOLE = "SIQVL_FLYTE_CONSOLE"
 #: Of a run: which of the recipe's requests its task has; in a pod: the variable that says it.
 COMPUTE, KIND = "siqvl.compute", "SIQVL_KIND"
+PARTS = ("PROJECT", "DOMAIN", "ID")
 #: Tag -> the variable of a pod that has it.
 VARIABLES = {
     "flyte.project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
@@ -53,8 +54,8 @@ def execution() -> str:
     """Return `project/domain/name` on a cluster; elsewhere a name that this process has alone."""
     if not on_cluster():
         return os.environ.get(STARTED_BY, LOCAL)
-    names = ("PROJECT", "DOMAIN", "ID")
-    return "/".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names)
+    *place, name = (os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{part}", "") for part in PARTS)
+    return "/".join([*place, name or os.environ.get("RUN_NAME", "")])  # that of Flyte 2
 
 
 def node_of(pod: str) -> str:

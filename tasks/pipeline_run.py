@@ -7,6 +7,7 @@ learning rate of stage 3 leaves the results of stages 1 and 2 as they are.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -14,21 +15,26 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 from flytekit import HashMethod, task
 
 from siqvl.check import check_recipe
+from siqvl.errors import one_line
 from siqvl.evaluation.control import control_recipe
 from siqvl.recipe import Control, Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.reading.changes import in_short
 from siqvl.tracking.environment import keep_origin
+from siqvl.tracking.heartbeat import PATIENCE, look
 from siqvl.tracking.offline import TAG as OFFLINE
 from siqvl.tracking.runs import (
     catch_up,
     changes_tags,
+    end_open,
     end_run,
     reopen,
     run_log,
     search,
     start_run,
+    tracking_uri,
 )
+from siqvl.tracking.store import within
 from tasks.cache_keys import (
     look_again,
     prepared_benchmarks,
@@ -38,7 +44,7 @@ from tasks.cache_keys import (
     trained,
 )
 from tasks.contracts import PipelineRun, on_cluster, workspace
-from tasks.flyte_tags import flyte_tags
+from tasks.flyte_tags import EXECUTION, execution, flyte_tags
 from tasks.given import begun
 from tasks.once import marks
 from tasks.resources import policy
@@ -48,6 +54,8 @@ from tasks.unfinished import new_name, pipeline_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
+
+logger = logging.getLogger(__name__)
 
 #: Tags of runs: the folder of a pipeline, and MLflow's own that makes a run the child of another.
 FOLDER, PARENT = "siqvl.folder", "mlflow.parentRunId"
@@ -94,6 +102,7 @@ def open_run(recipe: Recipe, fresh: bool = False) -> Opened:
     look_again()
     name = new_name() if on_cluster() else pipeline_folder(recipe, fresh=fresh).name
     run = PipelineRun(name=name, run_id=_parent_run(recipe, name))
+    _end_lost(recipe)
     seen: dict[str, Any] = dict.fromkeys(Opened._fields, recipe) | {"run": run}
     for control in recipe.evaluation.controls:
         seen |= dict.fromkeys(
@@ -107,7 +116,9 @@ def _parent_run(recipe: Recipe, folder: str) -> str:
     again = None if on_cluster() else _settled(recipe, folder)
     name = " ".join([recipe.name, folder.rpartition("-")[0], in_short(recipe.changes)]).rstrip()
     if again is None:
-        tags = {"siqvl.kind": "pipeline", FOLDER: folder, **flyte_tags()}
+        if on_cluster():  # an attempt before this one has lost its pod
+            end_open(recipe, {EXECUTION: execution(), "siqvl.kind": "pipeline"}, "KILLED")
+        tags = {"siqvl.kind": "pipeline", FOLDER: folder, **_patience(recipe), **flyte_tags()}
         log = start_run(recipe, name, tags=tags)
     else:
         tags = {"siqvl.recipe_hash": recipe.hash(), **changes_tags(recipe), **flyte_tags()}
@@ -117,6 +128,21 @@ def _parent_run(recipe: Recipe, folder: str) -> str:
     keep_origin(log, recipe)
     log.flush()
     return log.run_id
+
+
+def _end_lost(recipe: Recipe) -> None:
+    """Close what earlier executions left open that are over; a store that is away has time."""
+    uri, patience = tracking_uri(recipe), recipe.tracking.patience_seconds
+    try:
+        within(patience, uri, look)
+    except Exception as error:
+        logger.warning("runs that may be lost are left as they are: %s", one_line(error))
+
+
+def _patience(recipe: Recipe) -> dict[str, str]:
+    """How long the run of a pipeline on a cluster may be silent: its pods may wait for nodes."""
+    hours = recipe.compute.waiting_hours
+    return {PATIENCE: f"{hours * 3600}" if hours else "inf"} if on_cluster() else {}
 
 
 def _settled(recipe: Recipe, name: str) -> Run | None:

@@ -9,6 +9,7 @@ What belongs to the cluster is read from the environment of who registers:
     SIQVL_RECIPE=recipes/qwen2.5-0.5b.yaml          of `pyflyte register`: whose requests tasks have
     MLFLOW_TRACKING_URI=https://mlflow.example.org  where pods log to
     SIQVL_FLYTE_CONSOLE=https://flyte.example.org   links back from MLflow's runs
+    SIQVL_FLYTE_ADMIN=http://flyteadmin.flyte:81   where pods ask what became of executions
     SIQVL_SECRETS=HF_TOKEN,MLFLOW_TRACKING_TOKEN    keys of the Flyte secret `siqvl`, given to pods
 """
 
@@ -48,6 +49,7 @@ REGISTERED_CODE = "SIQVL_CODE"
 #: Handed on to pods as they are; they say where things are, and hold no secrets.
 HANDED_ON = (
     "MLFLOW_TRACKING_URI",
+    "SIQVL_FLYTE_ADMIN",
     "SIQVL_FLYTE_CONSOLE",
     "SIQVL_GIT_SHA",
     "SIQVL_SECRETS",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,8 +20,10 @@ from siqvl.tracking.runs import (
     tracking_uri,
 )
 from tasks.contracts import PipelineRun, on_cluster
+from tasks.executions import close_if_over
 from tasks.flyte_tags import ATTEMPT, EXECUTION, attempt, execution, flyte_tags
 from tasks.last_chance import say_last_chance
+from tasks.recovered import take_over_run
 from tasks.resources import REGISTERED_CODE, code
 from tasks.stopping import stoppable
 from tasks.time_limit import time_limited
@@ -51,6 +54,8 @@ def tracked(
     with (
         stoppable(),
         kept(recipe, on_cluster=on_cluster()),
+        _with_execution(recipe, run),
+        _own_randomness(),
         stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}, again) as log,
         time_limited(recipe),
     ):
@@ -63,9 +68,34 @@ def of_pipeline(recipe: Recipe, run: PipelineRun) -> Iterator[RunLog]:
     say_last_chance(recipe)
     log = run_log(recipe, run.run_id)
     with stoppable(), kept(recipe, on_cluster=on_cluster()):
-        with part_of_runs(recipe, log), time_limited(recipe):
+        with _with_execution(recipe, run), part_of_runs(recipe, log), time_limited(recipe):
             yield log
         log.flush()
+
+
+@contextmanager
+def _with_execution(recipe: Recipe, run: PipelineRun) -> Iterator[None]:
+    """Keep the pipeline's run true to the execution that this pod is of, see the two modules."""
+    take_over_run(recipe, run)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a signal has told it to end
+            close_if_over(recipe, run)
+        raise
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Leave Python's generator as it was: Flyte draws the names of folders from it.
+
+    Two stages of one process that seed it alike would get the same name, which Flyte 2 refuses.
+    """
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, PreparedData
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
 from tasks.given import begun
-from tasks.resources import asked, cached, of_elements, plan, planner
+from tasks.requested import requested
+from tasks.resources import cached, of_elements, plan, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -27,12 +28,12 @@ def evaluated(
     shards = recipe.evaluation.shards
     if shards == 1:
         report = evaluation(checkpoint=checkpoint, data=data, recipe=recipe, run=run)
-        return report.with_overrides(**asked(Kind.EVALUATION, recipe))
+        return requested(report, Kind.EVALUATION, recipe)
     answer_one = partial(evaluate_shard, checkpoint=checkpoint, data=data, recipe=recipe, run=run)
     metadata = of_elements(Kind.EVALUATION, recipe, evaluate_shard)
     answered = map_task(answer_one, metadata=metadata)(shard=list(range(shards)))
-    answered = answered.with_overrides(**asked(Kind.EVALUATION, recipe))
+    answered = requested(answered, Kind.EVALUATION, recipe)
     report = merge_evaluation(
         shards=answered, checkpoint=checkpoint, data=data, recipe=recipe, run=run
     )
-    return report.with_overrides(**asked(Kind.DATA, recipe))
+    return requested(report, Kind.DATA, recipe)

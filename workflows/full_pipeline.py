@@ -22,11 +22,12 @@ from tasks.evaluation import evaluation
 from tasks.given import begun
 from tasks.pipeline_failure import close_run
 from tasks.pipeline_report import pipeline_report
-from tasks.pipeline_run import open_run
+from tasks.pipeline_run import Opened, open_run
 from tasks.preference_pairs import preference_pairs
 from tasks.projector_alignment import projector_alignment
 from tasks.promotion import PipelineResult, promotion
-from tasks.resources import asked, asked_to_plan, plan, planner
+from tasks.requested import requested
+from tasks.resources import plan, planner
 from tasks.rlvr import rlvr
 from tasks.vqa_sft import vqa_sft
 from workflows.evaluated import evaluated
@@ -104,7 +105,8 @@ class Steps:
 
     def __init__(self, recipe: Recipe, fresh: bool) -> None:
         self.recipe = recipe
-        self.opened = self.on(Kind.DATA, open_run(recipe=recipe, fresh=fresh))
+        # Flyte 2 has no names
+        self.opened = Opened(*self.on(Kind.DATA, open_run(recipe=recipe, fresh=fresh)))
         self.benchmarks = self.on(
             Kind.DATA,
             data_prep(
@@ -113,10 +115,10 @@ class Steps:
         )
 
     def on(self, kind: Kind, node: Any) -> Any:
-        return node.with_overrides(**asked(kind, self.recipe))
+        return requested(node, kind, self.recipe)
 
     def planned(self, node: Any) -> Any:
-        return node.with_overrides(**asked_to_plan(self.recipe))
+        return requested(node, Kind.DATA, self.recipe, plans=True)
 
     def prepared(self, stage: Stage) -> Any:
         inputs = {

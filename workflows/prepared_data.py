@@ -14,7 +14,8 @@ from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
 from tasks.given import begun
-from tasks.resources import asked, cached, of_elements, plan, planner
+from tasks.requested import requested
+from tasks.resources import cached, of_elements, plan, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -27,13 +28,13 @@ def prepared_data(
 ) -> PreparedData:
     """One task for one shard; otherwise a map over the shards and a merge."""
     plan(recipe)
-    shards, request = recipe.data.shards, asked(Kind.DATA, recipe)
+    shards = recipe.data.shards
     if shards == 1:
         data = data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-        return data.with_overrides(**request)
+        return requested(data, Kind.DATA, recipe)
     prepare_one = partial(prepare_shard, stage=stage, recipe=recipe, run=run)
     metadata = of_elements(Kind.DATA, recipe, prepare_shard)
     pieces = map_task(prepare_one, metadata=metadata)(shard=list(range(shards)))
-    pieces = pieces.with_overrides(**request)
+    pieces = requested(pieces, Kind.DATA, recipe)
     data = merge_shards(shards=pieces, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
-    return data.with_overrides(**request)
+    return requested(data, Kind.DATA, recipe)

@@ -18,7 +18,8 @@ from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
 from tasks.given import begun
-from tasks.resources import asked, of_elements, plan, planner
+from tasks.requested import requested
+from tasks.resources import of_elements, plan, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
@@ -57,8 +58,7 @@ def all_points(
 ) -> str:
     """The tasks of a sweep, with what the recipe asks of the cluster."""
     plan(recipe)
-    request = asked(Kind.DATA, recipe)
-    run = open_sweep(stage=stage, recipe=recipe, grid=grid).with_overrides(**request)
+    run = requested(open_sweep(stage=stage, recipe=recipe, grid=grid), Kind.DATA, recipe)
     try_one = partial(
         sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
     )
@@ -66,6 +66,6 @@ def all_points(
     tried = map_task(try_one, concurrency=concurrency, metadata=metadata)(
         point=points(recipe, stage, grid)
     )
-    tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
+    tried = requested(tried, Kind.TRAINING, recipe)
     table = compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
-    return table.with_overrides(**request)
+    return requested(table, Kind.DATA, recipe)

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
+from siqvl.recipe.notify import Notify
 from siqvl.recipe.pod import LabelValue, PodSettings, Quantity
 from siqvl.recipe.section import Section
 
@@ -70,7 +71,7 @@ class Request(PodSettings):
 class Compute(Section):
     """The requests of each kind of task; a run on this machine reads none of them."""
 
-    LATER = ("system_retries",)
+    LATER = ("system_retries", "notify", "waiting_hours")
 
     data: Request = Request()
     training: Request = Request(cpus=2, memory="12Gi", retries=3)
@@ -87,6 +88,14 @@ class Compute(Section):
         description="further attempts of a task whose pod was lost, by the cluster's own "
         "max-node-retries-system-failures, which a pod cannot ask for; null: it has "
         "ignore-retry-cause, and lost pods count against `retries`",
+    )
+    notify: Notify = Notify()
+    waiting_hours: int | None = Field(
+        24,
+        gt=0,
+        le=24 * 365,
+        description="how long pods may wait for nodes: the run of a pipeline of which nothing was "
+        "heard for longer ends KILLED; null: it never does",
     )
 
     @model_validator(mode="after")

@@ -39,11 +39,17 @@ EITHER = "give exactly one of `max_steps` and `epochs`"
 class Stage(StrEnum):
     """The training stages, in order; `siqvl.stages` says what each continues from."""
 
-    PROJECTOR_ALIGNMENT = "projector_alignment"
-    VQA_SFT = "vqa_sft"
-    COT_SFT = "cot_sft"
-    DPO = "dpo"
-    RLVR = "rlvr"
+    # Who writes names and who writes values write the same: what stands in a recipe.
+    projector_alignment = "projector_alignment"
+    vqa_sft = "vqa_sft"
+    cot_sft = "cot_sft"
+    dpo = "dpo"
+    rlvr = "rlvr"
+    PROJECTOR_ALIGNMENT = projector_alignment
+    VQA_SFT = vqa_sft
+    COT_SFT = cot_sft
+    DPO = dpo
+    RLVR = rlvr
 
 
 #: The stages of a whole pipeline, which every recipe has; `rlvr` is one that it may have besides.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from siqvl.errors import one_line
 from siqvl.tracking.offline import create, is_offline, online_id
 from siqvl.tracking.outbox import Entry, Outbox, Stream
-from siqvl.tracking.store import REPLACED, Failure, failure, is_gone, is_server
+from siqvl.tracking.store import REPLACED, Failure, failure, forget_reason, is_gone, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -182,9 +182,12 @@ class Delivery:
         elif kind == "end":
             replaced = REPLACED in self.store.get_run(run_id).data.tags  # by another attempt
             status = "KILLED" if replaced else content["status"]
+            if status == "FINISHED":  # after an attempt that failed
+                forget_reason(self.store, run_id)
             self.store.set_terminated(run_id, status, content["time"])
         elif kind == "reopen":
             self.store.update_run(run_id, "RUNNING")
+            forget_reason(self.store, run_id)
         elif kind != "run":  # that one is in the store already
             raise ValueError(f"unknown entry {kind!r}")
 

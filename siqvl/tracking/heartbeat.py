@@ -1,12 +1,17 @@
 """A heartbeat in every run that is open here, and an end for runs that have none any more.
 
 A process that is killed, or loses its machine, ends no run. So each writes into its runs that it
-lives, and whoever opens the experiment later ends as KILLED those that have said nothing for long.
+lives, and whoever opens the experiment later ends those that have said nothing for long, and says
+why in tag `siqvl.error`.
 
 A beat has the time of the *store's* clock, which is one for all, where those of machines may differ
 by hours; and the time of its own machine, by which a run begins and ends. It does not wait in the
 outbox, where a late one would lie. So a run whose store was away may be ended by mistake: its own
 process finds that when it writes the next beat, and opens the run again.
+
+While all pods of a pipeline wait for nodes nobody beats for its run. So that says itself, in tag
+`siqvl.lost_after`, which silence means that nobody will come any more; and who can ask the engine
+(`judge_by`) goes by its answer and not by the clock.
 """
 
 from __future__ import annotations
@@ -17,19 +22,24 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, is_offline
 from siqvl.tracking.outbox import OutboxPlace
-from siqvl.tracking.store import HEARTBEAT, REPLACED, beat, client, store_time
+from siqvl.tracking.store import HEARTBEAT, REASON, REPLACED, beat, client, store_time
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 logger = logging.getLogger(__name__)
 
 EVERY = 60.0  # seconds between beats
-LOST_AFTER = 600.0  # seconds without one
+LOST_AFTER = 600.0  # seconds without one after which it has ended, unless its tag says otherwise
+#: Tag of a run that may be silent for longer: seconds, or `inf`.
+PATIENCE = "siqvl.lost_after"
 
 
 class Open(NamedTuple):
@@ -43,8 +53,19 @@ class Open(NamedTuple):
     own: bool = False  # this process has begun it, and is to end it
 
 
+class End(NamedTuple):
+    """The end of a run that nobody is left to close: FAILED or KILLED, and why."""
+
+    status: str
+    reason: str
+
+
+#: Says how a run has ended that has been silent for so many seconds; None: it goes on.
+Judge = Callable[["Run", float], End | None]
+
 _open: dict[str, Open] = {}
 _lock = threading.Lock()
+_looking = threading.Lock()
 _begun: queue.SimpleQueue[Open] = queue.SimpleQueue()
 _thread: threading.Thread | None = None
 os.register_at_fork(after_in_child=_open.clear)
@@ -116,14 +137,45 @@ def _beat(run: Open) -> None:
                 outbox.add(run.uri, run.run_id, [("reopen", {})])
 
 
+def look() -> None:
+    """End lost runs of the experiments that runs of this process are of, now; see `end_lost`."""
+    for run in {(run.uri, run.experiment): run for run in list(_open.values())}.values():
+        _look(run)
+
+
 def _look(run: Open) -> None:
     with _lock:  # the end of a run may wait here for a store that was away
         ours = {one.run for one in background(run.outbox).outbox.streams()} | _open.keys()
-    end_lost(run.uri, run.experiment, ours)
+    with _looking:
+        end_lost(run.uri, run.experiment, ours)
+
+
+def by_silence(run: Run, seconds: float) -> End | None:
+    """Judge a run by the clock: by its own tag, else lost after 10 minutes."""
+    if seconds <= float(run.data.tags.get(PATIENCE, LOST_AFTER)):
+        return None
+    if PATIENCE in run.data.tags:
+        why = "its execution was aborted, or given up"
+    else:
+        why = "its process was killed, or its machine was lost"
+    return End("KILLED", f"{why}: no heartbeat for {_in_words(seconds)}")
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds // 3600:.0f} hours" if seconds >= 2 * 3600 else f"{seconds // 60:.0f} minutes"
+
+
+_judge: Judge = by_silence
+
+
+def judge_by(judge: Judge) -> None:
+    """Have silent runs judged by who knows more than the clock, in all of this process."""
+    global _judge
+    _judge = judge
 
 
 def end_lost(uri: str, experiment: str, ours: Collection[str] = ()) -> None:
-    """End as KILLED the runs of an experiment that have had no beat for long, as of their last.
+    """End the runs of an experiment whose processes are gone, as of their last beat.
 
     Args:
         ours: ids of runs to leave alone. Runs that never had a beat are of others, and are left.
@@ -134,7 +186,18 @@ def end_lost(uri: str, experiment: str, ours: Collection[str] = ()) -> None:
     for run in store.search_runs(number, "attributes.status = 'RUNNING'") if number else []:
         seen, _, last = run.data.tags.get(HEARTBEAT, "inf").partition(" ")
         silent = now - float(seen)
-        if silent > LOST_AFTER and not {run.info.run_id, run.data.tags.get(TAG)} & set(ours):
-            store.set_terminated(run.info.run_id, "KILLED", int(last))
-            said = "run `%s` has had no heartbeat for %d minutes: it ends KILLED"
-            logger.warning(said, run.info.run_name, silent // 60)
+        if {run.info.run_id, run.data.tags.get(TAG)} & set(ours):
+            continue
+        end = _judge(run, silent)
+        if end is not None and _is_still(store.get_run(run.info.run_id), run):
+            store.set_terminated(run.info.run_id, end.status, int(last))
+            if REASON not in run.data.tags:
+                store.set_tag(run.info.run_id, REASON, end.reason)
+            said = "run `%s` has had no heartbeat for %s: it ends %s"
+            logger.warning(said, run.info.run_name, _in_words(silent), end.status)
+
+
+def _is_still(now: Run, then: Run) -> bool:
+    """Whether a run is open, and has had no beat, while it was judged."""
+    beats = [run.data.tags.get(HEARTBEAT) for run in (now, then)]
+    return now.info.status == then.info.status and beats[0] == beats[1]

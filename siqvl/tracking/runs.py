@@ -29,11 +29,13 @@ from siqvl.tracking.store import (
     HEARTBEAT,
     REPLACED,
     beat,
+    forget_reason,
     is_missing_file,
     opened,
     within,
     without_password,
 )
+from siqvl.tracking.store import REASON as REASON
 from siqvl.tracking.store import client as client
 from siqvl.tracking.store import tracking_uri as tracking_uri
 from siqvl.tracking.system_metrics import sampled
@@ -47,8 +49,6 @@ logger = logging.getLogger(__name__)
 #: MLflow refuses longer values.
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
-#: Tag of a run that has failed: why.
-REASON = "siqvl.error"
 #: Tags of a run whose recipe was changed by `--set`: how, and MLflow's own of its description.
 CHANGES, NOTE = "siqvl.set", "mlflow.note.content"
 
@@ -239,14 +239,51 @@ def reopen(recipe: Recipe, name: str, run_id: str, tags: dict[str, str]) -> RunL
         with opened(uri, "used", patience) as store:
             known = (online_id(store, run_id) if is_offline(run_id) else run_id) or run_id
             store.update_run(known, status="RUNNING")
-            if REASON in store.get_run(known).data.tags:
-                store.delete_tag(known, REASON)
+            forget_reason(store, known)
 
     within(patience, uri, reopened)
     log = run_log(recipe, run_id)
     log.tags(tags)
     heartbeat.begin(_opened(recipe, log)._replace(name=name, own=True))
     return log
+
+
+def take_over(
+    recipe: Recipe, run_id: str, tags: dict[str, str], *, by: str, earlier: str
+) -> str | None:
+    """Say on a run that another execution works on it now, and open it again.
+
+    What it was of before stays in a tag of its own, and why it failed then goes. Several processes
+    of the new execution may do so at once; one of an earlier execution takes nothing back.
+
+    Args:
+        by: which of the tags names the execution.
+        earlier: the tag of the executions before, as words.
+
+    Returns:
+        The execution that the run was of; None where there was nothing to take over.
+
+    Raises:
+        UserError: the store cannot be reached, or does not have it.
+    """
+    uri, patience = tracking_uri(recipe), recipe.tracking.patience_seconds
+
+    def taken() -> str | None:
+        with opened(uri, "used", patience) as store:
+            known = (online_id(store, run_id) if is_offline(run_id) else run_id) or run_id
+            found = store.get_run(known).data.tags
+            before, others = found.get(by, ""), found.get(earlier, "").split()
+            if not before or before == tags[by] or tags[by] in others:
+                return None
+            store.set_tag(known, earlier, " ".join(dict.fromkeys([*others, before])))
+            store.set_tag(known, HEARTBEAT, beat(uri))
+            store.update_run(known, status="RUNNING")
+            forget_reason(store, known)
+            for name, value in sorted(tags.items(), key=lambda item: item[0] == by):
+                store.set_tag(known, name, value)  # the execution last: it ends this
+            return before
+
+    return within(patience, uri, taken)
 
 
 def catch_up(recipe: Recipe) -> None:

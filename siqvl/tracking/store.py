@@ -57,6 +57,8 @@ OVERLOADS = frozenset(
 HEARTBEAT = "siqvl.heartbeat"
 #: Of a run whose work another attempt has taken over, which one: it ends KILLED, whatever else.
 REPLACED = "siqvl.replaced_by_attempt"
+#: Tag of a run that has failed, or was ended: why.
+REASON = "siqvl.error"
 
 T = TypeVar("T")
 _set: dict[str, str] = {}  # what this process has set, and its user has not
@@ -229,6 +231,18 @@ def store_time(uri: str) -> float:
 def beat(uri: str) -> str:
     """What tag `siqvl.heartbeat` says now: seconds by the store's clock, milliseconds by ours."""
     return f"{store_time(uri):.0f} {time.time_ns() // 1_000_000}"
+
+
+def forget_reason(store: MlflowClient, run_id: str) -> None:
+    """Take away why a run has failed, which goes on or has come to its end all the same."""
+    from mlflow.exceptions import MlflowException
+
+    if REASON in store.get_run(run_id).data.tags:
+        try:
+            store.delete_tag(run_id, REASON)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else somebody was first
+                raise
 
 
 def is_refusal(error: Exception) -> bool:

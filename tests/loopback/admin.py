@@ -30,6 +30,18 @@ class Admin(Registration):
             execution = self._engine.create(request)
         return execution_pb2.ExecutionCreateResponse(id=execution.id)
 
+    def RelaunchExecution(
+        self, request: Any, context: Any
+    ) -> execution_pb2.ExecutionCreateResponse:
+        with answering(context):
+            execution = self._engine.again(request, execution_pb2.ExecutionMetadata.RELAUNCH)
+        return execution_pb2.ExecutionCreateResponse(id=execution.id)
+
+    def RecoverExecution(self, request: Any, context: Any) -> execution_pb2.ExecutionCreateResponse:
+        with answering(context):
+            execution = self._engine.again(request, execution_pb2.ExecutionMetadata.RECOVERED)
+        return execution_pb2.ExecutionCreateResponse(id=execution.id)
+
     def GetExecution(self, request: Any, context: Any) -> execution_pb2.Execution:
         return views.execution_view(self._execution(request.id, context))
 
@@ -53,7 +65,11 @@ class Admin(Registration):
     def TerminateExecution(
         self, request: Any, context: Any
     ) -> execution_pb2.ExecutionTerminateResponse:
-        self._execution(request.id, context).cancel.set(request.cause or "terminated")
+        execution = self._execution(request.id, context)
+        if execution.finished.is_set():
+            said = f"Cannot abort an already terminated workflow execution: {execution.state}"
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, said)
+        execution.abort(request.cause)
         return execution_pb2.ExecutionTerminateResponse()
 
     def ListNodeExecutions(self, request: Any, context: Any) -> Any:

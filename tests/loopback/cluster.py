@@ -37,6 +37,7 @@ class Cluster:
         on_pod: called in a thread of its own when a pod has started.
         rules: how often tasks are tried.
         waits: how many seconds a pod waits for a machine, by its task's name and its attempt.
+        training_operator: whether there is one for PyTorchJobs; else Propeller gives up on them.
         pods: how pods are run; as processes by default.
         folder: where logs and pods lie; a temporary folder by default.
         keep: leave everything behind, for a look at it.
@@ -53,6 +54,7 @@ class Cluster:
         on_pod: Callable[[Pod], Any] | None = None,
         rules: Rules | None = None,
         waits: Waits | None = None,
+        training_operator: bool = True,
         pods: Launcher | None = None,
         folder: Path | None = None,
         keep: bool = False,
@@ -79,6 +81,7 @@ class Cluster:
             rules=rules or Rules(),
             waits=waits or at_once,
             limits=self.registry.limits,
+            training_operator=training_operator,
         )
         self._engine = Engine(self.registry, self.tasks)
 

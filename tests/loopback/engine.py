@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 from flyteidl.admin import execution_pb2
@@ -26,7 +27,9 @@ class Engine:
     tasks: TaskRunner
     executions: dict[Key, Execution] = field(default_factory=dict)
 
-    def create(self, request: execution_pb2.ExecutionCreateRequest) -> Execution:
+    def create(
+        self, request: execution_pb2.ExecutionCreateRequest, recovers: Execution | None = None
+    ) -> Execution:
         """Check what was asked for and start it."""
         closure, inputs = self._asked(request)
         id = identifier_pb2.WorkflowExecutionIdentifier(
@@ -34,13 +37,36 @@ class Engine:
             domain=request.domain,
             name=request.name or f"a{uuid4().hex[:19]}",
         )
-        execution = Execution(id=id, spec=request.spec, inputs=inputs, workflow=closure)
+        execution = Execution(
+            id=id, spec=request.spec, inputs=inputs, workflow=closure, recovers=recovers
+        )
         key = (id.project, id.domain, id.name, "")
         if key in self.executions:
             raise AlreadyExists(f"execution {id.name} already exists")
         self.executions[key] = execution
         threading.Thread(target=self._run, args=(execution,), daemon=True).start()
         return execution
+
+    def again(self, request: Any, mode: execution_pb2.ExecutionMetadata.ExecutionMode) -> Execution:
+        """Relaunch an execution, or recover it: the same launch plan with the same inputs.
+
+        Args:
+            request: an ExecutionRelaunchRequest or an ExecutionRecoverRequest.
+        """
+        earlier, spec = self.get(request.id), execution_pb2.ExecutionSpec()
+        spec.CopyFrom(earlier.spec)
+        spec.metadata.mode = mode
+        spec.metadata.reference_execution.CopyFrom(earlier.id)
+        recover = mode == execution_pb2.ExecutionMetadata.RECOVERED
+        spec.overwrite_cache = not recover and request.overwrite_cache
+        created = execution_pb2.ExecutionCreateRequest(
+            project=earlier.id.project,
+            domain=earlier.id.domain,
+            name=request.name,
+            spec=spec,
+            inputs=earlier.inputs,
+        )
+        return self.create(created, earlier if recover else None)
 
     def get(self, id: identifier_pb2.WorkflowExecutionIdentifier) -> Execution:
         try:

@@ -30,9 +30,11 @@ from .records import (
     Element,
     Execution,
     Failure,
+    GivenUp,
     NodeRecord,
     TimedOut,
 )
+from .recovery import before, last_checkpoint, recovered
 from .registry import Registry, key_of
 from .tasks import TaskRunner, Work
 
@@ -92,7 +94,7 @@ class Nodes:
 
         try:
             return run_graph(template, inputs, scope.cancel, run_node)
-        except Aborted:
+        except (Aborted, GivenUp):
             raise
         except Failure as error:
             failure = _of_workflow(error, planned=planned)
@@ -103,6 +105,8 @@ class Nodes:
 
     def _node(self, scope: Scope, node: workflow_pb2.Node) -> literals_pb2.LiteralMap:
         record = self._record(scope, node)
+        if recovered(scope.execution, record):
+            return record.outputs
         with record.running():
             record.inputs = resolve(node.inputs, scope.outputs)
             record.outputs = self._target(scope, record)
@@ -114,6 +118,8 @@ class Nodes:
         else:
             interface = scope.sub_workflow(node.workflow_node.sub_workflow_ref).interface
         record = self._record(scope, node)
+        if recovered(scope.execution, record):
+            return
         try:
             with record.running():
                 given = resolve(node.inputs, scope.outputs)
@@ -140,7 +146,11 @@ class Nodes:
         match record.node.WhichOneof("target"):
             case "task_node":
                 template = scope.task(record.node.task_node.reference_id)
-                return self.tasks.run(self._work(scope, record, template, record.node))
+                work = self._work(scope, record, template, record.node)
+                planned = before(scope.execution, record.id)
+                if planned and planned.dynamic is not None:
+                    return self._planned(scope, record, planned.dynamic)
+                return self.tasks.run(work)
             case "array_node":
                 return self._array(scope, record)
             case "branch_node":
@@ -167,11 +177,7 @@ class Nodes:
 
         def expand(spec: dynamic_job_pb2.DynamicJobSpec, attempt: int) -> literals_pb2.LiteralMap:
             closure = dynamic_closure(self.registry, template, spec)
-            record.dynamic = closure
-            record.is_parent = True  # last: a client that sees it asks for the rest
-            below = replace(scope.below(record, attempt), closure=closure)
-            nothing = literals_pb2.LiteralMap()
-            return self.workflow(below, closure.primary.template, nothing, planned=True)
+            return self._planned(scope, record, closure, attempt)
 
         return Work(
             execution=scope.execution,
@@ -183,7 +189,22 @@ class Nodes:
             inputs_address=address,
             record=record,
             expand=expand,
+            previous=last_checkpoint(scope.execution, record.id),
         )
+
+    def _planned(
+        self,
+        scope: Scope,
+        record: NodeRecord,
+        closure: compiler_pb2.CompiledWorkflowClosure,
+        attempt: int = 0,
+    ) -> literals_pb2.LiteralMap:
+        """What a dynamic task has asked for."""
+        record.dynamic = closure
+        record.is_parent = True  # last: a client that sees it asks for the rest
+        below = replace(scope.below(record, attempt), closure=closure)
+        nothing = literals_pb2.LiteralMap()
+        return self.workflow(below, closure.primary.template, nothing, planned=True)
 
     def _array(self, scope: Scope, record: NodeRecord) -> literals_pb2.LiteralMap:
         array = record.node.array_node

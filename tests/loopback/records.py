@@ -58,6 +58,21 @@ class TimedOut(Failure):
         super().__init__("", message, kind=UNKNOWN)
 
 
+class GivenUp(Failure):
+    """Propeller cannot go on with an execution; like an abort, this runs no failure node.
+
+    Code and message are those of `HandleAbortedWorkflow` in Propeller 1.16.8 (read); seen where
+    nothing knew PyTorchJobs, after ten rounds of the whole workflow.
+    """
+
+    def __init__(self, workflow: str, status: str, rounds: int = 10):
+        super().__init__(
+            "Workflow abort failed",
+            f"Workflow[{workflow}] failed. RuntimeExecutionError: max number of system retry "
+            f"attempts [{rounds + 1}/{rounds}] exhausted. Last known status message: {status}",
+        )
+
+
 class Cancel:
     """A flag that is also raised when the flag it was made below is."""
 
@@ -198,6 +213,7 @@ class Execution:
     nodes: list[NodeRecord] = field(default_factory=list)
     cancel: Cancel = field(default_factory=Cancel)
     finished: threading.Event = field(default_factory=threading.Event)
+    recovers: Execution | None = None  # what had succeeded there is not run again
 
     @property
     def name(self) -> str:
@@ -214,6 +230,11 @@ class Execution:
     @property
     def seconds(self) -> float:
         return (self.ended or time.time()) - self.created
+
+    def abort(self, cause: str) -> None:
+        """End it from outside: its pods have their grace, and it is ABORTING meanwhile."""
+        self.phase = core_pb2.WorkflowExecution.ABORTING
+        self.cancel.set(cause or "terminated")
 
     @property
     def pods(self) -> list[Pod]:

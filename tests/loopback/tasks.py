@@ -33,6 +33,7 @@ from .records import (
     Element,
     Execution,
     Failure,
+    GivenUp,
     NodeRecord,
     TimedOut,
 )
@@ -64,6 +65,7 @@ class Work:
     record: NodeRecord | Element
     expand: Expand  # runs what a dynamic task asks for
     index: int | None = None
+    previous: str = ""  # checkpoint of the same node in the execution that this one recovers
     variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -95,6 +97,7 @@ class TaskRunner:
     rules: Rules
     waits: Waits
     limits: Mapping[str, str] = field(default_factory=dict)
+    training_operator: bool = True
 
     def run(self, work: Work) -> literals_pb2.LiteralMap:
         """The outputs of the task; its record is kept up to date on the way."""
@@ -120,7 +123,7 @@ class TaskRunner:
         attempts, tally = work.record.attempts, Tally(self.rules, work.policy)
         limit, queued = work.policy.timeout, time.time()
         end = queued + 2 * limit if limit else None
-        previous = ""
+        previous = work.previous
         while True:
             attempt = self._begun(work, tally, previous)
             attempts.append(attempt)
@@ -168,6 +171,10 @@ class TaskRunner:
         )
 
     def _once(self, work: Work, attempt: Attempt, end: float | None) -> literals_pb2.LiteralMap:
+        if work.template.type == "pytorch" and not self.training_operator:
+            id = work.execution.workflow.primary.template.id
+            name = f"{id.project}:{id.domain}:{id.name}"
+            raise GivenUp(name, 'no matches for kind "PyTorchJob" in version "kubeflow.org/v1"')
         for replica, variables in replicas(work.template):
             attempt.pods.append(self._pod(work, attempt, replica, variables))
 

@@ -79,8 +79,8 @@ def execution_view(execution: Execution) -> execution_pb2.Execution:
         duration=duration(execution.seconds),
         workflow_id=execution.workflow.primary.template.id,
     )
-    if isinstance(execution.error, Aborted) and execution.ended:
-        closure.abort_metadata.cause = execution.error.message
+    if execution.phase in (core_pb2.WorkflowExecution.ABORTING, core_pb2.WorkflowExecution.ABORTED):
+        closure.abort_metadata.cause = execution.cancel.reason or ""
     elif execution.error and execution.ended:
         closure.error.CopyFrom(execution.error.proto())
     return execution_pb2.Execution(id=execution.id, spec=execution.spec, closure=closure)

@@ -1,5 +1,6 @@
 """Which execution a task's run is of, and what becomes of runs that an attempt left behind."""
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -163,3 +164,13 @@ def test_a_pod_needs_a_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
     check_pod(tiny)
+
+
+def test_what_a_stage_seeds_names_no_folder_of_flyte(recipe: Recipe) -> None:
+    """Flyte's names of folders come from Python's generator, see `_own_randomness`."""
+    drawn = []
+    for name in ("vqa_sft", "cot_sft"):
+        with tracked(recipe, name, ALONE):
+            random.seed(0)
+        drawn.append(random.getrandbits(128))
+    assert drawn[0] != drawn[1]

@@ -14,7 +14,7 @@ from siqvl.tracking import background as background_module
 from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
 from siqvl.tracking.runs import RunLog, client, end_run, run_log, stage_run, start_run
-from siqvl.tracking.store import HEARTBEAT, store_time
+from siqvl.tracking.store import HEARTBEAT, REASON, store_time
 from tests.loopback.poor_server import poor_server
 
 
@@ -73,6 +73,9 @@ def test_who_comes_next_ends_what_a_killed_process_left(
     assert info.end_time == int(store.get_run(lost.run_id).data.tags[HEARTBEAT].split()[1])
     assert info.start_time <= info.end_time
     assert store.get_run(of_others).info.status == "RUNNING"
+    assert store.get_run(lost.run_id).data.tags[REASON] == (
+        "its process was killed, or its machine was lost: no heartbeat for 10 minutes"
+    )
     assert "run `lost` has had no heartbeat for 10 minutes: it ends KILLED" in caplog.text
 
 
@@ -87,6 +90,21 @@ def test_a_run_that_was_ended_by_mistake_goes_on(recipe: Recipe) -> None:
     end_run(parent, "FAILED")
     time.sleep(0.3)
     assert status(parent) == "FAILED"
+
+
+def test_a_run_that_goes_on_or_has_finished_has_no_error(recipe: Recipe) -> None:
+    parent = start_run(recipe, "parent")
+    with stage_run(recipe, "stage", parent.run_id, {}) as log:
+        for one in (log, parent):
+            client(log.uri).set_tag(one.run_id, REASON, "no heartbeat")
+        client(log.uri).set_terminated(parent.run_id, "KILLED")
+        wait_for(parent, "RUNNING")
+        end = time.monotonic() + 60
+        while REASON in client(log.uri).get_run(parent.run_id).data.tags:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert status(log) == "FINISHED"
+    assert REASON not in client(log.uri).get_run(log.run_id).data.tags
 
 
 def test_a_stage_keeps_the_run_of_its_pipeline_alive(recipe: Recipe) -> None:

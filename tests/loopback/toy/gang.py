@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from flyteidl.plugins.kubeflow.pytorch_pb2 import DistributedPyTorchTrainingTask, ElasticConfig
-from flytekit import PythonFunctionTask, task
+from flytekit import PythonFunctionTask, task, workflow
 from flytekit.configuration import SerializationSettings
 from flytekit.extend import IgnoreOutputs, TaskPlugins
+from flytekit.types.error.error import FlyteError
 from google.protobuf.json_format import MessageToDict
 from toy.pieces import IMAGE
 
@@ -57,3 +58,15 @@ def _visit(host: str, port: int) -> None:
         except OSError:
             time.sleep(0.1)
     raise TimeoutError("nobody came")
+
+
+@task(container_image=IMAGE)
+def noticed(err: FlyteError | None = None) -> None:
+    """Says why the workflow failed."""
+    print(f"noticed: {err.message if err else None}")
+
+
+@workflow(on_failure=noticed)
+def meeting() -> dict[str, str]:
+    """A job of several pods, and what is to be done when it fails."""
+    return met()
