@@ -32,6 +32,7 @@ from siqvl.recipe.compute import Kind, Request
 from siqvl.version import git_sha
 from tasks.default_recipe import ROOT, TINY
 from tasks.given_recipe import given_recipe, typed
+from tasks.pod_log import logging_level
 
 SECRET_GROUP = "siqvl"
 #: Seconds of a pod's grace beyond the recipe's: the signal comes late, the process ends after it.
@@ -167,7 +168,8 @@ def _environment() -> dict[str, str]:
     if not handed_on.get("SIQVL_GIT_SHA") and {"--remote", "register"} & set(sys.argv):
         handed_on["SIQVL_GIT_SHA"] = git_sha()
     # A pod that registers further tasks hands on what its own were registered with.
-    return {REGISTERED_CODE: os.environ.get(REGISTERED_CODE) or code(), **handed_on}
+    registered = os.environ.get(REGISTERED_CODE) or code()
+    return {REGISTERED_CODE: registered, **logging_level(), **handed_on}
 
 
 def _secrets() -> list[str]:
