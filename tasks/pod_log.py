@@ -26,6 +26,8 @@ def keep_clear() -> None:
     """Keep these lines out of the log of this process; all others are there."""
     from flytekit.loggers import logger
 
+    # where a run is to be seen, which MLflow prints whenever one ends
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if os.environ.get(LEVEL) == NOTHING:
         logger.setLevel(logging.WARNING)  # flytekit's default
     for one in (logger, logging.getLogger("asyncio")):
