@@ -37,6 +37,7 @@ from tasks.contracts import on_cluster
 from tasks.default_recipe import ROOT, TINY
 from tasks.flyte_tags import KIND
 from tasks.given_recipe import given_recipe, typed
+from tasks.pod_log import logging_level
 from tasks.pod_template import TaskPod, plan_pods
 
 SECRET_GROUP = "siqvl"
@@ -210,7 +211,8 @@ def _environment() -> dict[str, str]:
     if not handed_on.get("SIQVL_GIT_SHA") and {"--remote", "register"} & set(sys.argv):
         handed_on["SIQVL_GIT_SHA"] = git_sha()
     # A pod that registers further tasks hands on what its own were registered with.
-    return {REGISTERED_CODE: os.environ.get(REGISTERED_CODE) or code(), **handed_on}
+    registered = os.environ.get(REGISTERED_CODE) or code()
+    return {REGISTERED_CODE: registered, **logging_level(), **handed_on}
 
 
 def secret_keys() -> list[str]:

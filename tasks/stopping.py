@@ -6,8 +6,8 @@ nothing of ours is open but the pipeline's run, the same is done where the signa
 A training at its steps is asked to stop instead (`siqvl/training/loop/stop_request.py`), and does
 so after the step that is under way, with a state.
 
-In a pod the process ends as one that SIGKILL has ended: Flyte takes exit codes 137 and 247 for a
-lost node, so that another attempt follows whatever `retries` says, and 143 and 241 for a mistake.
+In a pod the process ends with the exit code of one that SIGKILL has ended, 137: Flyte was seen to
+take that for a lost node, so that another attempt follows whatever `retries` says.
 """
 
 from __future__ import annotations

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
-import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from loopback.pods import Pod
@@ -16,72 +15,60 @@ from loopback.records import Execution
 from siqvl.recipe import Stage
 from siqvl.tracking.runs import client
 
-STEPS = 60
-SECONDS = 120
-#: Attempts that Flyte gives a task whose pods are lost, beside the first.
-LOST_PODS = 3
+STEPS = 110
+MOST_DRAINS = 10  # of a training
+SECONDS = 300
 STOPPED = re.compile(r"stopped by SIGTERM after step (\d+) of")
 CONTINUED = re.compile(r"continuing from step (\d+), of")
+REACHED = re.compile(r"step (\d+) of")
 
 
 def with_steps(content: dict[str, Any]) -> None:
-    """Many small steps in stages 2 to 4, none of which is saved by its number."""
+    """Many small steps in stages 2 to 4, none of which is saved by its number, each on the page."""
+    content["tracking"] |= {"page_every": 1, "samples": 0}
+    content["compute"]["training"]["retries"] = MOST_DRAINS
     for name, stage in content["stages"].items():
-        stage |= {"batch_size": 4, "logging_steps": 7, "ema": None}
+        stage |= {"batch_size": 2, "logging_steps": 1}
         if name != Stage.PROJECTOR_ALIGNMENT.value:
             stage |= {"max_steps": STEPS, "saving_steps": 10 * STEPS}
 
 
-def has_begun(pod: Pod) -> bool:
-    """Whether a stage is being trained in a pod, by the place of its states."""
-    return any(pod.temporary.glob("siqvl/*/*/checkpoints/.*.training-*/attempt-*"))
+def reached(pod: Pod, stage: Stage) -> int:
+    """The step that the page of a training shows, 0 before the first."""
+    for page in pod.temporary.glob(f"siqvl/*/*/training/{stage}.html"):
+        with contextlib.suppress(OSError):
+            if found := REACHED.search(page.read_text(errors="replace")):
+                return int(found[1])
+    return 0
 
 
 @dataclass
 class Drainer:
-    """Drains each attempt of a stage but its last, at a random moment of its training.
+    """Drains the first attempts at a stage, each at a random step of its own.
 
     Args:
-        seconds: that the training takes which nobody disturbs.
+        steps: the step of each attempt, in their order.
     """
 
     stage: Stage
-    seconds: float
-    chance: random.Random
-    drained: list[str] = field(default_factory=list)
+    steps: list[int]
+
+    @classmethod
+    def at_random(cls, stage: Stage, count: int, chance: random.Random) -> Drainer:
+        """One in each of `count` parts of the training."""
+        part = STEPS // (count + 1)
+        return cls(stage, [part * number + chance.randrange(1, part) for number in range(count)])
 
     def __call__(self, pod: Pod) -> None:
-        if not pod.task.endswith(f".{self.stage}") or pod.attempt >= LOST_PODS:
+        if not pod.task.endswith(f".{self.stage}") or pod.attempt >= len(self.steps):
             return
         end = time.monotonic() + SECONDS
-        while not has_begun(pod):
+        while reached(pod, self.stage) < self.steps[pod.attempt]:
             if pod.exit_code is not None or time.monotonic() > end:
                 return
             time.sleep(0.005)
-        time.sleep(self.chance.random() * self.seconds)
         if pod.exit_code is None:
             pod.drain()
-            self.drained.append(pod.name)
-
-
-@dataclass
-class Watch:
-    """How long a stage trains in its pod."""
-
-    stage: Stage
-    seconds: float = 0.0
-    done: threading.Event = field(default_factory=threading.Event)
-
-    def __call__(self, pod: Pod) -> None:
-        if not pod.task.endswith(f".{self.stage}"):
-            return
-        while not has_begun(pod) and pod.exit_code is None:
-            time.sleep(0.005)
-        begin = time.monotonic()
-        while has_begun(pod) and pod.exit_code is None:
-            time.sleep(0.005)
-        self.seconds = time.monotonic() - begin
-        self.done.set()
 
 
 @dataclass
@@ -131,6 +118,6 @@ def runs_of(tracking: str, execution: Execution) -> dict[str, str]:
     }
 
 
-def logs(execution: Execution, folder: Path | None = None) -> str:
+def logs(execution: Execution) -> str:
     """What the pods of an execution have printed."""
     return "\n--- ".join(pod.printed()[-4000:] for pod in execution.pods)

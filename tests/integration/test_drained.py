@@ -1,6 +1,7 @@
 """Pods that are drained: their stage ends as if nothing had happened, and their logs are ours."""
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,10 +11,9 @@ from loopback.records import Execution
 
 from siqvl.recipe import Stage
 from tests.integration.drained_stages import (
-    LOST_PODS,
+    MOST_DRAINS,
     Drainer,
     Outcome,
-    Watch,
     logs,
     outcome,
     runs_of,
@@ -23,17 +23,16 @@ from tests.integration.drained_stages import (
 pytestmark = pytest.mark.integration
 
 LATER = [Stage.VQA_SFT, Stage.COT_SFT, Stage.DPO]
-SIGNALS = 30  # of the drill
+SIGNALS = MOST_DRAINS * len(LATER)  # of the drill: 30
 
 
 @dataclass
 class Straight:
-    """A stage that nothing disturbed: its command, its weights, and how long it trained."""
+    """A stage that nothing disturbed: its command and its checkpoint."""
 
     command: list[str]
     address: str
     hash: str
-    seconds: float
 
 
 def result(execution: Execution) -> tuple[str, str]:
@@ -59,21 +58,17 @@ def straight(remote) -> Callable[[Stage], Straight]:
         stages = [Stage.PROJECTOR_ALIGNMENT, *LATER]
         if before := stages[: stages.index(stage)]:
             command += ["--checkpoint", trained(before[-1]).address]
-        watch = Watch(stage)
-        remote.cluster.on_pod(watch)
         execution = remote.run(*command)
-        remote.cluster.on_pod(None)
         assert execution.succeeded
-        assert watch.done.wait(10)
-        done[stage] = Straight(command, *result(execution), watch.seconds)
+        done[stage] = Straight(command, *result(execution))
         return done[stage]
 
     return trained
 
 
-def drained(remote, stage: Stage, straight: Straight, chance: random.Random) -> Outcome:
-    """Drain all attempts at a stage but the last, and compare what it comes to."""
-    remote.cluster.on_pod(Drainer(stage, straight.seconds, chance))
+def drained(remote, straight: Straight, drainer: Drainer) -> Outcome:
+    """Drain the first attempts at a stage, and compare what it comes to."""
+    remote.cluster.on_pod(drainer)
     try:
         execution = remote.run("--overwrite-cache", *straight.command)
     finally:
@@ -94,27 +89,29 @@ def drained(remote, stage: Stage, straight: Straight, chance: random.Random) -> 
 
 
 def test_three_drains_lose_nothing(remote, straight) -> None:
-    found = drained(remote, Stage.VQA_SFT, straight(Stage.VQA_SFT), random.Random(3))
-    print(f"\n{found}", end="")
-    assert found.signals == LOST_PODS
-    assert found.in_steps
-    assert found.beside == LOST_PODS  # each attempt began in the grace of the one before
+    drainer = Drainer.at_random(Stage.VQA_SFT, 3, random.Random(3))
+    found = drained(remote, straight(Stage.VQA_SFT), drainer)
+    assert found.signals == found.in_steps == 3
+    assert found.beside == 3  # each attempt began in the grace of the one before
 
 
 @pytest.mark.drill
 def test_thirty_drains_at_random_steps(remote, straight) -> None:
-    chance, found, number = random.Random(23), Outcome(), 0
-    while found.in_steps < SIGNALS:
-        stage = LATER[number % len(LATER)]
-        found += drained(remote, stage, straight(stage), chance)
-        number += 1
-        print(f"\n{found.signals} SIGTERMs in {number} trainings", end="", flush=True)
+    chance, found = random.Random(23), Outcome()
+    for stage in LATER:
+        undisturbed = straight(stage)
+        begin = time.monotonic()
+        found += drained(
+            remote, undisturbed, Drainer.at_random(stage, SIGNALS // len(LATER), chance)
+        )
+        seconds = time.monotonic() - begin
+        print(f"\n{stage}: {found.signals} SIGTERMs, {seconds:.0f} s", end="", flush=True)
+    assert found.signals == SIGNALS
     print(
-        f", {found.in_steps} at a step, {found.signals - found.in_steps} before the first or after "
-        f"the last; steps lost: {sum(found.lost)} in all, {max(found.lost)} at most; "
-        f"{found.beside} next attempts began beside the old one; a pod ended "
-        f"{sum(found.seconds) / len(found.seconds):.1f} s after its signal, "
-        f"{max(found.seconds):.1f} s at most",
+        f"\n{found.in_steps} of {found.signals} SIGTERMs came at a step; steps lost: "
+        f"{sum(found.lost)} in all, {max(found.lost)} at most; {found.beside} next attempts began "
+        f"beside the old one; a pod ended {sum(found.seconds) / len(found.seconds):.1f} s after "
+        f"its signal, {max(found.seconds):.1f} s at most",
         end="",
     )
 

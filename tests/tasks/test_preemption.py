@@ -419,9 +419,10 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], object]]:
 
 
 def test_the_next_attempt_waits_for_the_state_of_one_that_is_ending(
-    pods: Pods, told, caplog
+    pods: Pods, told, caplog, monkeypatch
 ) -> None:
     """It begins while the one before is in its grace, as Flyte starts it."""
+    monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")  # of two attempts, until both are over
     ending, ended = threading.Event(), threading.Event()
 
     def first() -> None:

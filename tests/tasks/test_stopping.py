@@ -120,7 +120,7 @@ def in_pod(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_pod_ends_as_one_whose_node_was_lost(
     recipe: Recipe, tmp_path: Path, forked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Flyte 1.16.8 takes 137 for that, and 143 or 241 for a mistake of the task (seen)."""
+    """Flyte 1.16.8 takes exit code 137 for that (seen)."""
     in_pod(monkeypatch)
     with waiting(tmp_path, recipe, forked, "stage") as (program, pid):
         os.kill(pid, signal.SIGTERM)

@@ -12,7 +12,7 @@ from torch import distributed
 
 from siqvl.errors import UserError
 from siqvl.training.loop.finite import FiniteSteps
-from siqvl.training.loop.stop_request import Stopped, heeding, requested, standing
+from siqvl.training.loop.stop_request import Stopped, ask, heeding, requested, standing
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +49,9 @@ class StoppableSteps(FiniteSteps):
                 raise
             logger.warning("%s", error)
         if asked:
-            request = requested()
-            number = request.number if request else signal.SIGTERM  # of another process
+            # where another process was asked, whoever ends this one as it ends need not be heard
+            request = requested() or ask(signal.SIGTERM, _do_nothing)
+            number = request.number if request else signal.SIGTERM
             self._say(signal.Signals(number).name)
             raise Stopped(number)
 
@@ -85,3 +86,7 @@ class StoppableSteps(FiniteSteps):
         number = torch.tensor([int(found)])
         distributed.all_reduce(number, op=distributed.ReduceOp.MAX, group=self._group)
         return bool(number)
+
+
+def _do_nothing() -> None:
+    pass
