@@ -36,6 +36,7 @@ from tasks.flyte_tags import ATTEMPT, EXECUTION, STARTED_BY, attempt, execution
 from tasks.given import check_given
 from tasks.preemption import grace
 from tasks.stopping import stop, stoppable
+from tasks.time_limit import time_was_over
 from tasks.training import run_name, train, trained_control, training_policy
 
 
@@ -83,10 +84,13 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
                     return super().execute(**inputs)
             except FlyteUserRuntimeException as error:
                 if isinstance(error.value, ChildFailedError):
-                    codes = {one.exitcode for one in error.value.failures.values()}
-                    if TERMINATED in codes:  # with those of a machine that was told to end
+                    failures = error.value.failures.values()
+                    over = time_was_over(one.message for one in failures)
+                    codes = {one.exitcode for one in failures}
+                    # with those of a machine that was told to end
+                    if TERMINATED in codes and over is None:
                         stop(signal.SIGTERM)
-                    reason = failure_of(error.value)
+                    reason = over or failure_of(error.value)
                     end_open(recipe, of_stage, "FAILED", reason)
                     raise UserError(reason) from error.value
                 raise

@@ -18,14 +18,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flytekit import Cache, PodTemplate, Resources, Secret, TaskMetadata
-from flytekit.core.base_task import PythonTask
+from flytekit import Cache, PodTemplate, Resources, Secret
 from flytekit.extras.accelerators import GPUAccelerator
 
 from siqvl.errors import UserError
@@ -141,16 +139,6 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
         if request.gpu_type and not request.gpu_label
         else None,
     }
-
-
-def of_elements(kind: Kind, recipe: Recipe, mapped: PythonTask) -> TaskMetadata:
-    """Return the metadata of a map over a task, for what a recipe asks for.
-
-    flytekit gives an override of retries and interruptible to the map, and not to its elements.
-    """
-    request = recipe.compute.of(kind)
-    own = {"retries": request.retries, "interruptible": request.interruptible}
-    return replace(mapped.metadata, **own, timeout=timedelta(0))
 
 
 @cache

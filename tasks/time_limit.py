@@ -11,10 +11,11 @@ not end even so, because it hangs, is killed, which Flyte takes for a lost pod.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -27,6 +28,8 @@ from tasks.last_chance import kind_of_pod
 CLOSING = 300.0
 #: As of the command `timeout`.
 EXIT_CODE = 124
+OVER = "the time of this task is over"
+HELPS = "raise it and recover the execution, which goes on from the last state"
 
 
 @contextmanager
@@ -41,10 +44,7 @@ def time_limited(recipe: Recipe) -> Iterator[None]:
     if minutes is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    message = (
-        f"the time of this task is over, compute.{kind}.timeout_minutes: {minutes}; raise it and "
-        "recover the execution, which goes on from the last state"
-    )
+    message = f"{OVER}, compute.{kind}.timeout_minutes: {minutes}; {HELPS}"
     over = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -77,3 +77,11 @@ def _kill_unless(over: threading.Event, message: str) -> None:
     with suppress(OSError, ValueError):
         print(f"{message}; the process hangs, and is killed", file=sys.stderr, flush=True)
     os._exit(EXIT_CODE)
+
+
+def time_was_over(messages: Iterable[object]) -> str | None:
+    """Return the sentence of a process whose time was over, of several that had one task."""
+    for message in messages:
+        if found := re.search(f"{OVER}.*?{HELPS}", " ".join(str(message).split())):
+            return found[0]
+    return None

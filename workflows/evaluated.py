@@ -15,7 +15,7 @@ from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, Pr
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
 from tasks.given import begun
 from tasks.requested import requested
-from tasks.resources import cached, of_elements, plan, planner
+from tasks.resources import cached, plan, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -30,8 +30,7 @@ def evaluated(
         report = evaluation(checkpoint=checkpoint, data=data, recipe=recipe, run=run)
         return requested(report, Kind.EVALUATION, recipe)
     answer_one = partial(evaluate_shard, checkpoint=checkpoint, data=data, recipe=recipe, run=run)
-    metadata = of_elements(Kind.EVALUATION, recipe, evaluate_shard)
-    answered = map_task(answer_one, metadata=metadata)(shard=list(range(shards)))
+    answered = map_task(answer_one)(shard=list(range(shards)))
     answered = requested(answered, Kind.EVALUATION, recipe)
     report = merge_evaluation(
         shards=answered, checkpoint=checkpoint, data=data, recipe=recipe, run=run

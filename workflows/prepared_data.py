@@ -15,7 +15,7 @@ from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
 from tasks.given import begun
 from tasks.requested import requested
-from tasks.resources import cached, of_elements, plan, planner
+from tasks.resources import cached, plan, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -33,8 +33,7 @@ def prepared_data(
         data = data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
         return requested(data, Kind.DATA, recipe)
     prepare_one = partial(prepare_shard, stage=stage, recipe=recipe, run=run)
-    metadata = of_elements(Kind.DATA, recipe, prepare_shard)
-    pieces = map_task(prepare_one, metadata=metadata)(shard=list(range(shards)))
+    pieces = map_task(prepare_one)(shard=list(range(shards)))
     pieces = requested(pieces, Kind.DATA, recipe)
     data = merge_shards(shards=pieces, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
     return requested(data, Kind.DATA, recipe)

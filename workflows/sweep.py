@@ -19,7 +19,7 @@ from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
 from tasks.given import begun
 from tasks.requested import requested
-from tasks.resources import of_elements, plan, planner
+from tasks.resources import plan, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
@@ -62,10 +62,7 @@ def all_points(
     try_one = partial(
         sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
     )
-    metadata = of_elements(Kind.TRAINING, recipe, sweep_point)
-    tried = map_task(try_one, concurrency=concurrency, metadata=metadata)(
-        point=points(recipe, stage, grid)
-    )
+    tried = map_task(try_one, concurrency=concurrency)(point=points(recipe, stage, grid))
     tried = requested(tried, Kind.TRAINING, recipe)
     table = compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
     return requested(table, Kind.DATA, recipe)

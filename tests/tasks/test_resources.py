@@ -16,18 +16,15 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks import resources
-from tasks.evaluation import evaluation
 from tasks.pod_log import LEVEL
 from tasks.resources import (
     HANDED_ON,
     TINY,
     asked,
     cached,
-    of_elements,
     policy,
     registered_recipe,
 )
-from tasks.sweep_point import sweep_point
 
 ROOT = Path(__file__).parents[2]
 
@@ -112,14 +109,6 @@ def test_tasks_that_a_pod_plans_have_no_retries_of_their_own(monkeypatch) -> Non
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
     for kind in Kind:
         assert policy(kind)["retries"] == 0
-
-
-def test_elements_of_a_map_have_what_the_recipe_asks_for() -> None:
-    recipe = recipe_of(retries=5, interruptible=True, timeout_minutes=90)
-    found = of_elements(Kind.TRAINING, recipe, sweep_point)
-    assert (found.retries, found.interruptible, found.timeout) == (5, True, timedelta(0))
-    cached = of_elements(Kind.EVALUATION, TINY, evaluation)
-    assert (cached.cache, cached.cache_version) == (True, evaluation.metadata.cache_version)
 
 
 # Secrets and environment

@@ -258,7 +258,7 @@ def test_no_retries_in_a_recipe_are_none_whatever_task_was_planned(monkeypatch) 
 
 
 def test_elements_of_a_map_are_tried_as_the_recipe_says(tmp_path: Path) -> None:
-    """As flytekit writes it down: the metadata of a map's node are not those of its elements."""
+    """flytekit gives the overrides of a map to its elements."""
     content = TINY.model_dump(mode="json")
     content["evaluation"]["shards"] = 2
     content["compute"]["evaluation"] |= {"retries": 5, "interruptible": True}
