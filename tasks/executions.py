@@ -80,10 +80,9 @@ def how_ended(name: str) -> End | None:
         why = f": {one_line(Exception(about.cause))}" if about.cause else ""
         return End("KILLED", f"execution {name} was aborted in Flyte{by}{why}")
     if closure.phase in (Phases.FAILED, Phases.TIMED_OUT):
-        from tasks.pipeline_failure import reason
-
-        phase = Phases.Phase.Name(closure.phase)
-        return End("FAILED", f"execution {name} {phase} in Flyte: {reason(closure.error.message)}")
+        phase, lines = Phases.Phase.Name(closure.phase), closure.error.message.splitlines()
+        said = next((line.strip() for line in reversed(lines) if line.strip(" .")), "-")
+        return End("FAILED", f"execution {name} {phase} in Flyte: {said}")
     return None
 
 
