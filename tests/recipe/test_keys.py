@@ -123,6 +123,8 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("compute.training.grace_seconds", 100, NOTHING),
     ("compute.schedule", "@daily", NOTHING),
     ("compute.system_retries", 7, NOTHING),
+    ("compute.notify", {"email": ["ada@example.org"]}, NOTHING),
+    ("compute.waiting_hours", 48, NOTHING),
     ("hardware.peak_tflops", 312.0, NOTHING),
     ("hardware.threads", 7, NOTHING),
     ("evaluation.gates", [], NOTHING),
