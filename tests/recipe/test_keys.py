@@ -84,7 +84,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
         *Benchmark.LATER,
         *Evaluation.LATER,
         *Serving.LATER,
-        *SFTStage.LATER,
+        *RewardStage.LATER,
         *Model.LATER,
         *Tracking.LATER,
     }
@@ -332,6 +332,7 @@ REWARDS: list[tuple[str, Any, set[str]]] = [
         "answer_marker": "So:",
         "scorer": "vqav2",
         "group_size": 4,
+        "sampling_rounds": 7,
         "sampling_temperature": 0.5,
         "max_new_tokens": 7,
         "places": 7,
