@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 from siqvl.data import sources
 from siqvl.data.schema import RowKind
 from siqvl.data.sources.reading.tabular import HUB_ID
-from siqvl.errors import Unreachable, UserError
+from siqvl.errors import Unreachable, UserError, one_line
 from siqvl.evaluation.benchmarks.prepare_benchmarks import check_benchmark
 from siqvl.recipe import Model, Recipe, Stage
 from siqvl.recipe.reading.shipped import shipped
@@ -61,8 +63,9 @@ def judge(recipe: Recipe) -> Judgement:
 
 def _checks(recipe: Recipe) -> Iterator[Callable[[], None]]:
     """All checks of a recipe, one after the other."""
-    for key in ("vision", "language"):
-        yield partial(check_weights, key, getattr(recipe.model, key))
+    yield partial(_check_weights, "vision", recipe.model)
+    yield partial(_check_weights, "language", recipe.model)
+    yield partial(check_ranks, recipe)
     for stage in recipe.trained:
         for source in recipe.stage(stage).sources:
             yield partial(sources.check, source, STAGES[stage].rows)
@@ -99,18 +102,55 @@ def check_sampled(recipe: Recipe) -> None:
 
 
 def check_model(model: Model) -> None:
-    """Judges whether local folders hold a config, and hub ids look like one; raises UserError."""
-    check_weights("vision", model.vision)
-    check_weights("language", model.language)
+    """Judges the families of local folders, and whether hub ids look like one; raises UserError."""
+    _check_weights("vision", model)
+    _check_weights("language", model)
 
 
-def check_weights(key: str, name: str) -> None:
+def check_ranks(recipe: Recipe) -> None:
+    """Judges the ranks of adapters where the language model is a local folder.
+
+    Raises:
+        UserError: one is above the width of all layers that it is for.
+    """
+    folder = shipped(recipe.model.language)
+    adapters = [(stage, recipe.stage(stage).adapter) for stage in recipe.trained]
+    if not (folder / "config.json").is_file() or not any(adapter for _, adapter in adapters):
+        return
+    from siqvl.adapters.rank import check_rank
+    from siqvl.model.decoders import decoder_of
+
+    try:
+        config = _part("language", folder, recipe.model)
+    except UserError:  # which is said already
+        return
+    sizes = decoder_of(config).linear_sizes(config)
+    for stage, adapter in adapters:
+        if adapter is not None:
+            found = [sizes[name] for name in adapter.layers if name in sizes]
+            check_rank(adapter.rank, found, f"stages.{stage}.adapter.rank")
+
+
+def _check_weights(key: Literal["vision", "language"], model: Model) -> None:
     """Judges one of the two parts of `model`, see `check_model`; raises UserError."""
+    name: str = getattr(model, key)
     folder = shipped(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"model.{key}: folder {name} has no config.json")
+        _part(key, folder, model)
     elif not HUB_ID.fullmatch(name):
         raise UserError(
             f"model.{key}: {name} is neither a folder here nor a hub id like `owner/name`"
         )
+
+
+def _part(key: Literal["vision", "language"], folder: Path, model: Model) -> Any:
+    """The config of a part that is a folder here; raises UserError for one that cannot be used."""
+    # transformers is loaded here, and not with every workflow
+    from siqvl.model.assemble import read_part
+
+    try:
+        return read_part(key, folder, trust_remote_code=model.trust_remote_code)
+    except (ValueError, OSError) as error:  # what transformers raises for a file it cannot read
+        raise UserError(f"model.{key}: {one_line(error)}") from None

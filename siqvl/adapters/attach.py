@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from siqvl.adapters.rank import check_rank
 from siqvl.errors import UserError
 from siqvl.recipe import Adapter
 from siqvl.stages import part_of
@@ -43,7 +44,8 @@ def attach(model: SiQVLForConditionalGeneration, adapter: Adapter, *, seed: int 
         The number of weights in adapters.
 
     Raises:
-        UserError: the language model has no layer of one of the names in `targets`.
+        UserError: the language model has no layer of one of the names in `targets`, or the rank is
+            above the width of all of them.
     """
     from peft import inject_adapter_in_model
     from peft.tuners.lora import Linear
@@ -51,6 +53,8 @@ def attach(model: SiQVLForConditionalGeneration, adapter: Adapter, *, seed: int 
     from siqvl.adapters.fused_linear import FusedLinear
 
     layers = targeted(model, adapter)
+    linear = map(model.get_submodule, layers)
+    check_rank(adapter.rank, ((one.in_features, one.out_features) for one in linear))  # type: ignore[misc]
     flags = {name: one.requires_grad for name, one in model.named_parameters()}
     with torch.random.fork_rng(devices=[]), _said(model, adapter):
         torch.manual_seed(seed)

@@ -125,6 +125,20 @@ def read_processor(
     )[1]
 
 
+def read_part(
+    key: Literal["vision", "language"], source: str | Path, *, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """The configuration of one of the two parts, which is of a family that can be used.
+
+    Raises:
+        ValueError: as `assemble`.
+    """
+    part = _Part(source, None, trust_remote_code)
+    if key == "vision":
+        return _read_config(part, "vision model", TOWERS, _no_tower)
+    return _read_config(part, "language model", DECODERS, _no_decoder)
+
+
 def load_checkpoint(
     path: str | Path, *, dtype: str | torch.dtype = "float32", attn_implementation: str = "sdpa"
 ) -> tuple[SiQVLForConditionalGeneration, SiQVLProcessor]:

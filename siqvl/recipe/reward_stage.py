@@ -23,6 +23,8 @@ class RewardStage(SFTStage):
     each of them earns.
     """
 
+    LATER = (*SFTStage.LATER, "sampling_rounds")
+
     batching: Literal["padded"] = "padded"
     batch_size: PositiveInt = Field(64, description="completions a device and batch")
     prompt_suffix: str = Field("", description="appended to every question")
@@ -31,6 +33,11 @@ class RewardStage(SFTStage):
     )
     scorer: ScorerName = "exact_match"
     group_size: int = Field(8, ge=2, description="completions of every question")
+    sampling_rounds: PositiveInt = Field(
+        1,
+        description="times that a step may ask as many questions as it learns from, until it has "
+        "as many whose completions differ in what they earn; the others teach nothing",
+    )
     sampling_temperature: float = Field(1.0, gt=0)
     max_new_tokens: PositiveInt = 256
     places: PositiveInt = Field(256, description="completions written side by side")

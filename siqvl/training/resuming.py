@@ -13,7 +13,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from siqvl.data.manifest import Manifest
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 PROVENANCE = "provenance.json"
 #: Packages of siqvl whose code decides what a step does to the weights.
 DECIDING = ("model", "data", "adapters", "training", "generation", "evaluation/scoring")
-LIBRARIES = ("torch", "transformers")  # that compute it
+LIBRARIES = ("torch", "transformers")  # that compute it in every stage
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Provenance:
 
     Attributes:
         code: sha256 over the modules in DECIDING.
-        libraries: name -> version, of LIBRARIES.
+        libraries: name -> version, of LIBRARIES and of what else takes part in the stage.
         threads: of the process on its CPU. Sums over several of them are rounded otherwise, the
             gains of a LayerNorm among them.
     """
@@ -48,11 +48,15 @@ class Provenance:
     threads: int
 
     @classmethod
-    def here(cls) -> Provenance:
-        """What this process would write."""
+    def here(cls, *besides: str) -> Provenance:
+        """What this process would write.
+
+        Args:
+            besides: libraries that take part in the stage, beside LIBRARIES.
+        """
         import torch
 
-        libraries = {name: version(name) for name in LIBRARIES}
+        libraries = {name: _version(name) for name in dict.fromkeys((*LIBRARIES, *besides))}
         return cls(_code(), libraries, torch.get_num_threads())
 
     @classmethod
@@ -66,6 +70,13 @@ class Provenance:
     def write(self, state: Path) -> None:
         """Write it into a state that is being saved."""
         (state / PROVENANCE).write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"
 
 
 @cache
@@ -186,11 +197,12 @@ def _differing(state: Path) -> str | None:
     Returns:
         "" where nothing does; None of one that has lost what it said, which will not be used.
     """
-    written, here = Provenance.of(state), Provenance.here()
+    written = Provenance.of(state)
     if written is None:
         return None if _is_named(state) else "that of siqvl 0.1"
+    here = Provenance.here(*written.libraries)
     found = ["siqvl's own"] if written.code != here.code else []
-    for name in LIBRARIES:
-        was, now = written.libraries.get(name, "?"), here.libraries[name]
+    for name, now in here.libraries.items():
+        was = written.libraries.get(name, "?")
         found += [f"{name} {was}, here {now}"] if was != now else []
     return ", ".join(found)

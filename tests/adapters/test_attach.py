@@ -54,6 +54,16 @@ def test_adapters_and_what_learns_in_full_learn_and_nothing_else() -> None:
     assert all(type(layer) is FusedLinear for layer in adapted(model).values())
 
 
+def test_a_rank_above_the_width_of_all_its_layers_is_refused_before_it_is_made() -> None:
+    model = made()
+    text = model.config.text_config
+    keys = text.num_key_value_heads * text.hidden_size // text.num_attention_heads
+    with pytest.raises(UserError, match=rf"`adapter.rank` is {10**12}, .* has {keys} inputs"):
+        attach(model, Adapter(rank=10**12, targets=["k_proj"]))
+    assert not adapted(model)
+    attach(model, Adapter(rank=text.hidden_size))  # as wide as some layers, wider than none
+
+
 def test_a_frozen_projector_stays_frozen() -> None:
     model = made()
     freeze(model, [])

@@ -34,6 +34,13 @@ def test_a_stage_of_another_name_is_a_sentence() -> None:
     assert "stage2 is none of projector_alignment, vqa_sft" in " ".join(done.output.split())
 
 
+def test_a_rank_that_no_layer_has_room_for_is_a_sentence() -> None:
+    words = ["estimate", RECIPE, "--stage", "vqa_sft"]
+    done = CliRunner().invoke(main, [*words, "--set", "stages.vqa_sft.adapter.rank=1000000"])
+    assert isinstance(done.exception, SystemExit)
+    assert "`adapter.rank` is 1000000, but the widest layer" in " ".join(done.output.split())
+
+
 @pytest.mark.parametrize("part", ["language", "vision"])
 def test_a_part_of_another_kind_is_a_sentence(tmp_path: Path, part: str) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')

@@ -1,5 +1,6 @@
 """`siqvl recipe show|diff|check`: what a recipe holds and whence, and what is wrong with it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,38 @@ def test_every_problem_is_a_line_and_nothing_is_started() -> None:
     assert first.startswith("model.vision: a/b/c is neither")
     assert second.startswith("unknown source kind `easy`")
     assert ["does not say how they are sampled" in line for line in rest] == [True]
+
+
+@pytest.mark.parametrize(
+    ("part", "model_type", "said"),
+    [
+        ("language", "llama", "is no language model that can be trained here; supported are Qwen2"),
+        ("language", "no_such_family", "is no language model that can be trained here; supported"),
+        ("vision", "clip", "is no tower that can be used here; supported are SigLIP"),
+    ],
+)
+def test_a_folder_of_a_family_that_is_not_supported_cannot_start(
+    tmp_path: Path, part: str, model_type: str, said: str
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    done = siqvl("check", "recipes/tiny.yaml", "--set", f"model.{part}={tmp_path}")
+    assert done.exit_code == 1
+    (problem,) = done.stdout.splitlines()
+    assert problem.startswith(f"model.{part}: {tmp_path} has model_type '{model_type}', ")
+    assert f"which {said}" in problem
+
+
+def test_a_rank_above_the_width_of_all_layers_cannot_start() -> None:
+    width = json.loads(Path("recipes/tiny_base/language/config.json").read_text())["hidden_size"]
+    for rank, code in ((width, 0), (width + 1, 1), (1_000_000, 1)):
+        change = f"stages.cot_sft.adapter.rank={rank}"
+        done = siqvl("check", "recipes/tiny.yaml", "--set", change)
+        assert done.exit_code == code, done.output
+    assert done.stdout == (
+        "stages.cot_sft.adapter.rank is 1000000, but the widest layer it is for has "
+        f"{width} inputs or outputs, and no more can be learned than by a rank of {width}: lower "
+        "it\n"
+    )
 
 
 def test_a_recipe_that_can_start() -> None:

@@ -19,6 +19,7 @@ from siqvl.publish.stage_table import StageRow
 from siqvl.recipe import Recipe, Stage
 from siqvl.stages import part_of
 from siqvl.training.loop.ema import WeightMean
+from siqvl.training.resuming import Provenance
 from siqvl.training.stage import train_stage
 from tests.model.tiny_siqvl import encode, picture
 from tests.training.changed_recipe import changed
@@ -108,6 +109,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     with stopped_after(5), pytest.raises(RuntimeError, match="killed"):
         train(trained, stage, tmp_path / "resumed", **figures)
     (state,) = tmp_path.glob(".resumed.training-*/attempt-*/checkpoint-4")
+    assert "peft" in Provenance.of(state).libraries
     with safe_open(state / "model.safetensors", framework="pt") as held:
         assert all(".lora_" in name or part_of(name) == "projector" for name in held.keys())  # noqa: SIM118
         learned = sum(math.prod(held.get_slice(name).get_shape()) for name in held.keys())  # noqa: SIM118

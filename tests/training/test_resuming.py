@@ -3,6 +3,7 @@
 import json
 import logging
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def manifest(trained) -> Manifest:
 
 @pytest.fixture
 def written_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Provenance, "here", classmethod(lambda cls: HERE))
+    monkeypatch.setattr(Provenance, "here", classmethod(lambda cls, *_: HERE))
 
 
 def made_state(folder: Path, step: int, written: Provenance | None) -> Path:
@@ -115,6 +116,22 @@ def test_a_state_of_other_code_is_refused_until_the_recipe_says_what_to_do(
     with own_place(folder, partial(is_usable, changed_code="begin_anew")) as (_, state):
         assert state is None
     assert not all_states(folder)
+
+
+def test_what_takes_part_besides_is_named_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Provenance.here("peft", "no-such-library")
+    assert written.libraries.keys() == {"torch", "transformers", "peft", "no-such-library"}
+    assert written.libraries["peft"] == version("peft")
+    assert written.libraries["no-such-library"] == "none"
+    output, folder = tmp_path / "out", tmp_path / ".out.training-key"
+    made_state(folder, 3, written)
+    judge_states(folder, output, "refuse")
+    own = resuming.version
+    monkeypatch.setattr(resuming, "version", lambda name: "99" if name == "peft" else own(name))
+    with pytest.raises(UserError, match=rf"other code \(peft {version('peft')}, here 99\)"):
+        judge_states(folder, output, "refuse")
 
 
 @pytest.mark.usefixtures("written_here")

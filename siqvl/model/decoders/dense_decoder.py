@@ -73,12 +73,24 @@ class DenseDecoder:
         """Channels of a token's queries, of all heads together."""
         return int(config.num_attention_heads) * self.head_size(config)
 
+    def linear_sizes(self, config: PreTrainedConfig) -> dict[str, tuple[int, int]]:
+        """Inputs and outputs of each linear layer in a layer of the decoder, by its name."""
+        width, inner = int(config.hidden_size), int(config.intermediate_size)
+        query = self.query_size(config)
+        keys = int(config.num_key_value_heads) * self.head_size(config)
+        return {
+            "q_proj": (width, query),
+            "k_proj": (width, keys),
+            "v_proj": (width, keys),
+            "o_proj": (query, width),
+            "gate_proj": (width, inner),
+            "up_proj": (width, inner),
+            "down_proj": (inner, width),
+        }
+
     def layer_products(self, config: PreTrainedConfig) -> int:
         """Weights of one layer that every token is multiplied by: FLOPs are counted by it."""
-        keys = config.num_key_value_heads * self.head_size(config)
-        # q and o; k and v; gate, up and down
-        width = 2 * self.query_size(config) + 2 * keys + 3 * config.intermediate_size
-        return int(config.hidden_size) * width
+        return sum(inputs * outputs for inputs, outputs in self.linear_sizes(config).values())
 
     def norms_of_heads(self, attention: nn.Module) -> tuple[nn.Module | None, nn.Module | None]:
         """The norms of queries and of keys of one layer's attention; None where there is none."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from siqvl.data.batching import items_of
+from siqvl.data.batching import Key, items_of
 from siqvl.data.loader import TrainingLoader
 from siqvl.errors import UserError, one_line
 from siqvl.training.loop.resumable import ResumableStates
@@ -32,6 +32,7 @@ class Seen:
 
     step: int
     losses: list[torch.Tensor] = field(default_factory=list)  # one of each micro-batch, scalar
+    keys: list[list[Key] | None] = field(default_factory=list)  # of each; None: as the plan says
     grad_norm: torch.Tensor | float = 0.0  # before clipping
     learning_rate: float = math.nan
 
@@ -51,11 +52,18 @@ class FiniteGuard:
         self.norms = norms
         self._seen: list[Seen] = []
 
-    def loss(self, step: int, micro: int, loss: torch.Tensor) -> None:
-        """Take note of a micro-batch's loss, a scalar; steps count from 0."""
+    def loss(
+        self, step: int, micro: int, loss: torch.Tensor, keys: list[Key] | None = None
+    ) -> None:
+        """Take note of a micro-batch's loss, a scalar; steps count from 0.
+
+        Args:
+            keys: its rows, where they are others than the plan's.
+        """
         if micro == 0:
             self._seen.append(Seen(step))
         self._seen[-1].losses.append(loss.detach())
+        self._seen[-1].keys.append(keys)
 
     def before_update(
         self, step: int, grad_norm: torch.Tensor | float, learning_rate: float = math.nan
@@ -90,7 +98,7 @@ class FiniteGuard:
         """Write the file; returns the sentence."""
         step, rank = seen.step + 1, self.loader.rank  # as the history counts them
         bad = next((micro for micro, loss in enumerate(losses) if not math.isfinite(loss)), None)
-        rows = [self._rows(seen.step, micro) for micro in range(len(losses))]
+        rows = [self._rows(seen, micro) for micro in range(len(losses))]
         saved = states(self.work_dir)
         content = {
             "step": step,
@@ -130,9 +138,11 @@ class FiniteGuard:
             return f"{path} could not be written: {one_line(error)}"
         return f"all of them in {path}"
 
-    def _rows(self, step: int, micro: int) -> list[str]:
+    def _rows(self, seen: Seen, micro: int) -> list[str]:
         """Ids of the rows of a batch, those of a pack one after another."""
-        keys = self.loader.plan.batch(step, micro, self.loader.rank)
+        keys = seen.keys[micro]
+        if keys is None:
+            keys = self.loader.plan.batch(seen.step, micro, self.loader.rank)
         return [self.loader.dataset.row_id(item) for item in items_of(keys)]
 
 
@@ -155,8 +165,12 @@ class FiniteSteps(ResumableStates):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
-        self.guard.loss(*self._place, loss)
+        self.guard.loss(*self._place, loss, self._chosen())
         return loss
+
+    def _chosen(self) -> list[Key] | None:
+        """The rows of the batch where the step itself chose them; None: those of the plan."""
+        return None
 
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """The norm, which Hugging Face's loop asks for between clipping and the update.

@@ -141,6 +141,8 @@ class PlannedTrainer(StoppableSteps):
         self.add_callback(telemetry)
         for printing in (ProgressCallback, PrinterCallback):  # ours does
             self.remove_callback(printing)
+        if stage.adapter is not None:
+            self.libraries = (*self.libraries, "peft")
         if stage.ema is not None:
             self.mean = WeightMean(model, stage.ema)
             self.add_callback(self.mean)

@@ -48,6 +48,8 @@ class ResumableStates(Trainer):
     #: Weights that do not learn are left out of states: the parent checkpoint, by whose content
     #: states are named, has them.
     learned_alone = False
+    #: Libraries that decide what a step does to the weights, beside those of every stage.
+    libraries: tuple[str, ...] = ()
     _staging: Path | None = None  # while a state is being saved
     _continued: Path | None = None  # the state that was loaded, until the run goes on
     _began = 0.0
@@ -131,7 +133,7 @@ class ResumableStates(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 (staged / TRAINING_ARGS_NAME).unlink(missing_ok=True)  # a pickle that nobody reads
-                Provenance.here().write(staged)
+                Provenance.here(*self.libraries).write(staged)
                 seal(staged)
                 newest = publish(staged, work_dir)
         except (OSError, RuntimeError, SafetensorError) as error:

@@ -52,6 +52,15 @@ class Earned:
         room = max(self.stage.max_new_tokens - free, 1)
         return -min(max(len(ids) - free, 0) / room, 1.0)
 
+    def total(self, text: str, ids: Sequence[int], answers: list[str], choices: list[str]) -> float:
+        """All that the completion earns, each reward by its weight."""
+        earned: dict[Reward, Callable[[], float]] = {
+            "answer": lambda: self.answer(text, ids, answers, choices),
+            "format": lambda: self.format(text, ids),
+            "length": lambda: self.length(ids),
+        }
+        return sum(weight * earned[name]() for name, weight in self.stage.rewards.items())
+
     def functions(self) -> tuple[list[RewardFunction], list[float]]:
         """The recipe's rewards as TRL takes them, under whose names it logs them, with weights."""
         named: dict[Reward, RewardFunction] = {

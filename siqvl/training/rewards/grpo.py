@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +21,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head, split_tensor_dict
 
+from siqvl.data.batching import Key
 from siqvl.data.collate import Features
 from siqvl.data.encoded import IGNORED, EncodedDataset
 from siqvl.data.manifest import Manifest
@@ -32,6 +33,7 @@ from siqvl.recipe import Recipe, RewardStage
 from siqvl.training.figures.work import ItemWork
 from siqvl.training.loop.planned import PlannedTrainer, training_loader
 from siqvl.training.rewards.different import PASS, Different, passes_over
+from siqvl.training.rewards.dynamic_sampling import Draw, Group, draw_groups
 from siqvl.training.rewards.earned import Earned
 from siqvl.training.rewards.grpo_arguments import grpo_arguments
 from siqvl.training.rewards.questions import Questions
@@ -46,13 +48,16 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
     that wrote them, and no ratio between the two is ever clipped.
     """
 
+    libraries = ("trl",)
     stage: RewardStage
     telemetry: RolloutFigures
     questions: Questions
+    earned: Earned
     _ends: list[int]  # tokens that end a completion
     _seed: int
     _of: Sequence[int] = ()  # the question of each completion that is being computed
     _shown: dict[int, torch.Tensor]  # pictures of the step's questions: features of the tower
+    _written: list[list[int]]  # the completions of `_of`
     _batches: list[dict[str, Any]]  # what was written for a step, divided
     _learning: list[bool] | None = None  # which completions have a gradient; None: all
 
@@ -74,12 +79,14 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
 
         `model` as it is now is what the KL term keeps close to, if there is one.
         """
-        asked = stage.model_copy(update={"batch_size": stage.batch_size // stage.group_size})
+        asked = stage.batch_size // stage.group_size * stage.sampling_rounds
+        pool = stage.model_copy(update={"batch_size": asked})
         rows = dataset if features is None else dataset.with_hashes()
-        loader = training_loader(rows, dict, stage=asked, recipe=recipe, manifest=manifest)
+        loader = training_loader(rows, dict, stage=pool, recipe=recipe, manifest=manifest)
         reference = _reference(model) if stage.beta else None
         ends = end_ids(model, processor.tokenizer.eos_token_id)
-        functions, weights = Earned(stage, frozenset(ends)).functions()
+        earned = Earned(stage, frozenset(ends))
+        functions, weights = earned.functions()
         told = (stage, recipe, model.config, work_dir, loader.plan.steps, weights)
         trainer = cls(
             model=model,
@@ -91,7 +98,7 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
         )
         trainer.follow(model, loader, stage, RolloutFigures(loader.plan, ItemWork(rows)))
         trainer.questions = Questions(loader, stage, processor, features)
-        trainer._ends, trainer._seed = ends, recipe.seed
+        trainer.earned, trainer._ends, trainer._seed = earned, ends, recipe.seed
         if reference is not None:
             add_fused_lm_head(reference, temperature=stage.sampling_temperature)
             trainer.beta = stage.beta
@@ -115,11 +122,42 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
         return self._batches[micro]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """TRL's, with the question of each completion beside it."""
-        self._of = [row["item"] for row in inputs]
-        self._shown = self.questions.shown(self._of, self._core, self._precision)
-        found = super()._generate_and_score_completions(inputs)
+        """TRL's, of the groups that the step learns from, with the question of each completion.
+
+        Args:
+            inputs: a row for each question that the step may ask.
+        """
+        rows = {row["item"]: row for row in inputs}
+        draw = self._draw(rows, [row["item"] for row in inputs])
+        for name, value in draw.figures().items():
+            self._metrics["train"][name].append(value)
+        self._of = [group.item for group in draw.kept for _ in group.completions]
+        self._written = [one for group in draw.kept for one in group.completions]
+        found = super()._generate_and_score_completions([dict(rows[item]) for item in self._of])
         return found | {"items": torch.tensor(self._of)}
+
+    def _draw(self, rows: Mapping[int, Mapping[str, Any]], asked: Sequence[int]) -> Draw:
+        """Writes to questions until the step has enough groups, see `draw_groups`."""
+        self._shown = {}
+
+        def answer(items: Sequence[int]) -> list[Group]:
+            self._shown |= self.questions.shown(items, self._core, self._precision)
+            size, written = self.stage.group_size, self._write(items)
+            groups = [written[start : start + size] for start in range(0, len(written), size)]
+            return [
+                Group(item, group, self._judged(group, rows[item]))
+                for item, group in zip(items, groups, strict=True)
+            ]
+
+        wanted = self.stage.batch_size * self.stage.accumulation // self.stage.group_size
+        return draw_groups(asked, wanted, answer)
+
+    def _judged(self, completions: list[list[int]], row: Mapping[str, Any]) -> list[float]:
+        """What each completion of a question earns, from the text that TRL judges it by."""
+        processor: Any = self.processing_class
+        texts = processor.batch_decode(completions, skip_special_tokens=True)
+        both = zip(texts, completions, strict=True)
+        return [self.earned.total(*one, row["answers"], row["choices"]) for one in both]
 
     @property
     def _core(self) -> SiQVLForConditionalGeneration:
@@ -133,15 +171,17 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
         """The prompts as they were encoded; pictures go their own way."""
         return [self.loader.dataset.tokens(item)["input_ids"] for item in self._of], None, {}
 
-    def _generate_single_turn(
-        self, prompt_ids: Any, images: Any, multimodal_fields: Any, *_: Any, **__: Any
-    ) -> tuple[list[list[int]], None]:
+    def _generate_single_turn(self, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
+        """The completions that the step learns from, which are there already."""
+        return self._written, None
+
+    def _write(self, items: Sequence[int]) -> list[list[int]]:
         """Completions by our loop; see `siqvl.training.rewards.rollouts`."""
         start = time.perf_counter()
         written = rollouts(
             self._core,
             self.loader.dataset,
-            self._of[:: self.stage.group_size],
+            items,
             self._shown,
             self.stage,
             precision=self._precision,
@@ -151,7 +191,11 @@ class RewardTrainer(PlannedTrainer, GRPOTrainer):
         )
         tokens = sum(map(len, written))
         self.telemetry.wrote(tokens, len(written), time.perf_counter() - start)
-        return written, None
+        return written
+
+    def _chosen(self) -> list[Key]:
+        """The questions of the batch, of those that the plan lets the step ask."""
+        return list(dict.fromkeys(self._of))
 
     def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         """TRL's; where nothing keeps close to a reference, equal rewards teach nothing."""

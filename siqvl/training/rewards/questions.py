@@ -18,7 +18,7 @@ from siqvl.recipe import RewardStage
 
 
 class Questions(Dataset):
-    """The batches of this process in a run; the first one of a step has all of its rows.
+    """The batches of this process in a run; the first one of a step has all that it may ask.
 
     Args:
         loader: of a plan whose batches are questions, each of which a group is written to.
@@ -41,7 +41,7 @@ class Questions(Dataset):
         return self._loader.plan.steps * self._loader.plan.accumulation
 
     def __getitem__(self, batch: int) -> list[dict[str, Any]]:
-        """Rows with `prompt` (for people), `item`, `answers` and `choices`, a group after another.
+        """Rows with `prompt` (for people), `item`, `answers` and `choices`, one a question.
 
         Raises:
             IndexError: the run has no such batch.
@@ -51,11 +51,10 @@ class Questions(Dataset):
         step, micro = divmod(batch, self._loader.plan.accumulation)
         if micro:
             return []
-        rows = [self._row(item) for item in self.of_step(step)]
-        return [dict(row) for row in rows for _ in range(self._stage.group_size)]
+        return [self._row(item) for item in self.of_step(step)]
 
     def of_step(self, step: int) -> list[int]:
-        """The questions of an optimizer step in this process, batch by batch."""
+        """The questions that an optimizer step may ask in this process, batch by batch."""
         plan, rank = self._loader.plan, self._loader.rank
         return [
             item

@@ -47,6 +47,18 @@ def test_others_are_named_with_those_that_are_there():
         decoder_of(LlamaConfig())
 
 
+def test_sizes_of_linear_layers_are_those_of_its_layers(family, made):
+    model, _ = made
+    found = {
+        name.rpartition(".")[2]: (layer.in_features, layer.out_features)
+        for name, layer in model.model.language_model.layers[0].named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    config = model.config.text_config
+    assert decoder_of(config).linear_sizes(config) == found
+    assert decoder_of(config).layer_products(config) == sum(a * b for a, b in found.values())
+
+
 @torch.no_grad()
 def test_scores_are_those_of_its_own_class(family, made):
     model, processor = made

@@ -12,6 +12,7 @@ from trl import GRPOTrainer
 from siqvl.checkpoint import read_card, read_history
 from siqvl.errors import UserError
 from siqvl.recipe import Stage
+from siqvl.training.resuming import Provenance
 from siqvl.training.rewards import grpo
 from siqvl.training.stage import train_stage
 from tests.small_checkpoint import small_checkpoint
@@ -197,6 +198,7 @@ def test_the_stage_trains_and_says_what_it_earned(small, tmp_path: Path) -> None
         *("reward", "reward_std", "frac_reward_zero_std", "rewards/answer/mean"),
         *("rewards/format/std", "completions/mean_length", "completions/clipped_ratio"),
         *("entropy", "rollout_share", "completions_per_second"),
+        *("drawn/questions", "drawn/differing", "drawn/reward"),
     ):
         assert name in history[0], name
     # the folder is one as any stage writes it: TRL leaves nothing of its own there
@@ -213,15 +215,22 @@ def test_the_stage_trains_and_says_what_it_earned(small, tmp_path: Path) -> None
 
 
 @pytest.mark.integration
-def test_an_interrupted_stage_continues_to_the_same_weights(small, tmp_path: Path) -> None:
-    """Over two passes of 12 questions; lines of the history lie between the states."""
+@pytest.mark.parametrize(
+    "chosen", [{}, {"sampling_rounds": 2, "max_new_tokens": 16, "free_tokens": 9}]
+)
+def test_an_interrupted_stage_continues_to_the_same_weights(
+    small, tmp_path: Path, chosen: dict
+) -> None:
+    """Over two passes of 12 questions, or more where a step asks further ones; lines of the
+    history lie between the states."""
     figures = {"max_steps": 8, "saving_steps": 3, "logging_steps": 4, "beta": 0.05}
-    recipe = small.recipe(tmp_path, **figures)
+    recipe = small.recipe(tmp_path, **figures, **chosen)
     common = {"data": small.data, "checkpoint": small.checkpoint}
     train_stage(Stage.RLVR, recipe, **common, output=tmp_path / "straight")
     with stopped_after(7), pytest.raises(RuntimeError, match="killed"):
         train_stage(Stage.RLVR, recipe, **common, output=tmp_path / "resumed")
-    assert list(tmp_path.glob(".resumed.training-*/attempt-*/checkpoint-6"))
+    (state,) = tmp_path.glob(".resumed.training-*/attempt-*/checkpoint-6")
+    assert Provenance.of(state).libraries.keys() == {"torch", "transformers", "trl"}
     train_stage(Stage.RLVR, recipe, **common, output=tmp_path / "resumed")
     straight = load_file(tmp_path / "straight" / "model.safetensors")
     for name, value in load_file(tmp_path / "resumed" / "model.safetensors").items():
