@@ -20,6 +20,7 @@ from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
 from tasks.decks import live, live_page
 from tasks.once import once
+from tasks.pod_start import import_at_once
 from tasks.preemption import states_kept
 from tasks.resources import cached, policy
 
@@ -53,6 +54,7 @@ def train(
     page = live_page(recipe, run, name)
 
     def make(log: RunLog | None) -> None:
+        import_at_once("siqvl.training.stage_process", *([] if control else ["mlflow.pyfunc"]))
         keeping = states_kept(out) if log else nullcontext(0)
         with keeping as copies, live(STAGES[stage].title, page):
             inputs = {"data": rows, "checkpoint": parent, "output": out, "page": page}

@@ -173,3 +173,8 @@ class Steps:
         if self.recipe.evaluation.shards > 1:
             return evaluated(**inputs)
         return self.on(Kind.EVALUATION, evaluation(**inputs))
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/full_pipeline.py` lists it."""
+    return ["full_pipeline"]

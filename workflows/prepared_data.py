@@ -32,3 +32,8 @@ def prepared_data(
     pieces = map_task(prepare_one)(shard=list(range(shards))).with_overrides(**request)
     data = merge_shards(shards=pieces, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
     return data.with_overrides(**request)
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/prepared_data.py` lists it."""
+    return ["prepared_data"]

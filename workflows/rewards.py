@@ -51,3 +51,8 @@ def rewarded(checkpoint: Checkpoint, recipe: Recipe, fresh: bool = False) -> Pip
     return promotion(
         recipe=recipe, run=steps.opened.run, checkpoint=trained, scores=after, report=report
     )
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/rewards.py` lists it."""
+    return ["rewards"]

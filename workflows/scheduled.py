@@ -36,3 +36,8 @@ scheduled = LaunchPlan.get_or_create(
     default_inputs={"recipe": RECIPE},
     schedule=_cron(RECIPE.compute.schedule),
 )
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/scheduled.py` lists it."""
+    return ["scheduled"]

@@ -38,3 +38,8 @@ def sweep(
     tried = map_task(try_one, concurrency=concurrency)(point=points(recipe, stage, grid))
     tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
     return compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/sweep.py` lists it."""
+    return ["sweep"]

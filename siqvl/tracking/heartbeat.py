@@ -24,7 +24,7 @@ from typing import NamedTuple
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, is_offline
 from siqvl.tracking.outbox import OutboxPlace
-from siqvl.tracking.store import HEARTBEAT, beat, client, store_time
+from siqvl.tracking.store import HEARTBEAT, beat, run_store, store_time
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ def _beat(run: Open) -> None:
     run_id = outbox.outbox.online(run.run_id) if is_offline(run.run_id) else run.run_id
     if run_id is None:  # the store does not have it yet
         return
-    store = client(run.uri)
+    store = run_store(run.uri)
     store.set_tag(run_id, HEARTBEAT, beat(run.uri))
     if store.get_run(run_id).info.status == "KILLED":
         with _lock:
@@ -127,7 +127,7 @@ def end_lost(uri: str, experiment: str, ours: Collection[str] = ()) -> None:
     Args:
         ours: ids of runs to leave alone. Runs that never had a beat are of others, and are left.
     """
-    store, now = client(uri), store_time(uri)
+    store, now = run_store(uri), store_time(uri)
     found = store.get_experiment_by_name(experiment)
     number = [found.experiment_id] if found else []
     for run in store.search_runs(number, "attributes.status = 'RUNNING'") if number else []:

@@ -38,6 +38,7 @@ class Pod:
     list_keys: Callable[[str], list[str]]
     started: float = 0.0
     seconds: float = 0.0
+    cpu_seconds: float = 0.0  # of its processes, once it has ended
     exit_code: int | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     launcher: Launcher | None = field(default=None, repr=False)
@@ -124,6 +125,14 @@ class ProcessPods:
         for pid in _processes_with(f"TMPDIR={pod.temporary}"):  # those that left the group
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What a process that has ended took, with those that it waited for; 0 but on Linux."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _processes_with(variable: str) -> list[int]:
@@ -218,6 +227,7 @@ class PodRunner:
             return False
         pod.kill()
         assert pod.process is not None
+        pod.cpu_seconds = _cpu_seconds(pod.pid)
         code = pod.process.wait()
         pod.seconds = time.time() - pod.started
         pod.exit_code = 128 - code if code < 0 else code
