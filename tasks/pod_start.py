@@ -88,7 +88,7 @@ def _start() -> None:
         print(code, file=sys.stderr)
         code = 1
     # what Python does at its end, but for taking apart all that was imported
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):

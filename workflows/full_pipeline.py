@@ -42,7 +42,9 @@ TRAINING = {
 
 @workflow(on_failure=close_run)
 def full_pipeline(recipe: Recipe = TINY, fresh: bool = False) -> PipelineResult:
-    """Train and score all four stages of a recipe, and promote the last if its gates pass."""
+    """Train and score all four stages of a recipe, and promote the last if its gates pass:
+    `pyflyte run workflows/full_pipeline.py full_pipeline --recipe recipes/tiny.yaml`.
+    """
     checkpoint, report, mlflow_run = all_stages(recipe=recipe, fresh=fresh)
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=mlflow_run)
 

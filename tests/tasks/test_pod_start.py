@@ -112,7 +112,16 @@ def test_its_program_is_what_pods_are_given() -> None:
 
 
 #: Modules that take a tenth of a second of a core, or much more.
-HEAVY = ("torch", "transformers", "mlflow", "pandas.core", "pyarrow", "datasets", "sqlalchemy", "peft")
+HEAVY = (
+    "torch",
+    "transformers",
+    "mlflow",
+    "pandas.core",
+    "pyarrow",
+    "datasets",
+    "sqlalchemy",
+    "peft",
+)
 
 
 @pytest.mark.parametrize("module", ["tasks.pipeline_run", "workflows.full_pipeline"])

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
+from siqvl.recipe import without_password
 from siqvl.tracking.server.rest_request import RestError, asked, sent
 
 PROXY = "/api/2.0/mlflow-artifacts/artifacts"
@@ -28,7 +29,7 @@ class RestStore:
 
     def __init__(self, uri: str) -> None:
         self.tracking_uri = uri
-        self._places: dict[str, str] = {}  # run -> where its artifacts go
+        self._infos: dict[str, Any] = {}  # of runs, as far as nothing changes it
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -74,15 +75,19 @@ class RestStore:
         self, experiment_ids: list[str], filter_string: str = "", max_results: int = PAGE
     ) -> list[Any]:
         """The newest that are not deleted."""
-        content = {"experiment_ids": experiment_ids, "filter": filter_string}
+        content: dict[str, Any] = {"experiment_ids": experiment_ids, "filter": filter_string}
         content |= {"max_results": max_results, "run_view_type": "ACTIVE_ONLY"}
         answer = self._ask("POST", "runs/search", json=content)
         return [_run(one) for one in answer.get("runs", [])]
 
     def set_terminated(self, run_id: str, status: str, end_time: int | None = None) -> None:
+        """End a run, and print where it is to be seen, as MLflow's client does."""
         content = {"run_id": run_id, "status": status}
         end = int(time.time() * 1000) if end_time is None else end_time
         self._ask("POST", "runs/update", json=content | {"end_time": end})
+        run, server = self._info(run_id), without_password(self.tracking_uri).rstrip("/")
+        page = f"{server}/#/experiments/{run.experiment_id}/runs/{run_id}"
+        print(f"View run {run.run_name} at: {page}", flush=True)
 
     def update_run(self, run_id: str, status: str) -> None:
         """Set its status; when it ended stays as it is."""
@@ -141,11 +146,14 @@ class RestStore:
 
     def _proxied(self, run_id: str) -> str | None:
         """Where a run's artifacts lie behind the server; None: it has them in another place."""
-        if run_id not in self._places:
-            self._places[run_id] = self.get_run(run_id).info.artifact_uri
-        address = self._places[run_id]
+        address = self._info(run_id).artifact_uri
         place = address.removeprefix(PROXIED)
         return None if place == address or place.startswith("/") else place
+
+    def _info(self, run_id: str) -> Any:
+        if run_id not in self._infos:
+            self._infos[run_id] = self.get_run(run_id).info
+        return self._infos[run_id]
 
     def _full(self) -> Any:
         from mlflow import MlflowClient
