@@ -8,9 +8,12 @@ from tasks.pod_log import keep_clear
 if os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"):
     keep_clear()  # first: what goes wrong from here on is logged
 
-import tasks.changed_recipe  # before `pyflyte` makes a task's command
-import tasks.recipe_type  # noqa: F401  # before any task is declared
+import tasks.pod_start  # before a task is made into its arguments
+import tasks.recipe_type  # before any task is declared
 from tasks.cluster import check_cluster
+
+if "FLYTE_INTERNAL_EXECUTION_ID" not in os.environ:  # in a pod nobody types
+    import tasks.changed_recipe  # noqa: F401  # before `pyflyte` makes a task's command
 
 # flytekit's cache of local runs outlives the folders they write to: a hit would hand out a path
 # where nothing is any more. It is asked for each call, so a user's own setting counts.

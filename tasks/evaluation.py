@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flytekit import task
 
@@ -37,9 +38,13 @@ from tasks.contracts import (
 from tasks.decks import show
 from tasks.given import begun
 from tasks.once import once
+from tasks.pod_start import import_at_once
 from tasks.resources import cached, policy
 from tasks.tracked import share
 from tasks.training import run_name, run_tags
+
+#: What answering imports, torch and transformers with it.
+ANSWERING = ("siqvl.data.features.build_features", "siqvl.evaluation.asking.predict")
 
 
 @task(**policy(Kind.EVALUATION), cache=cached(), enable_deck=True, deck_fields=())
@@ -48,7 +53,12 @@ def evaluation(
     checkpoint: Checkpoint, data: PreparedData, recipe: Recipe = TINY, run: PipelineRun = ALONE
 ) -> EvalReport:
     """Score a checkpoint with and without the pictures; predictions are kept."""
-    return _scored(evaluate, checkpoint, data, recipe, run)
+
+    def score(*args: Any, **named: Any) -> Scores:
+        import_at_once(*ANSWERING)
+        return evaluate(*args, **named)
+
+    return _scored(score, checkpoint, data, recipe, run)
 
 
 @task(**policy(Kind.EVALUATION))
@@ -66,6 +76,7 @@ def evaluate_shard(
     out = place.with_name(f"{place.name}.shard-{shard:03d}")
     shards = recipe.evaluation.shards
     with share(recipe, run):
+        import_at_once(*ANSWERING)
         answer_shard(
             recipe, checkpoint=model, data=local(data), out=out, shard=shard, shards=shards
         )

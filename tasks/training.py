@@ -23,6 +23,7 @@ from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, worksp
 from tasks.decks import live, live_page
 from tasks.given import begun
 from tasks.once import once
+from tasks.pod_start import import_at_once
 from tasks.preemption import grace, states_kept
 from tasks.resources import cached, policy
 from tasks.stopping import give_up
@@ -59,6 +60,7 @@ def train(
     page = live_page(recipe, run, name)
 
     def make(log: RunLog | None) -> None:
+        import_at_once("siqvl.training.stage_process", *([] if control else ["mlflow.pyfunc"]))
         standing.begins(0)
         keeping = states_kept(out, grace(recipe)) if log else nullcontext(0)
         try:

@@ -36,3 +36,8 @@ def evaluated(
         shards=answered, checkpoint=checkpoint, data=data, recipe=recipe, run=run
     )
     return requested(report, Kind.DATA, recipe)
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/evaluated.py` lists it."""
+    return ["evaluated"]

@@ -44,7 +44,9 @@ TRAINING = {
 
 @workflow(on_failure=close_run)
 def full_pipeline(recipe: Recipe = TINY, fresh: bool = False) -> PipelineResult:
-    """Train and score all four stages of a recipe, and promote the last if its gates pass."""
+    """Train and score all four stages of a recipe, and promote the last if its gates pass:
+    `pyflyte run workflows/full_pipeline.py full_pipeline --recipe recipes/tiny.yaml`.
+    """
     checkpoint, report, mlflow_run = all_stages(recipe=recipe, fresh=fresh)
     return PipelineResult(checkpoint=checkpoint, report=report, mlflow_run=mlflow_run)
 
@@ -184,3 +186,8 @@ class Steps:
         if self.recipe.evaluation.shards > 1:
             return self.planned(evaluated(**inputs))
         return self.on(Kind.EVALUATION, evaluation(**inputs))
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/full_pipeline.py` lists it."""
+    return ["full_pipeline"]

@@ -37,3 +37,8 @@ def prepared_data(
     pieces = requested(pieces, Kind.DATA, recipe)
     data = merge_shards(shards=pieces, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
     return requested(data, Kind.DATA, recipe)
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/prepared_data.py` lists it."""
+    return ["prepared_data"]

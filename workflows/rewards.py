@@ -55,3 +55,8 @@ def rewarded(checkpoint: Checkpoint, recipe: Recipe, fresh: bool = False) -> Pip
         recipe=recipe, run=steps.opened.run, checkpoint=trained, scores=after, report=report
     )
     return steps.on(Kind.DATA, promoted)
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/rewards.py` lists it."""
+    return ["rewards"]

@@ -48,3 +48,8 @@ scheduled = LaunchPlan.get_or_create(
     schedule=_cron(RECIPE.compute.schedule),
     notifications=_notifications(RECIPE.compute.notify),
 )
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/scheduled.py` lists it."""
+    return ["scheduled"]

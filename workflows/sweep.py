@@ -66,3 +66,8 @@ def all_points(
     tried = requested(tried, Kind.TRAINING, recipe)
     table = compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
     return requested(table, Kind.DATA, recipe)
+
+
+def __dir__() -> list[str]:
+    """What there is to run: `pyflyte run workflows/sweep.py` lists it."""
+    return ["sweep"]

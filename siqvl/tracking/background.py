@@ -21,7 +21,7 @@ from typing import Any
 from siqvl.errors import UserError, one_line
 from siqvl.tracking.delivery import Delivery, Held
 from siqvl.tracking.outbox import Outbox, OutboxPlace, Stream
-from siqvl.tracking.store import LEAST, client, least, masked, waited, without_password
+from siqvl.tracking.store import LEAST, least, masked, run_store, waited, without_password
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Sender:
                 self.held[stream.run] = (tries, until)
                 continue
             try:
-                Delivery(self.outbox, stream, client(self.uri, self.patience), self._heard).run()
+                Delivery(self.outbox, stream, run_store(self.uri, self.patience), self._heard).run()
             except Held as error:
                 self.held[stream.run] = (tries + 1, time.monotonic() + _wait(tries))
                 if not tries and not self._stopping:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from siqvl.errors import one_line
 from siqvl.tracking.offline import create, is_offline, online_id
 from siqvl.tracking.outbox import Entry, Outbox, Stream
+from siqvl.tracking.server.rest_store import RestStore
 from siqvl.tracking.store import REPLACED, Failure, failure, forget_reason, is_gone, is_server
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Delivery:
 
     outbox: Outbox
     stream: Stream
-    store: MlflowClient
+    store: MlflowClient | RestStore
     progress: Callable[[float], None] = lambda _: None
     sent: int = 0  # entries that were delivered
     left: str = ""  # why something is left
@@ -178,7 +179,7 @@ class Delivery:
         elif kind == "text":
             self.store.log_text(run_id, content["text"], content["name"])
         elif kind == "inputs":
-            self.store.log_inputs(run_id, datasets=[_dataset(one) for one in content["datasets"]])
+            _log_inputs(self.store, run_id, content["datasets"])
         elif kind == "end":
             replaced = REPLACED in self.store.get_run(run_id).data.tags  # by another attempt
             status = "KILLED" if replaced else content["status"]
@@ -225,7 +226,7 @@ def _is_failed(settled: tuple[Sequence[Entry], Exception | None]) -> bool:
     return settled[1] is not None
 
 
-def _log_batch(store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> None:
+def _log_batch(store: MlflowClient | RestStore, run_id: str, entries: Sequence[Entry]) -> None:
     """Log points, parameters and tags in one request.
 
     One to a server is written here: MLflow's client makes entities, protobuf, JSON, objects and
@@ -239,10 +240,7 @@ def _log_batch(store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> No
         params = [Param(*one) for one in found["param"]]
         store.log_batch(run_id, metrics, params, [RunTag(*one) for one in found["tag"]])
         return
-    from mlflow.utils.credentials import get_default_host_creds
-    from mlflow.utils.rest_utils import http_request, verify_rest_response
-
-    body: dict[str, Any] = {"run_id": run_id}
+    body: dict[str, Any] = {}
     for kind, contents in found.items():
         body[f"{kind}s"] = [dict(zip(FIELDS, content, strict=False)) for content in contents]
     for metric in body["metrics"]:
@@ -250,8 +248,22 @@ def _log_batch(store: MlflowClient, run_id: str, entries: Sequence[Entry]) -> No
             raise ValueError(f"step {metric['step']} is none that MLflow can hold")
         if not math.isfinite(metric["value"]):
             metric["value"] = json.dumps(metric["value"])  # as text, which JSON has no number for
+    if isinstance(store, RestStore):
+        store.log_points(run_id, body)
+        return
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    body["run_id"] = run_id
     answer = http_request(get_default_host_creds(store.tracking_uri), LOG_BATCH, "POST", json=body)
     verify_rest_response(answer, LOG_BATCH)
+
+
+def _log_inputs(store: MlflowClient | RestStore, run_id: str, datasets: list[Any]) -> None:
+    if isinstance(store, RestStore):
+        store.log_datasets(run_id, datasets)
+    else:
+        store.log_inputs(run_id, datasets=[_dataset(one) for one in datasets])
 
 
 def _dataset(values: dict[str, Any]) -> Any:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, is_offline
 from siqvl.tracking.outbox import OutboxPlace
-from siqvl.tracking.store import HEARTBEAT, REASON, REPLACED, beat, client, store_time
+from siqvl.tracking.store import HEARTBEAT, REASON, REPLACED, beat, run_store, store_time
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -128,7 +128,7 @@ def _beat(run: Open) -> None:
     run_id = outbox.outbox.online(run.run_id) if is_offline(run.run_id) else run.run_id
     if run_id is None:  # the store does not have it yet
         return
-    store = client(run.uri)
+    store = run_store(run.uri)
     store.set_tag(run_id, HEARTBEAT, beat(run.uri))
     found = store.get_run(run_id)
     if found.info.status == "KILLED" and REPLACED not in found.data.tags:
@@ -180,7 +180,7 @@ def end_lost(uri: str, experiment: str, ours: Collection[str] = ()) -> None:
     Args:
         ours: ids of runs to leave alone. Runs that never had a beat are of others, and are left.
     """
-    store, now = client(uri), store_time(uri)
+    store, now = run_store(uri), store_time(uri)
     found = store.get_experiment_by_name(experiment)
     number = [found.experiment_id] if found else []
     for run in store.search_runs(number, "attributes.status = 'RUNNING'") if number else []:

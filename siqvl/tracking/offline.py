@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from siqvl.tracking.server.rest_store import RestStore
+
 PREFIX = "offline-"
 TAG = "siqvl.offline_id"
 #: Has MLflow's pages open an experiment on its runs; its own default is the page for LLM traces.
@@ -27,14 +29,14 @@ def is_offline(run_id: str) -> bool:
     return run_id.startswith(PREFIX)
 
 
-def online_id(store: MlflowClient, run_id: str) -> str | None:
+def online_id(store: MlflowClient | RestStore, run_id: str) -> str | None:
     """The id that the store has given the run since, if it has it."""
     experiments = [one.experiment_id for one in store.search_experiments()]
     found = store.search_runs(experiments, f"tags.`{TAG}` = '{run_id}'", max_results=1)
     return found[0].info.run_id if found else None
 
 
-def create(store: MlflowClient, run_id: str, content: dict[str, Any]) -> str:
+def create(store: MlflowClient | RestStore, run_id: str, content: dict[str, Any]) -> str:
     """Make the run as it would have been made when it began.
 
     Args:
@@ -45,16 +47,14 @@ def create(store: MlflowClient, run_id: str, content: dict[str, Any]) -> str:
     return store.create_run(experiment, start_time=content["time"], tags=tags).info.run_id
 
 
-def experiment_id(store: MlflowClient, name: str) -> str:
+def experiment_id(store: MlflowClient | RestStore, name: str) -> str:
     """The experiment of a name, made if it is not there."""
-    from mlflow.exceptions import MlflowException
-
     found = store.get_experiment_by_name(name)
     if found:
         return found.experiment_id
     try:
         return store.create_experiment(name, tags=TRAINING_VIEW)
-    except MlflowException:
+    except Exception:
         found = store.get_experiment_by_name(name)  # another process was quicker
         if not found:
             raise

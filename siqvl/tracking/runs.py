@@ -32,6 +32,7 @@ from siqvl.tracking.store import (
     forget_reason,
     is_missing_file,
     opened,
+    run_store,
     within,
     without_password,
 )
@@ -51,6 +52,9 @@ MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
 #: Tags of a run whose recipe was changed by `--set`: how, and MLflow's own of its description.
 CHANGES, NOTE = "siqvl.set", "mlflow.note.content"
+#: Tags by which MLflow's pages know a run's name, its parent and its commit.
+RUN_NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"
+GIT_COMMIT = "mlflow.source.git.commit"
 
 
 @dataclass(frozen=True)
@@ -118,11 +122,9 @@ def start_run(
     Raises:
         UserError: the store cannot be reached, and nothing has been logged to it before.
     """
-    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
-
     begin = _now()
     all_tags = {
-        MLFLOW_RUN_NAME: name,
+        RUN_NAME: name,
         "siqvl.recipe": recipe.name,
         "siqvl.recipe_hash": recipe.hash(),
         **changes_tags(recipe),
@@ -130,13 +132,13 @@ def start_run(
         **(tags or {}),
     }
     if parent:
-        all_tags[MLFLOW_PARENT_RUN_ID] = parent
+        all_tags[PARENT] = parent
     offline = new_id()
     uri, experiment = tracking_uri(recipe), recipe.tracking.experiment
     patience = recipe.tracking.patience_seconds
 
     def made() -> str:
-        with opened(uri, "used", patience) as store:
+        with opened(uri, "used", patience, run_store) as store:
             # By its tag the run is found, and not made twice, if this answer is lost.
             tags = all_tags | {TAG: offline, HEARTBEAT: beat(uri)}
             number = experiment_id(store, experiment)
@@ -161,12 +163,10 @@ def _opened(recipe: Recipe, log: RunLog) -> heartbeat.Open:
 
 def _code_tags() -> dict[str, str]:
     """Which code runs: MLflow's own tag is of a checkout, which an image has not."""
-    from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
-
     version = code_version()
     commit = version.partition("+")[2]
     tags = {"siqvl.code_version": version, "siqvl.git_dirty": str("dirty" in commit).lower()}
-    return tags | ({MLFLOW_GIT_COMMIT: commit.partition(".")[0]} if commit else {})
+    return tags | ({GIT_COMMIT: commit.partition(".")[0]} if commit else {})
 
 
 def changes_tags(recipe: Recipe) -> dict[str, str]:
@@ -216,7 +216,7 @@ def search(recipe: Recipe, tags: dict[str, str], *, status: str | None = None) -
     wanted += [f"attributes.status = '{status}'"] if status else []
 
     def found() -> list[Run]:
-        with opened(uri, "used", patience) as store:
+        with opened(uri, "used", patience, run_store) as store:
             experiment = store.get_experiment_by_name(recipe.tracking.experiment)
             number = [experiment.experiment_id] if experiment else []
             return store.search_runs(number, " and ".join(wanted)) if number else []
@@ -236,7 +236,7 @@ def reopen(recipe: Recipe, name: str, run_id: str, tags: dict[str, str]) -> RunL
     uri, patience = tracking_uri(recipe), recipe.tracking.patience_seconds
 
     def reopened() -> None:
-        with opened(uri, "used", patience) as store:
+        with opened(uri, "used", patience, run_store) as store:
             known = (online_id(store, run_id) if is_offline(run_id) else run_id) or run_id
             store.update_run(known, status="RUNNING")
             forget_reason(store, known)

@@ -6,6 +6,7 @@ import enum
 import math
 import os
 import re
+import sys
 import threading
 import time
 from calendar import timegm
@@ -16,12 +17,14 @@ from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from siqvl.errors import UserError
 from siqvl.locks import locked
 from siqvl.recipe import Recipe, without_password
 from siqvl.recipe.address import SQLITE, check_address, with_home
+from siqvl.tracking.server.rest_request import RestError, is_plain, sent
+from siqvl.tracking.server.rest_store import RestStore
 
 if TYPE_CHECKING:
     import requests
@@ -83,6 +86,18 @@ def tracking_uri(recipe: Recipe) -> str:
     return with_home(named[0] or named[1] or DEFAULT_STORE)
 
 
+def run_store(uri: str, patience: float | None = None) -> Any:
+    """A client of one store's runs, as `client`; a server's does not import MLflow.
+
+    Returns:
+        A `RestStore`, or an `MlflowClient` where MLflow itself is needed to reach the store.
+    """
+    if is_server(uri) and is_plain():
+        _limit(patience)
+        return RestStore(uri)
+    return client(uri, patience)
+
+
 def client(uri: str, patience: float | None = None) -> MlflowClient:
     """A client of one store, whose requests fail soon where nobody answers.
 
@@ -90,12 +105,7 @@ def client(uri: str, patience: float | None = None) -> MlflowClient:
         patience: seconds that a request to a server may take; it holds for all clients of this
             process, and MLFLOW_HTTP_REQUEST_TIMEOUT wins.
     """
-    limits = dict(HTTP_LIMITS)
-    if patience is not None or TIMEOUT not in os.environ:
-        limits[TIMEOUT] = str(math.ceil(max(30.0 if patience is None else patience, LEAST)))
-    for name, value in limits.items():
-        if os.environ.get(name) in (None, _set.get(name)):
-            os.environ[name] = _set[name] = value
+    _limit(patience)
     from mlflow import MlflowClient
 
     if not uri.startswith(SQLITE):
@@ -106,6 +116,16 @@ def client(uri: str, patience: float | None = None) -> MlflowClient:
     # two processes that make the tables of one file crash each other
     with locked(file.with_name(f".{file.name}.lock"), LEAST_OF_DATABASE):
         return MlflowClient(tracking_uri=uri)
+
+
+def _limit(patience: float | None) -> None:
+    """Set how long requests of this process may take; its user's own settings win."""
+    limits = dict(HTTP_LIMITS)
+    if patience is not None or TIMEOUT not in os.environ:
+        limits[TIMEOUT] = str(math.ceil(max(30.0 if patience is None else patience, LEAST)))
+    for name, value in limits.items():
+        if os.environ.get(name) in (None, _set.get(name)):
+            os.environ[name] = _set[name] = value
 
 
 def least(uri: str) -> float:
@@ -176,30 +196,43 @@ def _connect(uri: str) -> None:
 
 
 @contextmanager
-def opened(uri: str, purpose: str, patience: float | None = None) -> Iterator[MlflowClient]:
+def opened(
+    uri: str,
+    purpose: str,
+    patience: float | None = None,
+    connect: Callable[..., Any] = client,
+) -> Iterator[Any]:
     """A client of one store, whose failure is one line.
 
     Args:
         purpose: what cannot be done with the store then, such as "read".
         patience: see `client`.
+        connect: `client`, or `run_store` where only runs are asked for.
 
     Raises:
         UserError: the store does not answer, or refuses.
     """
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     check_address(uri)
     try:
         if uri.partition(":")[0].partition("+")[0] in SERVERS:
             seconds = LONGEST_OF_DATABASE if patience is None else patience
             _answered(max(min(seconds, LONGEST_OF_DATABASE), LEAST), partial(_connect, uri))
-        yield client(uri) if patience is None else client(uri, patience)
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        yield connect(uri) if patience is None else connect(uri, patience)
+    except Exception as error:
+        if not isinstance(error, OSError | ImportError | RestError) and not _of_library(error):
+            raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"MLflow store {without_password(uri)} cannot be {purpose}: {masked(reason, uri)}"
         ) from None
+
+
+def _of_library(error: Exception) -> bool:
+    """Whether MLflow or its database's library raised it; one that is not imported did not."""
+    of_mlflow, of_database = sys.modules.get("mlflow.exceptions"), sys.modules.get("sqlalchemy.exc")
+    return (of_mlflow is not None and isinstance(error, of_mlflow.MlflowException)) or (
+        of_database is not None and isinstance(error, of_database.SQLAlchemyError)
+    )
 
 
 def is_missing_file(uri: str) -> bool:
@@ -214,6 +247,9 @@ def _sqlite_file(uri: str) -> Path:
 def store_time(uri: str) -> float:
     """Seconds since 1970 by the clock of the store, which is the same whoever asks."""
     scheme = uri.partition(":")[0].partition("+")[0]
+    if is_server(uri) and is_plain():
+        said = sent(uri, "GET", "/health").headers.get("Date")
+        return parsedate_to_datetime(said).timestamp() if said else time.time()
     if scheme in ("http", "https"):
         from mlflow.utils.credentials import get_default_host_creds
         from mlflow.utils.rest_utils import http_request
@@ -235,21 +271,18 @@ def beat(uri: str) -> str:
 
 def forget_reason(store: MlflowClient, run_id: str) -> None:
     """Take away why a run has failed, which goes on or has come to its end all the same."""
-    from mlflow.exceptions import MlflowException
-
     if REASON in store.get_run(run_id).data.tags:
         try:
             store.delete_tag(run_id, REASON)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else somebody was first
+        except Exception as error:
+            # else somebody was first
+            if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
                 raise
 
 
 def is_refusal(error: Exception) -> bool:
     """Return whether an error is the store's refusal, and not its silence."""
-    from mlflow.exceptions import MlflowException
-
-    return isinstance(error, MlflowException) and error.error_code in REFUSALS
+    return getattr(error, "error_code", None) in REFUSALS
 
 
 def is_gone(error: Exception) -> bool:
@@ -260,9 +293,8 @@ def is_gone(error: Exception) -> bool:
 def failure(error: BaseException) -> Failure:
     """What went wrong, by the exception and by those that led to it."""
     import requests
-    from mlflow.exceptions import MlflowException
 
-    code = error.error_code if isinstance(error, MlflowException) else ""
+    code = str(getattr(error, "error_code", ""))  # of MLflow's exceptions, and `RestError`
     for codes, kind in _CODES.items():
         if code in codes:
             return kind

@@ -1,4 +1,4 @@
-"""What a run asks of its machine, beside its curves: MLflow's monitors, through the outbox.
+"""What a run asks of its machine, beside its curves, sent through the outbox.
 
 MLflow's own thread sends each sample itself, and would wait for a server that is away. Names are
 MLflow's, so its page shows them under "System metrics".
@@ -7,9 +7,11 @@ MLflow's, so its page shows them under "System metrics".
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import Any
 
 from siqvl.errors import one_line
@@ -59,14 +61,47 @@ def _sample(log: Callable[..., None], seconds: float, done: threading.Event) -> 
         step += 1
 
 
-def _monitors() -> list[Any]:
-    """MLflow's, that of NVIDIA's GPUs where its library (`nvidia-ml-py`) and a GPU are there."""
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
-    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+class _Machine:
+    """Load, memory, disk and network: MLflow's figures, which a whole import of it would cost."""
 
-    monitors: list[Any] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-    with suppress(ImportError, RuntimeError):
-        monitors.append(GPUMonitor())
+    def __init__(self) -> None:
+        import psutil
+
+        self._psutil = psutil
+        self._network = psutil.net_io_counters()
+        psutil.cpu_percent()  # says what passed since it was asked before
+        self._values: dict[str, float] = {}
+
+    def collect_metrics(self) -> None:
+        memory, disk = self._psutil.virtual_memory(), self._psutil.disk_usage(os.sep)
+        values = {
+            "cpu_utilization_percentage": self._psutil.cpu_percent(),
+            "system_memory_usage_megabytes": memory.used / 1e6,
+            "system_memory_usage_percentage": memory.used / memory.total * 100,
+            "disk_usage_percentage": disk.percent,
+            "disk_usage_megabytes": disk.used / 1e6,
+            "disk_available_megabytes": disk.free / 1e6,
+        }
+        self._values = {name: round(value, 1) for name, value in values.items()}
+        now, before = self._psutil.net_io_counters(), self._network
+        if now is not None and before is not None:  # a container may have no interface
+            received, sent = now.bytes_recv - before.bytes_recv, now.bytes_sent - before.bytes_sent
+            self._values["network_receive_megabytes"] = received / 1e6
+            self._values["network_transmit_megabytes"] = sent / 1e6
+
+    def aggregate_metrics(self) -> dict[str, float]:
+        return self._values
+
+    def clear_metrics(self) -> None:
+        self._values = {}
+
+
+def _monitors() -> list[Any]:
+    """The machine's, and MLflow's of NVIDIA's GPUs where its library and a GPU are there."""
+    monitors: list[Any] = [_Machine()]
+    if find_spec("pynvml") is not None:  # of the package `nvidia-ml-py`
+        from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+        with suppress(ImportError, RuntimeError):
+            monitors.append(GPUMonitor())
     return monitors

@@ -37,7 +37,7 @@ PROGRAMS = {
     "pyflyte-execute": "flytekit.bin.entrypoint:execute_task_cmd",
     "pyflyte-fast-execute": "flytekit.bin.entrypoint:fast_execute_task_cmd",
     "pyflyte-map-execute": "flytekit.bin.entrypoint:map_execute_task_cmd",
-    "python": "",  # of which `python -m MODULE` alone is forked
+    "python": "",  # of which `python -m MODULE` and `python -P -c TEXT` alone are forked
 }
 LIBRARIES = (
     "torch",
@@ -75,7 +75,7 @@ VARIABLES = {
 STAND_IN = """\
 #!{python} -IS
 import json, os, signal, socket, sys
-if {program!r} == "python" and sys.argv[1:2] != ["-m"]:
+if {program!r} == "python" and not (sys.argv[1:2] == ["-m"] or sys.argv[1:3] == ["-P", "-c"]):
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def told(*_):
     try:
@@ -198,6 +198,10 @@ def become(
     for name in ("huggingface_hub.constants", "datasets.config"):
         importlib.reload(sys.modules[name])
     _forget_flytekits_places()
+    if program == "python" and argv[1] == "-P":
+        text, sys.argv[:] = argv[3], ["-c", *argv[4:]]
+        exec(compile(text, "<string>", "exec"), {"__name__": "__main__"})
+        sys.exit()
     if program == "python":
         sys.path.insert(0, folder)
         sys.argv[:] = argv[2:]

@@ -93,6 +93,15 @@ def test_help_needs_no_cluster(pyflyte, checkout: Path) -> None:
 
 
 @pytest.mark.integration
+def test_a_file_without_a_name_lists_what_there_is(pyflyte, checkout: Path, listening: str) -> None:
+    file = config(checkout, listening, "data", "training", "evaluation")
+    printed = pyflyte("-c", file, *RUN[:-1], folder=checkout, code=2)
+    assert re.search(r"│ full_pipeline  workflow", printed)
+    told = " ".join(re.findall(r"│\s*(.*?)\s*│", printed))
+    assert "`pyflyte run workflows/full_pipeline.py full_pipeline --recipe" in told
+
+
+@pytest.mark.integration
 def test_a_dry_run_needs_none_if_it_uploads_nothing(pyflyte, checkout: Path) -> None:
     """That with `--copy none` it does not is in `test_registration.py`."""
     file = config(checkout, "127.0.0.1:1", "data", "training", "evaluation")

@@ -147,6 +147,32 @@ def test_help_shows_the_recipe_option(installed_pyflyte, checkout: Path) -> None
     assert "Warning" not in printed
 
 
+#: What each file has to run, and what `pyflyte run FILE` lists.
+LISTED = {
+    "evaluated": ["evaluated"],
+    "full_pipeline": ["full_pipeline"],
+    "prepared_data": ["prepared_data"],
+    "rewards": ["rewards"],
+    "scheduled": ["scheduled"],
+    "sweep": ["sweep"],
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_workflow_file_without_a_name_lists_what_there_is_to_run(
+    name: str, pyflyte, checkout: Path
+) -> None:
+    assert {path.stem for path in (ROOT / "workflows").glob("[!_]*.py")} == set(LISTED)
+    # without a name click ends with 2, as a command does that lacks a word
+    for more, code in (([], 2), (["--help"], 0)):
+        printed = pyflyte("run", f"workflows/{name}.py", *more, folder=checkout, code=code)
+        assert "not supported" not in printed
+        usage, _, commands = printed.partition("Commands")
+        assert f"workflows/{name}.py [OPTIONS] COMMAND [ARGS]" in usage
+        found = re.findall(r"^│ (\w+)", commands, flags=re.MULTILINE)
+        assert found == LISTED[name]
+
+
 HEAVY = ("torch", "transformers", "trl", "mlflow", "datasets", "accelerate")
 
 

@@ -1,0 +1,110 @@
+"""How a pod starts and ends: one process unpacks the code and runs it, where flytekit has two.
+
+`pyflyte-fast-execute` imports flytekit and the client of the blob store to fetch the code, and then
+starts `pyflyte-execute`, which imports both anew. In a pod whose code is not imported yet, one
+process can do both. The program that does so is the text of `_start`, given to Python in the task's
+arguments: an image may hold no code of ours, or older code.
+
+Python looks for garbage again and again while thousands of modules are imported, and takes all of
+them apart at the end: a quarter of what a pod of a small task costs, each.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import inspect
+
+from flytekit.configuration import SerializationSettings
+from flytekit.tools import translator
+
+
+def import_at_once(*modules: str) -> None:
+    """Import modules that take long, without looking for garbage meanwhile."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        for module in modules:
+            importlib.import_module(module)
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _start() -> None:
+    """Be `pyflyte-fast-execute`, and then the program that it would start; end as that does."""
+    import atexit
+    import contextlib
+    import gc
+    import importlib
+    import os
+    import signal
+    import sys
+    import threading
+
+    gc.disable()  # until the task is imported
+    from flytekit.bin import entrypoint
+
+    programs = {
+        "pyflyte-execute": entrypoint.execute_task_cmd,
+        "pyflyte-map-execute": entrypoint.map_execute_task_cmd,
+    }
+    in_another_process, dispatch = entrypoint._run_subprocess, entrypoint._dispatch_execute
+
+    def run(command: list[str], env: dict[str, str]) -> int:
+        """Run the task in here; flytekit gives the place of its code as the last of PYTHONPATH."""
+        if command[0] not in programs:
+            return in_another_process(command, env)
+        paths = env["PYTHONPATH"].split(os.pathsep)
+        sys.path.insert(len(paths) - 1, paths[-1])
+        os.environ["PYTHONPATH"] = env["PYTHONPATH"]
+        importlib.invalidate_caches()  # folders were looked into before the code was there
+        # the first process of a container is ended by no signal that it does not handle
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+        sys.argv[:] = command
+        programs[command[0]].main(command[1:], command[0])
+        return 0
+
+    def dispatched(ctx, load_task, *args, **named):  # type: ignore[no-untyped-def]
+        def loaded():  # type: ignore[no-untyped-def]
+            try:
+                return load_task()
+            finally:
+                gc.enable()
+
+        return dispatch(ctx, loaded, *args, **named)
+
+    entrypoint._run_subprocess, entrypoint._dispatch_execute = run, dispatched
+    code = None
+    try:
+        entrypoint.fast_execute_task_cmd()
+    except SystemExit as ended:
+        code = ended.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    # what Python does at its end, but for taking apart all that was imported
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit((code or 0) & 255)
+
+
+PROGRAM = f"{inspect.getsource(_start)}\n_start()\n"
+
+_prefix = translator.get_command_prefix_for_fast_execute
+
+
+def _start_in_one_process(settings: SerializationSettings) -> list[str]:
+    """flytekit's own arguments of a pod whose code is shipped, but for the program."""
+    return ["python", "-P", "-c", PROGRAM, *_prefix(settings)[1:]]
+
+
+# flytekit has no setting for it.
+translator.get_command_prefix_for_fast_execute = _start_in_one_process
