@@ -269,7 +269,7 @@ def beat(uri: str) -> str:
     return f"{store_time(uri):.0f} {time.time_ns() // 1_000_000}"
 
 
-def forget_reason(store: MlflowClient, run_id: str) -> None:
+def forget_reason(store: Any, run_id: str) -> None:
     """Take away why a run has failed, which goes on or has come to its end all the same."""
     if REASON in store.get_run(run_id).data.tags:
         try:

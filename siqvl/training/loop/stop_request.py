@@ -91,7 +91,7 @@ class _Watch:
     seconds: float | None
     by_processes: bool
     process: int = field(default_factory=os.getpid)
-    messages: queue.SimpleQueue[tuple[Request, Callable[[], None]] | None] = field(
+    messages: queue.SimpleQueue[tuple[Request, Callable[[], object]] | None] = field(
         default_factory=queue.SimpleQueue
     )
 
@@ -145,7 +145,7 @@ def heeding(seconds: float | None, *, by_processes: bool = False) -> Iterator[No
             watch.messages.put(None)
 
 
-def ask(number: int, give_up: Callable[[], None]) -> Request | None:
+def ask(number: int, give_up: Callable[[], object]) -> Request | None:
     """Ask what this process does to stop; for handlers of signals.
 
     Args:
