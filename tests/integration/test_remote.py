@@ -186,6 +186,8 @@ def test_a_user_error_in_stage_2_ends_everything_in_the_true_state(remote, first
     assert len(data.attempts) == 1  # trying again would not help
     parent, children = parent_run(remote, failed)
     assert parent.info.status == "FAILED"
-    assert parent.data.tags["siqvl.error"] == line
+    sentence = line.removeprefix("UserError: ")
+    assert parent.data.tags["siqvl.error"] == sentence
     assert children["vqa_sft data"].info.status == "FAILED"
+    assert children["vqa_sft data"].data.tags["siqvl.error"] == sentence
     assert "RUNNING" not in {child.info.status for child in children.values()}
