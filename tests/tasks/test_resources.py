@@ -69,7 +69,7 @@ def test_the_request_of_a_kind_is_asked_for_and_is_the_limit() -> None:
     assert found["accelerator"].to_flyte_idl().device == "nvidia-tesla-a100"
     assert found["shared_memory"] is True
     data = asked(Kind.DATA, recipe)
-    assert data["requests"] == Resources(cpu="1", mem="4Gi")
+    assert data["requests"] == Resources(cpu="1", mem="1Gi")
     assert (data["accelerator"], data["shared_memory"]) == (None, None)
     assert data["timeout"] == timedelta(0)
 
