@@ -88,7 +88,9 @@ def test_the_pipeline_runs_through_all_stages(migrate: Path, checkout: Path) -> 
     (report,) = (checkout / "outputs").glob("*/*/report/gates.json")
     folder = report.parent.parent
     cards = [
-        CheckpointCard.model_validate_json((folder / stage.value / "siqvl.json").read_text())
+        CheckpointCard.model_validate_json(
+            (folder / "checkpoints" / stage.value / "siqvl.json").read_text()
+        )
         for stage in PIPELINE
     ]
     assert [card.stage for card in cards] == list(PIPELINE)
