@@ -4,8 +4,9 @@ pyflyte run tasks/elastic_training.py elastic_training --stage vqa_sft --checkpo
     --recipe RECIPE
 
 On one machine the processes run in a plain pod; several machines are a PyTorchJob of Kubeflow's
-training operator. How many there are is said by `distributed` in the recipe of each call. This
-module imports torch: the pipeline imports it where a recipe asks for several processes.
+training operator. How many there are is said by `distributed` in the recipe of each call, and for a
+task that runs alone by that of the recipe it is registered for. This module imports torch: the
+pipeline imports it where a recipe asks for several processes.
 """
 
 from __future__ import annotations
@@ -17,20 +18,23 @@ from unittest.mock import patch
 
 from flytekit import task
 from flytekit.exceptions.user import FlyteUserRuntimeException
-from flytekit.extend import TaskPlugins
-from flytekitplugins.kfpytorch import Elastic
+from flytekit.extend import IgnoreOutputs, TaskPlugins
+from flytekitplugins.kfpytorch import CleanPodPolicy, Elastic, RunPolicy
 from flytekitplugins.kfpytorch.task import PytorchElasticFunctionTask
+from torch.distributed import DistError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher import api as launcher
 
-from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.tracking.runs import end_open
-from siqvl.training.loop.launch import SIGNALS_OF_TORCH, failure_of
-from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData
+from siqvl.training.loop.launch import SIGNALS_OF_TORCH
+from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData, local
 from tasks.decks import live, live_page
-from tasks.flyte_tags import EXECUTION, STARTED_BY, execution
+from tasks.flyte_tags import ATTEMPT, EXECUTION, STARTED_BY, execution, flyte_tags
+from tasks.machines import check_machines, not_met, reason, stay_until_delivered
+from tasks.resources import registered_recipe
 from tasks.stopping import Stopped, stoppable
 from tasks.training import run_name, train, trained_control, training_policy
 
@@ -57,25 +61,42 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         """Train; what a process of it has to say to the user is what this one says.
 
         Raises:
-            UserError: a process failed.
+            UserError: a process failed, or there are not as many machines as the recipe says.
+            FlyteRecoverableException: in a pod, a process was lost; another attempt goes on.
         """
+        distributed = inputs["recipe"].distributed
+        self.shaped(distributed)
+        check_machines(distributed)
+        try:
+            return self._trained(**inputs)
+        except IgnoreOutputs:
+            stay_until_delivered()
+            raise
+
+    def _trained(self, **inputs: Any) -> Any:
         recipe = inputs["recipe"]
-        self.shaped(recipe.distributed)
         os.environ[STARTED_BY] = execution()
         name = run_name(inputs["stage"], trained_control(inputs["stage"], recipe))
-        of_stage = {EXECUTION: execution(), "mlflow.runName": name}
+        # of this attempt alone: the next one may have begun while this one is told to end
+        tags = {key: value for key, value in flyte_tags().items() if key in (EXECUTION, ATTEMPT)}
+        of_stage = tags | {"mlflow.runName": name}
         # the plugin has no option for it
         config = partial(launcher.LaunchConfig, signals_to_handle=SIGNALS_OF_TORCH)
         # torch stops the others, the one that tracks among them, as they are
         page = live(STAGES[inputs["stage"]].title, live_page(recipe, inputs["run"], name))
         with stoppable(), page, patch.object(launcher, "LaunchConfig", config):
             try:
+                for directory in (inputs["data"], inputs.get("checkpoint")):
+                    local(directory)  # once for all processes, which would write the same files
                 return super().execute(**inputs)
             except FlyteUserRuntimeException as error:
                 if isinstance(error.value, ChildFailedError):
                     end_open(recipe, of_stage, "FAILED")
-                    raise UserError(failure_of(error.value)) from error.value
+                    raise reason(error.value, recipe.distributed) from error.value
                 raise
+            except (RendezvousError, DistError) as error:
+                end_open(recipe, of_stage, "FAILED")
+                raise not_met(error) from error
             except Stopped:
                 end_open(recipe, of_stage, "KILLED")
                 raise
@@ -87,11 +108,22 @@ TaskPlugins.register_pythontask_plugin(ByRecipe, ElasticByRecipe)
 
 
 def _elastic(nodes: int, processes: int) -> ByRecipe:
-    # Shared memory is asked for as of any other task; the plugin's own way needs a pod template.
-    return ByRecipe(nnodes=nodes, nproc_per_node=processes, increase_shared_mem=False)
+    return ByRecipe(
+        nnodes=nodes,
+        nproc_per_node=processes,
+        # It is asked for as of any other task; the plugin's own way needs a pod template.
+        increase_shared_mem=False,
+        # By the operator's default the workers of a failed job that are left run on, with GPUs.
+        run_policy=RunPolicy(clean_pod_policy=CleanPodPolicy.RUNNING),
+    )
 
 
-@task(task_config=_elastic(1, 1), **training_policy())
+def _registered() -> ByRecipe:
+    distributed = registered_recipe().distributed
+    return _elastic(distributed.nodes, distributed.processes if distributed.enabled else 1)
+
+
+@task(task_config=_registered(), **training_policy())
 def elastic_training(
     stage: Stage,
     data: PreparedData,

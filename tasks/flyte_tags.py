@@ -8,6 +8,7 @@ import uuid
 from tasks.contracts import on_cluster
 
 EXECUTION = "flyte.execution"
+ATTEMPT = "flyte.attempt"
 #: In a process that another one started for its work: that one's execution.
 STARTED_BY = "SIQVL_STARTED_BY"
 #: Of everything that runs in this process, where there is no cluster to give it a name.
@@ -26,7 +27,7 @@ VARIABLES = {
 
 def flyte_tags() -> dict[str, str]:
     """Return the tags that say which execution this process belongs to, and which attempt."""
-    tags = {EXECUTION: execution(), "flyte.attempt": os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
+    tags = {EXECUTION: execution(), ATTEMPT: os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
     if not on_cluster():
         return tags
     found = {tag: os.environ.get(name, "") for tag, name in VARIABLES.items()}

@@ -17,7 +17,14 @@ from siqvl.report.loss_page import keep_loss_page
 from siqvl.stages import STAGES
 from siqvl.tracking.runs import RunLog
 from siqvl.training.stage import train_stage
-from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
+from tasks.contracts import (
+    Checkpoint,
+    PipelineRun,
+    PreparedData,
+    local,
+    shared_workspace,
+    workspace,
+)
 from tasks.decks import live, live_page
 from tasks.once import once
 from tasks.preemption import states_kept
@@ -49,14 +56,16 @@ def train(
     control = trained_control(stage, recipe)
     name = run_name(stage, control)
     out = workspace(recipe, run) / "checkpoints" / name
+    beside = shared_workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local(checkpoint)
     page = live_page(recipe, run, name)
 
     def make(log: RunLog | None) -> None:
-        keeping = states_kept(out) if log else nullcontext(0)
+        keeping = states_kept(beside) if log else nullcontext(0)
         with keeping as copies, live(STAGES[stage].title, page):
             inputs = {"data": rows, "checkpoint": parent, "output": out, "page": page}
-            train_stage(stage, recipe, **inputs, log=log, state_copies=copies)
+            places = {"states_beside": beside, "state_copies": copies}
+            train_stage(stage, recipe, **inputs, **places, log=log)
 
     def keep(log: RunLog) -> None:
         keep_loss_page(log, out)

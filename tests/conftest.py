@@ -27,7 +27,10 @@ ROOT = Path(__file__).parent.parent
 
 
 #: Files that share the cluster and the pipeline of the fixture `remote`.
-CLUSTER = {f"tests/integration/test_{name}.py" for name in ("preempted", "readme_remote", "remote")}
+CLUSTER = {
+    f"tests/integration/test_{name}.py"
+    for name in ("lost_machines", "preempted", "readme_remote", "remote")
+}
 
 
 class ByFile(LoadScopeScheduling):

@@ -30,12 +30,15 @@ def train_stage(
     checkpoint: Path | None,
     output: Path,
     log: RunLog | None = None,
+    states_beside: Path | None = None,
     state_copies: int = 0,
     page: Path | None = None,
 ) -> CheckpointCard:
     """Train `stage` and write its checkpoint to `output`.
 
     Args:
+        states_beside: what resumable states lie beside, in place of `output`; several machines
+            share its folder.
         state_copies: more states than the stage's own that the caller keeps on the same disk.
         page: the file of a page of its progress (`siqvl/training/figures/live_page.py`).
 
@@ -57,8 +60,9 @@ def train_stage(
     check_quantize(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     sources_of(recipe.stage(stage), manifest)
-    states = state_folder(output, recipe, stage, parent.hash if parent else None, manifest)
-    judge_states(states, output, recipe.changed_code)
+    beside = states_beside or output
+    states = state_folder(beside, recipe, stage, parent.hash if parent else None, manifest)
+    judge_states(states, beside, recipe.changed_code)
     if log:
         keep_origin(log, recipe)
         log_inputs(log, data, "training")
@@ -75,11 +79,8 @@ def train_stage(
         )
     from siqvl.training.stage_process import StageInputs, train
 
-    launch(
-        train,
-        StageInputs(stage, recipe, data, checkpoint, output, states, log, state_copies, page),
-        recipe.distributed,
-    )
+    given = (stage, recipe, data, checkpoint, output, states, log, state_copies, page)
+    launch(train, StageInputs(*given, states_beside=states_beside), recipe.distributed)
     return read_card(output, expected=stage)
 
 

@@ -182,6 +182,8 @@ def test_several_machines_are_a_job_of_the_training_operator() -> None:
     elastic_config = found.custom["elasticConfig"]
     assert elastic_config["minReplicas"] == elastic_config["maxReplicas"] == 2
     assert elastic_config["nprocPerNode"] == 4
+    # those that are left when one is lost give their GPUs back
+    assert found.custom["runPolicy"]["cleanPodPolicy"] == "CLEANPOD_POLICY_RUNNING"
     assert found.container is not None
     assert found.k8s_pod is None  # a pod template would take the place of what the recipe asks for
 

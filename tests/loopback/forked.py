@@ -7,8 +7,8 @@ still is a process of its own: its own session, folder, environment and code, an
 What a library decides when it is imported was decided before, so tests of that start pods with
 `ProcessPods` alone.
 
-In `bin` lie stand-ins of the programs. They hand on arguments, folder, environment and standard
-streams, and end as the program does; one that is killed takes its program with it.
+In `bin` lie stand-ins of the programs. They hand on arguments, folder, environment, standard
+streams and SIGTERM, and end as the program does; one that is killed takes its program with it.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.connect({address!r})
     socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
     connection.sendall(request)
+    signal.signal(signal.SIGTERM, lambda number, frame: connection.send(b"T"))
     code = int(connection.recv(16) or 255)
 if code < 0:
     if -code != signal.SIGKILL:
@@ -158,10 +159,16 @@ def serve(address: Path, owner: int) -> None:
 def _wait(pid: int, connection: socket.socket) -> None:
     """Tell the stand-in how the program ended, or end the program when the stand-in is gone."""
     ended = os.pidfd_open(pid)
-    ready, _, _ = select.select([ended, connection], [], [])
-    if ended not in ready:
+    while ended not in select.select([ended, connection], [], [])[0]:
+        told = b""
+        with contextlib.suppress(OSError):
+            told = connection.recv(1)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+            if told:
+                os.kill(pid, signal.SIGTERM)
+            else:
+                os.killpg(pid, signal.SIGKILL)
+                break
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with contextlib.suppress(OSError):
         connection.sendall(str(code).encode())

@@ -14,7 +14,7 @@ from flyteidl.core import catalog_pb2, dynamic_job_pb2, identifier_pb2, literals
 from flyteidl.core.execution_pb2 import ExecutionError
 
 from .catalog import Catalog, catalog_key, entry_of
-from .distributed import replicas
+from .distributed import JOB, Job, delete, replicas
 from .outcome import outcome
 from .pods import Pod, PodRunner, merged
 from .policy import Policy
@@ -118,12 +118,35 @@ class TaskRunner:
         for index, variables in replicas(work.template):
             pod = self._pod(work, attempt, work.index if index is None else index, variables)
             attempt.pods.append(pod)
-        with self._slot(work.cancel):
-            self._run_pods(work, attempt.pods)
-        made = outcome(self.store, attempt.output_prefix, work.template, attempt.pods)
+        pods = attempt.pods
+        if work.template.type == JOB:
+            self._run_job(work, attempt)
+            pods = []  # how the job ended says how they did
+        else:
+            with self._slot(work.cancel):
+                self._run_pods(work, pods)
+        made = outcome(self.store, attempt.output_prefix, work.template, pods)
         if isinstance(made, literals_pb2.LiteralMap):
             return made
         return work.expand(made, attempt.number)
+
+    def _run_job(self, work: Work, attempt: Attempt) -> None:
+        """Run it until it succeeds; that of the attempt before is deleted.
+
+        Raises:
+            Failure: it failed, or the time is over.
+            Aborted: somebody stopped it.
+        """
+        for before in work.record.attempts[-2:-1]:
+            delete(self.pods, before.pods)
+        limit, name = work.policy.timeout, f"{work.execution.name}-{work.node}-{attempt.number}"
+
+        def overdue() -> None:
+            if limit and time.time() - attempt.pods[0].started > limit:
+                raise _late(limit)
+
+        with self._slot(work.cancel):
+            Job(name, work.template, self.pods, attempt.pods).run(work.cancel, overdue)
 
     def _pod(
         self, work: Work, attempt: Attempt, index: int | None, variables: Mapping[str, str]
@@ -169,8 +192,7 @@ class TaskRunner:
             while not all([self.pods.poll(pod) for pod in pods]):
                 work.cancel.check()
                 if limit and time.time() - pods[0].started > limit:
-                    message = f"task execution timeout [{limit:g}s] expired"
-                    raise Failure("TimeoutExpired", message, kind=USER, recoverable=True)
+                    raise _late(limit)
                 if any(pod.exit_code for pod in pods):
                     return
                 time.sleep(POLL_SECONDS)
@@ -230,6 +252,11 @@ def _execution_variables(work: Work, number: int) -> dict[str, str]:
         for name in ("project", "domain", "name", "version"):
             variables[prefix + name.upper()] = getattr(task, name)
     return variables
+
+
+def _late(limit: float) -> Failure:
+    message = f"task execution timeout [{limit:g}s] expired"
+    return Failure("TimeoutExpired", message, kind=USER, recoverable=True)
 
 
 def _exhausted(failure: Failure, tries: int) -> Failure:
