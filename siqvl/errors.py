@@ -35,6 +35,12 @@ def one_line(error: BaseException) -> str:
     return without_addresses(" ".join(str(error).split())) or type(error).__name__
 
 
+def reason_of(error: BaseException) -> str:
+    """Why something failed, on one line: a user's sentence, or another error after its kind."""
+    said, kind = one_line(error), type(error).__name__
+    return said if isinstance(error, UserError) or said == kind else f"{kind}: {said}"
+
+
 def without_addresses(text: str) -> str:
     """Text without the places in memory that `repr` gives of objects (`<… object at 0x7f…>`)."""
     return ADDRESS.sub("", text)

@@ -91,12 +91,14 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
                 return super().execute(**inputs)
             except FlyteUserRuntimeException as error:
                 if isinstance(error.value, ChildFailedError):
-                    end_open(recipe, of_stage, "FAILED")
-                    raise reason(error.value, recipe.distributed) from error.value
+                    found = reason(error.value, recipe.distributed)
+                    end_open(recipe, of_stage, "FAILED", str(found))
+                    raise found from error.value
                 raise
             except (RendezvousError, DistError) as error:
-                end_open(recipe, of_stage, "FAILED")
-                raise not_met(error) from error
+                lost = not_met(error)
+                end_open(recipe, of_stage, "FAILED", str(lost))
+                raise lost from error
             except Stopped:
                 end_open(recipe, of_stage, "KILLED")
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 
 from tasks.contracts import on_cluster
@@ -15,6 +16,8 @@ STARTED_BY = "SIQVL_STARTED_BY"
 LOCAL = f"local-{uuid.uuid4().hex[:12]}"
 #: Address of the cluster's console, such as https://flyte.example.org; handed on to pods.
 CONSOLE = "SIQVL_FLYTE_CONSOLE"
+#: Of a run: which of the recipe's requests its task has; in a pod: the variable that says it.
+COMPUTE, KIND = "siqvl.compute", "SIQVL_KIND"
 #: Tag -> the variable of a pod that has it.
 VARIABLES = {
     "flyte.project": "FLYTE_INTERNAL_EXECUTION_PROJECT",
@@ -22,6 +25,7 @@ VARIABLES = {
     "flyte.task": "FLYTE_INTERNAL_TASK_NAME",
     "flyte.task_version": "FLYTE_INTERNAL_TASK_VERSION",
     "flyte.image": "FLYTE_INTERNAL_IMAGE",
+    COMPUTE: KIND,
 }
 
 
@@ -31,7 +35,7 @@ def flyte_tags() -> dict[str, str]:
     if not on_cluster():
         return tags
     found = {tag: os.environ.get(name, "") for tag, name in VARIABLES.items()}
-    found["flyte.node"] = _node()
+    found["flyte.node"] = node_of(os.environ.get("HOSTNAME", ""))
     if console := os.environ.get(CONSOLE):
         project, domain, name = execution().split("/")
         found["flyte.url"] = (
@@ -48,7 +52,10 @@ def execution() -> str:
     return "/".join(os.environ.get(f"FLYTE_INTERNAL_EXECUTION_{name}", "") for name in names)
 
 
-def _node() -> str:
-    """Its id in the execution, which a pod's name has between those of execution and attempt."""
-    _, _, rest = os.environ.get("HOSTNAME", "").partition(f"{execution().split('/')[2]}-")
-    return rest.rpartition("-")[0]
+def node_of(pod: str) -> str:
+    """Return the id of a node in this execution, from the name of its pod or its PyTorchJob.
+
+    Flyte calls a pod `<execution>-<node>-<attempt>`, and the operator adds `-worker-1`.
+    """
+    _, _, rest = pod.partition(f"{execution().split('/')[-1]}-")
+    return re.sub(r"-\d+(-(master|worker)-\d+)?$", "", rest)

@@ -17,12 +17,14 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flytekit import Cache, Resources, Secret
+from flytekit import Cache, Resources, Secret, TaskMetadata
+from flytekit.core.base_task import PythonTask
 from flytekit.extras.accelerators import GPUAccelerator
 
 from siqvl.errors import UserError
@@ -30,7 +32,9 @@ from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, has_password
 from siqvl.recipe.compute import Kind
 from siqvl.version import git_sha
+from tasks.contracts import on_cluster
 from tasks.default_recipe import ROOT, TINY
+from tasks.flyte_tags import KIND
 from tasks.given_recipe import given_recipe, typed
 
 SECRET_GROUP = "siqvl"
@@ -49,11 +53,16 @@ HANDED_ON = (
 
 
 def policy(kind: Kind) -> dict[str, Any]:
-    """Return the arguments of `@task` for one kind of task."""
+    """Return the arguments of `@task` for one kind of task.
+
+    A pod that plans a pipeline declares its tasks without retries: an override of 0 counts as none
+    for Flyte, which then takes those of the task. Of a task that runs alone they are the recipe's.
+    """
     return {
         "container_image": f"{{{{.image.{kind}.fqn}}}}:{{{{.image.{kind}.version}}}}",
         **asked(kind, registered_recipe()),
-        "environment": _environment(),
+        **({"retries": 0} if on_cluster() else {}),
+        "environment": {KIND: kind.value, **_environment()},
         "secret_requests": [
             Secret(
                 group=SECRET_GROUP, key=key, env_var=key, mount_requirement=Secret.MountType.ENV_VAR
@@ -97,9 +106,20 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
         "shared_memory": request.shared_memory or (True if request.gpus else None),
         "retries": request.retries,
         "interruptible": request.interruptible,
-        "timeout": timedelta(minutes=request.timeout_minutes or 0),  # zero is Flyte's for none
+        # none: Flyte's counts the wait for a machine, so tasks keep time (tasks/time_limit.py)
+        "timeout": timedelta(0),
         "accelerator": GPUAccelerator(request.gpu_type) if request.gpu_type else None,
     }
+
+
+def of_elements(kind: Kind, recipe: Recipe, mapped: PythonTask) -> TaskMetadata:
+    """Return the metadata of a map over a task, for what a recipe asks for.
+
+    flytekit gives an override of retries and interruptible to the map, and not to its elements.
+    """
+    request = recipe.compute.of(kind)
+    own = {"retries": request.retries, "interruptible": request.interruptible}
+    return replace(mapped.metadata, **own, timeout=timedelta(0))
 
 
 @cache

@@ -20,8 +20,10 @@ from siqvl.tracking.runs import (
 )
 from tasks.contracts import PipelineRun, on_cluster
 from tasks.flyte_tags import EXECUTION, execution, flyte_tags
+from tasks.last_chance import say_last_chance
 from tasks.resources import REGISTERED_CODE, code
 from tasks.stopping import stoppable
+from tasks.time_limit import time_limited
 from tasks.undelivered import kept
 
 
@@ -42,12 +44,20 @@ def tracked(
         UserError: see `check_pod`.
     """
     check_pod(recipe)
+    say_last_chance(recipe)
     # An attempt whose pod was lost could not close its run; this one takes its place.
-    end_open(recipe, {EXECUTION: execution(), "mlflow.runName": name}, "KILLED")
+    lost = "the pod of this attempt was lost, and another one took its place"
+    end_open(
+        recipe,
+        {EXECUTION: execution(), "mlflow.runName": name},
+        "KILLED",
+        lost if on_cluster() else None,
+    )
     with (
         stoppable(),
         kept(recipe, on_cluster=on_cluster()),
         stage_run(recipe, name, run.parent, {**flyte_tags(), **(tags or {})}, again) as log,
+        time_limited(recipe),
     ):
         yield log
 
@@ -55,9 +65,10 @@ def tracked(
 @contextmanager
 def of_pipeline(recipe: Recipe, run: PipelineRun) -> Iterator[RunLog]:
     """The parent run, for a task that adds to it; it ends with a failure in here."""
+    say_last_chance(recipe)
     log = run_log(recipe, run.run_id)
     with stoppable(), kept(recipe, on_cluster=on_cluster()):
-        with part_of_runs(recipe, log):
+        with part_of_runs(recipe, log), time_limited(recipe):
             yield log
         log.flush()
 
@@ -65,7 +76,12 @@ def of_pipeline(recipe: Recipe, run: PipelineRun) -> Iterator[RunLog]:
 @contextmanager
 def share(recipe: Recipe, run: PipelineRun) -> Iterator[None]:
     """A share of the work of another task, whose run it leaves to that; its pipeline's fails."""
-    with of_pipeline(recipe, run) if run.parent else stoppable():
+    if run.parent:
+        with of_pipeline(recipe, run):
+            yield
+        return
+    say_last_chance(recipe)
+    with stoppable(), time_limited(recipe):
         yield
 
 

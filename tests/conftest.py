@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 #: Files that share the cluster and the pipeline of the fixture `remote`.
 CLUSTER = {
     f"tests/integration/test_{name}.py"
-    for name in ("lost_machines", "preempted", "readme_remote", "remote")
+    for name in ("lost_machines", "lost_stages", "preempted", "readme_remote", "remote")
 }
 
 

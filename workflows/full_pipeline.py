@@ -98,7 +98,7 @@ class Steps:
 
     def __init__(self, recipe: Recipe, fresh: bool) -> None:
         self.recipe = recipe
-        self.opened = open_run(recipe=recipe, fresh=fresh)
+        self.opened = self.on(Kind.DATA, open_run(recipe=recipe, fresh=fresh))
         self.benchmarks = self.on(
             Kind.DATA,
             data_prep(

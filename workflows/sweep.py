@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from functools import partial
 
-from flytekit import dynamic, map_task
+from flytekit import dynamic, map_task, workflow
 
+import tasks.pipeline_failure
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
-from tasks.resources import asked, planner
+from tasks.resources import asked, of_elements, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
-@dynamic(**planner())
+@workflow(on_failure=tasks.pipeline_failure.close_sweep)
 def sweep(
     stage: Stage,
     data: PreparedData,
@@ -31,10 +32,37 @@ def sweep(
     concurrency: int = 2,
 ) -> str:
     """Try every point of the grid, at most `concurrency` at a time; the ranking as a table."""
+    return all_points(
+        stage=stage,
+        data=data,
+        benchmarks=benchmarks,
+        grid=grid,
+        checkpoint=checkpoint,
+        recipe=recipe,
+        concurrency=concurrency,
+    )
+
+
+@dynamic(**planner())
+def all_points(
+    stage: Stage,
+    data: PreparedData,
+    benchmarks: PreparedData,
+    grid: Grid,
+    recipe: Recipe,
+    concurrency: int,
+    checkpoint: Checkpoint | None = None,
+) -> str:
+    """The tasks of a sweep, with what the recipe asks of the cluster."""
     run = open_sweep(stage=stage, recipe=recipe, grid=grid)
+    run = run.with_overrides(**asked(Kind.DATA, recipe))
     try_one = partial(
         sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
     )
-    tried = map_task(try_one, concurrency=concurrency)(point=points(recipe, stage, grid))
+    metadata = of_elements(Kind.TRAINING, recipe, sweep_point)
+    tried = map_task(try_one, concurrency=concurrency, metadata=metadata)(
+        point=points(recipe, stage, grid)
+    )
     tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
-    return compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
+    table = compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
+    return table.with_overrides(**asked(Kind.DATA, recipe))

@@ -43,28 +43,35 @@ class Request(Section):
         None, description="of /dev/shm; null: all memory where there are GPUs, else 64 MiB"
     )
     retries: int = Field(
-        1, ge=0, lt=2**31, description="further attempts of a task whose pod was lost"
+        1,
+        ge=0,
+        lt=2**31,
+        description="further attempts of a task that ran out of memory, or lost a worker of "
+        "several; lost pods have those of `system_retries`",
     )
     interruptible: bool = Field(
-        False, description="may run on spot nodes; a stage goes on from its last state"
+        False,
+        description="may run on spot nodes, but for its last attempt; a stage goes on from its "
+        "last state",
     )
     timeout_minutes: int | None = Field(
-        None, gt=0, le=10**9, description="of one attempt; null: none"
+        None,
+        gt=0,
+        le=10**9,
+        description="of one attempt, from when it begins to work; null: none",
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Request:
         if self.gpu_type and not self.gpus:
             raise ValueError(f"gpu_type is {self.gpu_type}, but gpus is 0")
-        if self.interruptible and not self.retries:
-            raise ValueError(
-                "interruptible needs `retries`: a preempted attempt is one that failed"
-            )
         return self
 
 
 class Compute(Section):
     """The requests of each kind of task; a run on this machine reads none of them."""
+
+    LATER = ("system_retries",)
 
     data: Request = Request()
     training: Request = Request(cpus=2, memory="12Gi", retries=3)
@@ -74,6 +81,28 @@ class Compute(Section):
         pattern=r"^(@(hourly|daily|weekly|monthly|yearly|annually)|\S+( \S+){4})$",
         description="cron expression, UTC, of the launch plan `scheduled`",
     )
+    system_retries: int | None = Field(
+        3,
+        ge=0,
+        lt=2**31,
+        description="further attempts of a task whose pod was lost, by the cluster's own "
+        "max-node-retries-system-failures, which a pod cannot ask for; null: it has "
+        "ignore-retry-cause, and lost pods count against `retries`",
+    )
+
+    @model_validator(mode="after")
+    def _tried_again(self) -> Compute:
+        for kind in Kind:
+            request = self.of(kind)
+            if not request.interruptible or self.system_retries:
+                continue
+            if self.system_retries is None and request.retries:
+                continue
+            key = "retries" if self.system_retries is None else "system_retries"
+            raise ValueError(
+                f"{kind}.interruptible needs `{key}`: a preempted attempt is one that failed"
+            )
+        return self
 
     def of(self, kind: Kind) -> Request:
         """Return the request of one kind of task."""

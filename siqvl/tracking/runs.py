@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from siqvl.errors import UserError, one_line
+from siqvl.errors import UserError, one_line, reason_of
 from siqvl.recipe import Recipe
 from siqvl.tracking import heartbeat
 from siqvl.tracking.background import background
@@ -254,10 +254,13 @@ def catch_up(recipe: Recipe) -> None:
     background(place).catch_up(tracking_uri(recipe), place.patience)
 
 
-def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:
+def end_open(recipe: Recipe, tags: dict[str, str], status: str, reason: str | None = None) -> None:
     """Close all runs with these tags that are still open: their processes could not do it.
 
     A store that is away is left alone; what works goes on.
+
+    Args:
+        reason: why they ended so, where somebody knows.
     """
     try:
         found = find_runs(recipe, tags, status="RUNNING")
@@ -265,6 +268,8 @@ def end_open(recipe: Recipe, tags: dict[str, str], status: str) -> None:
         logger.warning("runs that may still be open are left as they are: %s", one_line(error))
         return
     for log in found:
+        if reason is not None:
+            log.tags({REASON: reason})
         end_run(log, status)
 
 
@@ -295,7 +300,7 @@ def stage_run(
 
 @contextmanager
 def part_of_runs(recipe: Recipe, *logs: RunLog) -> Iterator[None]:
-    """Work on runs: their hearts beat meanwhile, and they end as FAILED when it fails.
+    """Work on runs: their hearts beat meanwhile, and they end as FAILED, and say why, if it fails.
 
     Work that is stopped ends those as KILLED that this process has begun: a pod of a pipeline may
     be followed by another.
@@ -307,6 +312,7 @@ def part_of_runs(recipe: Recipe, *logs: RunLog) -> Iterator[None]:
             own = {run.run_id for run in heartbeat.own_runs()}
             for log in logs:
                 if isinstance(error, Exception):
+                    log.tags({REASON: reason_of(error)})
                     end_run(log, "FAILED")
                 elif log.run_id in own:
                     end_run(log, "KILLED")

@@ -1,6 +1,7 @@
 """Array nodes (`map_task`): one pod for each element of the lists that come in.
 
-Every pod reads the same inputs, whole lists, and finds its element by an index variable.
+Every pod reads the same inputs, whole lists, and finds its element by an index variable. An element
+has attempts of its own, by the same rules as any task. Seen, Flyte 1.16.8, 2026-11-28.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from flyteidl.core import literals_pb2, tasks_pb2, workflow_pb2
 
-from .records import Aborted, Cancel, Element, Failure, NodeRecord
+from .records import UNKNOWN, Aborted, Cancel, Element, Failure, NodeRecord, TimedOut
 
 INDEX_VARIABLE = "FLYTE_K8S_ARRAY_INDEX"
 
@@ -32,7 +33,7 @@ def run_array(
     """Run all elements, no more at a time than the node allows; returns their outputs as lists.
 
     Raises:
-        Failure: of the element that was one too many.
+        Failure: more elements failed than may.
     """
     each = _inputs_of_each(array, record.inputs)
     elements = record.elements
@@ -56,7 +57,7 @@ def run_array(
     above.check()
     failed = [element for element in elements if element.error]
     if len(failed) > may_fail:
-        raise _first_failure(failed)
+        raise _failed(failed)
     return _collected(template, outputs)
 
 
@@ -92,12 +93,29 @@ def _must_succeed(array: workflow_pb2.ArrayNode, size: int) -> int:
     return size
 
 
-def _first_failure(failed: list[Element]) -> Failure:
-    """The first that failed by itself; others were stopped because of it."""
-    element = min(failed, key=lambda each: (isinstance(each.error, Aborted), each.index))
-    assert element.error is not None
-    error = element.error
-    return Failure(error.code, f"[{element.index}]: {error.message}", kind=error.kind)
+def _failed(failed: list[Element]) -> Failure:
+    """What the node fails with: its elements' messages, with the numbers of those that have each.
+
+    Others that were stopped because of them say nothing, nor does an element whose time is over
+    (read, 1.16.8: `errorcollector`, and it has no error then). It has no code.
+    """
+    elements: dict[str, list[int]] = {}
+    for element in failed:
+        if element.error and not isinstance(element.error, Aborted | TimedOut):
+            elements.setdefault(element.error.message, []).append(element.index)
+    said = (f"{_ranges(numbers)}: {message}\n" for message, numbers in sorted(elements.items()))
+    return Failure("", "".join(said), kind=UNKNOWN)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """`[0-1][3]` for 0, 1 and 3."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and found[-1][-1] == number - 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return "".join(f"[{a[0]}]" if len(a) == 1 else f"[{a[0]}-{a[-1]}]" for a in found)
 
 
 def _collected(

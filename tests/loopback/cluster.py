@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import Any
 
 from .admin import Admin, DataProxy, serve
+from .attempts import Rules
 from .catalog import Catalog
 from .engine import Engine
 from .pods import Launcher, Pod, PodRunner, ProcessPods
 from .records import Execution
 from .registry import Registry
 from .store import Store
-from .tasks import TaskRunner
+from .tasks import TaskRunner, Waits, at_once
 
 FOREIGN = ("FLYTE", "AWS_", "MLFLOW_", "PYTEST", "_F_")  # not handed on to clients
 
@@ -33,6 +34,8 @@ class Cluster:
         secrets: by `group/key`.
         slots: pods that run at the same time; the replicas of a distributed task count as one.
         on_pod: called in a thread of its own when a pod has started.
+        rules: how often tasks are tried.
+        waits: how many seconds a pod waits for a machine, by its task's name and its attempt.
         pods: how pods are run; as processes by default.
         folder: where logs and pods lie; a temporary folder by default.
         keep: leave everything behind, for a look at it.
@@ -46,6 +49,8 @@ class Cluster:
         secrets: Mapping[str, str] | None = None,
         slots: int = 1,
         on_pod: Callable[[Pod], Any] | None = None,
+        rules: Rules | None = None,
+        waits: Waits | None = None,
         pods: Launcher | None = None,
         folder: Path | None = None,
         keep: bool = False,
@@ -61,7 +66,7 @@ class Cluster:
         self.store = Store()
         self._runner = PodRunner(pods or ProcessPods(), on_pod=on_pod, keep=keep)
         self.secrets = dict(secrets or {})
-        tasks = TaskRunner(
+        self.tasks = TaskRunner(
             store=self.store,
             catalog=self.catalog,
             pods=self._runner,
@@ -69,8 +74,10 @@ class Cluster:
             slots=threading.Semaphore(slots),
             secrets=self.secrets,
             variables=dict(variables or {}),
+            rules=rules or Rules(),
+            waits=waits or at_once,
         )
-        self._engine = Engine(self.registry, tasks)
+        self._engine = Engine(self.registry, self.tasks)
 
     def __enter__(self) -> Cluster:
         for folder in (self.logs, self.home):

@@ -1,42 +1,25 @@
-"""Distributed tasks: the job of one attempt, as Kubeflow's training operator 1.9 keeps it.
-
-Seen (operator 1.9.3 under Flyte 1.16.8): a worker that is lost fails the job, which is a user
-failure against `retries`; the job of an attempt that is tried again is deleted, and its pods have
-their grace beside the next attempt; that of the last attempt stays, and its other workers run on
-unless its `cleanPodPolicy` says otherwise. Read (operator 1.9.0): a job of torch elastic has
-succeeded when any worker has ended with 0, and `Running` then deletes those that still run.
-"""
+"""Distributed tasks: the pods of one attempt, as Kubeflow's training operator 1.9 has them."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from flyteidl.core import tasks_pb2
 from flyteidl.plugins.kubeflow import common_pb2, pytorch_pb2
 from google.protobuf import json_format
 
-from .pods import Pod, PodRunner
-from .records import USER, Cancel, Failure
+from .pods import Pod
 
-JOB = "pytorch"  # the type of its task
 MASTER = "127.0.0.1"
-GRACE = 30.0  # seconds, Kubernetes' own
-POLL_SECONDS = 0.05
 
 
 def replicas(template: tasks_pb2.TaskTemplate) -> Iterator[tuple[int | None, dict[str, str]]]:
     """Index and own variables of each pod; one pod without either for an ordinary task."""
-    if template.type != JOB:
+    if template.type != "pytorch":
         yield None, {}
         return
-    job = _spec(template)
+    job = _job(template)
     elastic, port = job.elastic_config, str(_free_port())
     if elastic.max_replicas:
         count, shared = elastic.max_replicas, _elastic_variables(elastic, port)
@@ -53,98 +36,29 @@ def replicas(template: tasks_pb2.TaskTemplate) -> Iterator[tuple[int | None, dic
                 "RANK": str(rank),
                 "PYTHONUNBUFFERED": "1",
                 # All write to one error file, unless the cluster aggregates them, which by default
-                # it does not (`enable-distributed-error-aggregation`).
+                # it does not: read, Flyte 1.16.8 (`enable-distributed-error-aggregation`).
                 "_F_WN": f"worker-{rank}",
             },
         )
 
 
-@dataclass(frozen=True)
-class Job:
-    """The pods of one attempt, and what becomes of them when one of them ends."""
+def has_succeeded(template: tasks_pb2.TaskTemplate, pods: Sequence[Pod]) -> bool:
+    """Whether a job of torch elastic has: any of its workers has ended, and none has failed.
 
-    name: str
-    template: tasks_pb2.TaskTemplate
-    runner: PodRunner
-    pods: list[Pod]
-
-    def run(self, cancel: Cancel, overdue: Callable[[], None]) -> None:
-        """Run the pods side by side until the job has succeeded.
-
-        Args:
-            overdue: raises when the time of the attempt is over.
-
-        Raises:
-            Failure: a worker has failed, or the time is over.
-            Aborted: somebody stopped it; the job is deleted.
-        """
-        try:
-            for pod in self.pods:
-                self.runner.start(pod)
-            while not self._succeeded():
-                cancel.check()
-                overdue()
-                time.sleep(POLL_SECONDS)
-        except Failure as failure:
-            if failure.code == "DownstreamSystemError":
-                self._clean()
-            else:
-                delete(self.runner, self.pods)
-            raise
-        self._clean()
-
-    def _succeeded(self) -> bool:
-        """Whether it has; by the operator's rules, in its order.
-
-        Raises:
-            Failure: it has failed.
-        """
-        ended = [pod.exit_code for pod in self.pods if self.runner.poll(pod)]
-        failed = sum(code != 0 for code in ended)
-        if failed:
-            raise Failure(
-                "DownstreamSystemError",
-                f"Job failed:\n\tPyTorchJobFailed - PyTorchJob {self.name} is failed because "
-                f"{failed} Worker replica(s) failed.",
-                kind=USER,
-                recoverable=True,
-            )
-        if _spec(self.template).elastic_config.max_replicas:
-            return bool(ended)
-        return self.pods[0].exit_code == 0  # the master's
-
-    def _clean(self) -> None:
-        """What the run policy says of pods that run when a job has ended."""
-        if _spec(self.template).run_policy.clean_pod_policy == common_pb2.CLEANPOD_POLICY_NONE:
-            _watched(self.runner, self.pods, None)
-        else:
-            delete(self.runner, self.pods)
+    Read, operator 1.9.0 (`UpdateJobStatus` in `pytorchjob_controller.go`).
+    """
+    if template.type != "pytorch" or not _job(template).elastic_config.max_replicas:
+        return False
+    ended = [pod.exit_code for pod in pods if pod.exit_code is not None]
+    return bool(ended) and not any(ended)
 
 
-def delete(runner: PodRunner, pods: Iterable[Pod], grace: float = GRACE) -> None:
-    """Tell pods to end, and kill them when their grace is over; nobody waits for that."""
-    left = [pod for pod in pods if pod.exit_code is None and pod.process is not None]
-    for pod in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pod.pid, signal.SIGTERM)
-    _watched(runner, left, time.monotonic() + grace)
+def cleans_up(template: tasks_pb2.TaskTemplate) -> bool:
+    """Whether the operator ends the other pods of a job that is over; by default it does not."""
+    return bool(_job(template).run_policy.clean_pod_policy != common_pb2.CLEANPOD_POLICY_NONE)
 
 
-def _watched(runner: PodRunner, pods: Iterable[Pod], end: float | None) -> None:
-    """See in the background how pods end; at a time, kill what is left of them."""
-
-    def watch(pod: Pod) -> None:
-        while not runner.poll(pod):
-            if end is not None and time.monotonic() > end:
-                pod.kill()
-            time.sleep(POLL_SECONDS)
-
-    for pod in pods:
-        if pod.exit_code is None and pod.process is not None:
-            threading.Thread(target=watch, args=(pod,), daemon=True).start()
-
-
-def _spec(template: tasks_pb2.TaskTemplate) -> pytorch_pb2.DistributedPyTorchTrainingTask:
+def _job(template: tasks_pb2.TaskTemplate) -> pytorch_pb2.DistributedPyTorchTrainingTask:
     return json_format.ParseDict(
         json_format.MessageToDict(template.custom), pytorch_pb2.DistributedPyTorchTrainingTask()
     )

@@ -55,6 +55,7 @@ class Engine:
         self.tasks.pods.kill_all()
         for execution in list(self.executions.values()):
             execution.finished.wait(timeout=30)
+        self.tasks.pods.wait()
 
     def _asked(
         self, request: execution_pb2.ExecutionCreateRequest

@@ -8,13 +8,20 @@ from .records import Failure
 
 
 def with_error(
-    given: literals_pb2.LiteralMap, interface: interface_pb2.TypedInterface, failure: Failure
+    given: literals_pb2.LiteralMap,
+    interface: interface_pb2.TypedInterface,
+    failure: Failure,
+    node: str,
 ) -> literals_pb2.LiteralMap:
     """The failure node's inputs, with the error where its task wants one.
 
     The node was registered with None bound there; a task that wants no error is left alone.
+
+    Args:
+        node: the id of the failure node, which Flyte gives as that of the node that failed (read,
+            1.16.8: `ResolveOnFailureNodeInput` is called with it).
     """
-    error = types_pb2.Error(failed_node_id=failure.node, message=failure.message)
+    error = types_pb2.Error(failed_node_id=node, message=failure.message)
     literals = dict(given.literals)
     for name, variable in interface.inputs.variables.items():
         if literal := _error_literal(error, variable.type):

@@ -22,7 +22,17 @@ from .dynamic import dynamic_closure
 from .failure import with_error
 from .graph import run_graph
 from .policy import policy_of
-from .records import Aborted, Cancel, Element, Execution, Failure, NodeRecord
+from .records import (
+    UNKNOWN,
+    USER,
+    Aborted,
+    Cancel,
+    Element,
+    Execution,
+    Failure,
+    NodeRecord,
+    TimedOut,
+)
 from .registry import Registry, key_of
 from .tasks import TaskRunner, Work
 
@@ -66,8 +76,14 @@ class Nodes:
         scope: Scope,
         template: workflow_pb2.WorkflowTemplate,
         inputs: literals_pb2.LiteralMap,
+        *,
+        planned: bool = False,
     ) -> literals_pb2.LiteralMap:
-        """Run it and, when it fails, its failure node; that it failed stays the news."""
+        """Run it and, when it fails, its failure node; that it failed stays the news.
+
+        Args:
+            planned: by a dynamic task.
+        """
 
         def run_node(
             node: workflow_pb2.Node, outputs: Outputs, cancel: Cancel
@@ -78,11 +94,12 @@ class Nodes:
             return run_graph(template, inputs, scope.cancel, run_node)
         except Aborted:
             raise
-        except Failure as failure:
+        except Failure as error:
+            failure = _of_workflow(error, planned=planned)
             if template.HasField("failure_node"):
                 beside = replace(scope, outputs={START: inputs})
                 self._failure_node(beside, template.failure_node, failure)
-            raise
+            raise failure from None
 
     def _node(self, scope: Scope, node: workflow_pb2.Node) -> literals_pb2.LiteralMap:
         record = self._record(scope, node)
@@ -100,7 +117,7 @@ class Nodes:
         try:
             with record.running():
                 given = resolve(node.inputs, scope.outputs)
-                record.inputs = with_error(given, interface, failure)
+                record.inputs = with_error(given, interface, failure, node.id)
                 record.outputs = self._target(scope, record)
         except Failure:
             return  # kept in its record
@@ -153,7 +170,8 @@ class Nodes:
             record.dynamic = closure
             record.is_parent = True  # last: a client that sees it asks for the rest
             below = replace(scope.below(record, attempt), closure=closure)
-            return self.workflow(below, closure.primary.template, literals_pb2.LiteralMap())
+            nothing = literals_pb2.LiteralMap()
+            return self.workflow(below, closure.primary.template, nothing, planned=True)
 
         return Work(
             execution=scope.execution,
@@ -214,3 +232,17 @@ class Nodes:
         if launched.error:
             raise launched.error
         return launched.outputs
+
+
+def _of_workflow(failure: Failure, *, planned: bool) -> Failure:
+    """What a workflow fails with: its node's failure, unless that has none as its time is over.
+
+    A dynamic task whose own nodes have timed out may be tried again (seen, Flyte 1.16.8,
+    2026-11-28); of other workflows it is read there (`handleRunningWorkflow`).
+    """
+    if not isinstance(failure, TimedOut):
+        return failure
+    if planned:
+        said = "Dynamic workflow failed"
+        return Failure("DynamicNodeFailing", said, kind=UNKNOWN, recoverable=True)
+    return Failure("Timeout", "Timeout in node", kind=USER)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 SECRETS = "/etc/flyte/secrets"  # in a container
+OUT_OF_MEMORY = "OOMKilled"  # Kubernetes' reason
 
 
 @dataclass
@@ -36,9 +37,16 @@ class Pod:
     log: Path  # stdout and stderr
     checkpoint: str  # s3:// prefix of this attempt
     list_keys: Callable[[str], list[str]]
+    container: str = ""  # its name, where it is not that of the pod
+    interruptible: bool = False
+    grace: float = 30.0  # seconds between SIGTERM and SIGKILL
     started: float = 0.0
     seconds: float = 0.0
     exit_code: int | None = None
+    reason: str = "Error"  # what Kubernetes says of an exit code that is not 0
+    deleted: bool = False
+    gone: bool = False
+    told: bool = False  # by SIGTERM
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     launcher: Launcher | None = field(default=None, repr=False)
 
@@ -78,6 +86,29 @@ class Pod:
         """SIGKILL for every process of the pod: no handler runs, nothing is cleaned up."""
         if self.launcher and self.exit_code is None:
             self.launcher.kill(self)
+
+    def run_out_of_memory(self) -> None:
+        """End it as the kernel does where its container has used more than its limit."""
+        self.reason = OUT_OF_MEMORY
+        self.kill()
+
+    def delete(self) -> None:
+        """Delete it, as a drain of its node or `kubectl delete pod` does: it has its grace."""
+        self.deleted = True
+        self.terminate()
+
+    def vanish(self) -> None:
+        """Take it away with its node, the object in Kubernetes too."""
+        self.gone = True
+        self.kill()
+
+    def terminate(self) -> None:
+        """SIGTERM for its first process, once."""
+        if self.process is None or self.exit_code is not None or self.told:
+            return
+        self.told = True
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGTERM)  # `docker run` hands it on
 
 
 class Launcher(Protocol):
@@ -199,6 +230,7 @@ class PodRunner:
     keep: bool = False
     running: list[Pod] = field(default_factory=list)
     finished: list[Pod] = field(default_factory=list)
+    leaving: list[threading.Thread] = field(default_factory=list)  # those of `grace`
 
     def start(self, pod: Pod) -> None:
         for folder in (pod.work, pod.temporary, pod.home, pod.secrets):
@@ -238,6 +270,12 @@ class PodRunner:
     def kill_all(self) -> None:
         for pod in list(self.running):
             pod.kill()
+
+    def wait(self) -> None:
+        """Wait for pods whose attempts are over, now that they are killed."""
+        self.kill_all()
+        for thread in self.leaving:
+            thread.join(timeout=30)
 
 
 def merged(*groups: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,8 @@ from .pods import Pod
 from .policy import Policy
 
 Phase = core_pb2.NodeExecution.Phase
-SYSTEM, USER = core_pb2.ExecutionError.SYSTEM, core_pb2.ExecutionError.USER
+Error = core_pb2.ExecutionError
+UNKNOWN, USER, SYSTEM = Error.UNKNOWN, Error.USER, Error.SYSTEM
 
 
 class Failure(Exception):
@@ -37,7 +38,7 @@ class Failure(Exception):
         self.message = message
         self.kind = kind
         self.recoverable = recoverable
-        self.node = ""  # the node of the workflow that failed, for its failure node
+        self.node = ""  # the node of the workflow that failed
 
     def proto(self) -> core_pb2.ExecutionError:
         return core_pb2.ExecutionError(code=self.code, message=self.message, kind=self.kind)
@@ -47,7 +48,14 @@ class Aborted(Failure):
     """Stopped from outside: somebody ended the execution, or another node of it failed."""
 
     def __init__(self, reason: str):
-        super().__init__("Aborted", reason)
+        super().__init__("NodeAborted", reason)  # seen, Flyte 1.16.8, 2026-11-28
+
+
+class TimedOut(Failure):
+    """All attempts of a node together have had their time; nothing is tried again."""
+
+    def __init__(self, message: str):
+        super().__init__("", message, kind=UNKNOWN)
 
 
 class Cancel:
@@ -76,13 +84,14 @@ class Cancel:
 
 @dataclass
 class Attempt:
-    """One try of a task; `number` counts from 0."""
+    """One try of a task; `number` counts from 0, `started` is when it was queued."""
 
     number: int
     output_prefix: str
     raw_prefix: str
     checkpoint: str
     previous_checkpoint: str
+    interruptible: bool = False
     started: float = field(default_factory=time.time)
     ended: float | None = None
     error: Failure | None = None
@@ -161,10 +170,16 @@ class NodeRecord:
             # Anything but a failure is a defect of this double: told to the client, not hidden.
             defect = Failure("LoopbackDefect", traceback.format_exc())
             self.error = error if isinstance(error, Failure) else defect
-            self.phase = Phase.ABORTED if isinstance(error, Aborted) else Phase.FAILED
+            self.phase = _end(self.error)
             self.ended = time.time()
             raise self.error from error.__cause__
         self.ended, self.phase = time.time(), Phase.SUCCEEDED
+
+
+def _end(failure: Failure) -> int:
+    if isinstance(failure, Aborted):
+        return int(Phase.ABORTED)
+    return int(Phase.TIMED_OUT if isinstance(failure, TimedOut) else Phase.FAILED)
 
 
 @dataclass

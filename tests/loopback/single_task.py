@@ -23,7 +23,10 @@ def parameters_of(template: tasks_pb2.TaskTemplate) -> dict[str, interface_pb2.P
 
 
 def workflow_of(template: tasks_pb2.TaskTemplate) -> compiler_pb2.CompiledWorkflowClosure:
-    """The workflow of one node that Flyte makes for a single task."""
+    """The workflow of one node that Flyte makes for a single task.
+
+    Of what the template says, the node has the retries (read, 1.16.8: `single_task_execution.go`).
+    """
 
     def binding(var: str, node: str) -> literals_pb2.Binding:
         data = literals_pb2.BindingData()
@@ -36,6 +39,7 @@ def workflow_of(template: tasks_pb2.TaskTemplate) -> compiler_pb2.CompiledWorkfl
     inputs, outputs = template.interface.inputs.variables, template.interface.outputs.variables
     node = workflow_pb2.Node(
         id="n0",
+        metadata=workflow_pb2.NodeMetadata(name="n0", retries=template.metadata.retries),
         inputs=[binding(name, START) for name in inputs],
         task_node=workflow_pb2.TaskNode(reference_id=template.id),
     )

@@ -1,30 +1,52 @@
-"""A task at a node: found in the catalog, or tried until it succeeds or may not be retried."""
+"""A task at a node: found in the catalog, or tried until it succeeds or may not be retried.
+
+Time is limited by what Flyte does with `timeout`, seen, 1.16.8, 2026-11-28: an attempt has it from
+when it is queued, so one that waited that long for a machine has timed out without running, and
+all attempts of a node together have twice of it, whatever retries are left.
+"""
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 from flyteidl.core import catalog_pb2, dynamic_job_pb2, identifier_pb2, literals_pb2, tasks_pb2
-from flyteidl.core.execution_pb2 import ExecutionError
 
+from .attempts import Rules, Tally
 from .catalog import Catalog, catalog_key, entry_of
-from .distributed import JOB, Job, delete, replicas
-from .outcome import outcome
+from .distributed import cleans_up, has_succeeded, replicas
+from .grace import deleted, deleted_beside, left_alone
+from .outcome import deleted_object, outcome
 from .pods import Pod, PodRunner, merged
 from .policy import Policy
-from .records import USER, Aborted, Attempt, Cancel, Element, Execution, Failure, NodeRecord
+from .records import (
+    USER,
+    Aborted,
+    Attempt,
+    Cancel,
+    Element,
+    Execution,
+    Failure,
+    NodeRecord,
+    TimedOut,
+)
 from .secrets import secret_variables
 from .store import Store
 
 POLL_SECONDS = 0.05
 
 Expand = Callable[[dynamic_job_pb2.DynamicJobSpec, int], literals_pb2.LiteralMap]
+#: How many seconds a pod waits for a machine, by its task's name and the number of its attempt.
+Waits = Callable[[str, int], float]
+
+
+def at_once(task: str, attempt: int) -> float:
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,15 @@ class Work:
         """Where its files go, below the execution's."""
         return self.node if self.index is None else f"{self.node}/{self.index}"
 
+    def name(self, attempt: int) -> str:
+        """The name of an attempt's pod: seen, Flyte 1.16.8, 2026-11-28."""
+        element = "" if self.index is None else f"-0-n{self.index}"
+        return f"{self.execution.name}-{self.node}{element}-{attempt}"
+
+    @property
+    def namespace(self) -> str:
+        return f"{self.execution.id.project}-{self.execution.id.domain}"
+
 
 @dataclass
 class TaskRunner:
@@ -60,7 +91,8 @@ class TaskRunner:
     slots: threading.Semaphore
     secrets: Mapping[str, str]
     variables: Mapping[str, str]
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    rules: Rules
+    waits: Waits
 
     def run(self, work: Work) -> literals_pb2.LiteralMap:
         """The outputs of the task; its record is kept up to date on the way."""
@@ -83,88 +115,94 @@ class TaskRunner:
             return outputs
 
     def _tried(self, work: Work) -> literals_pb2.LiteralMap:
-        attempts = work.record.attempts
-        tries = work.policy.retries + 1
+        attempts, tally = work.record.attempts, Tally(self.rules, work.policy)
+        limit, queued = work.policy.timeout, time.time()
+        end = queued + 2 * limit if limit else None
         previous = ""
-        for number in range(tries):
-            attempt = self._begun(work, number, previous)
+        while True:
+            attempt = self._begun(work, tally, previous)
             attempts.append(attempt)
             try:
-                return self._once(work, attempt)
+                return self._once(work, attempt, end)
+            except (Aborted, TimedOut) as failure:
+                attempt.error = failure
+                deleted(self.pods, attempt.pods)
+                raise
             except Failure as failure:
                 attempt.error = failure
-                if isinstance(failure, Aborted) or not failure.recoverable:
-                    raise
-                last = failure
+                last = tally.final(failure)
+                self._leave(work, attempt.pods, tried_again=last is None)
+                if last is not None:
+                    raise last from None
             finally:
                 attempt.ended = time.time()
             previous = attempt.checkpoint
-        raise _exhausted(last, tries)
 
-    def _begun(self, work: Work, number: int, previous: str) -> Attempt:
-        id, spec = work.execution.id, work.execution.spec
+    def _leave(self, work: Work, pods: list[Pod], *, tried_again: bool) -> None:
+        """Part from the pods of an attempt that is over and still run.
+
+        The PyTorchJob of the last attempt stays as it is, and its workers run on, unless its
+        policy is to clean up: seen, Flyte 1.16.8 and operator 1.9.3, 2026-11-28.
+        """
+        if work.template.type == "pytorch" and not tried_again and not cleans_up(work.template):
+            left_alone(self.pods, pods)
+        else:
+            deleted_beside(self.pods, pods)
+
+    def _begun(self, work: Work, tally: Tally, previous: str) -> Attempt:
+        id, spec, number = work.execution.id, work.execution.spec, tally.failed
         own = f"{id.project}-{id.domain}-{id.name}/{work.path}"
-        raw_root = spec.raw_output_data_config.output_location_prefix
-        raw = f"{raw_root.rstrip('/') or self.store.address('raw')}/{own}/{number}"
+        root = spec.raw_output_data_config.output_location_prefix or self.store.address("raw")
+        name = work.name(number)
+        shard = sha256(name.encode()).hexdigest()[:2]
+        raw = f"{root.rstrip('/')}/{shard}/{name}"
         return Attempt(
             number=number,
             output_prefix=self.store.address(f"metadata/{own}/data/{number}"),
             raw_prefix=raw,
             checkpoint=f"{raw}/_flytecheckpoints",
             previous_checkpoint=previous,
+            interruptible=tally.interruptible,
         )
 
-    def _once(self, work: Work, attempt: Attempt) -> literals_pb2.LiteralMap:
-        for index, variables in replicas(work.template):
-            pod = self._pod(work, attempt, work.index if index is None else index, variables)
-            attempt.pods.append(pod)
-        pods = attempt.pods
-        if work.template.type == JOB:
-            self._run_job(work, attempt)
-            pods = []  # how the job ended says how they did
-        else:
-            with self._slot(work.cancel):
-                self._run_pods(work, pods)
-        made = outcome(self.store, attempt.output_prefix, work.template, pods)
+    def _once(self, work: Work, attempt: Attempt, end: float | None) -> literals_pb2.LiteralMap:
+        for replica, variables in replicas(work.template):
+            attempt.pods.append(self._pod(work, attempt, replica, variables))
+
+        def check() -> None:
+            work.cancel.check()
+            _check_time(work.policy.timeout, attempt.started, end)
+
+        ready = attempt.started + self.waits(work.template.id.name, attempt.number)
+        while time.time() < ready:
+            check()
+            time.sleep(POLL_SECONDS)
+        with self._slot(check):
+            self._run_pods(work, attempt.pods, check)
+        made = outcome(self.store, attempt.output_prefix, work.template, attempt.pods)
+        self._leave(work, attempt.pods, tried_again=False)
         if isinstance(made, literals_pb2.LiteralMap):
             return made
         return work.expand(made, attempt.number)
 
-    def _run_job(self, work: Work, attempt: Attempt) -> None:
-        """Run it until it succeeds; that of the attempt before is deleted.
-
-        Raises:
-            Failure: it failed, or the time is over.
-            Aborted: somebody stopped it.
-        """
-        for before in work.record.attempts[-2:-1]:
-            delete(self.pods, before.pods)
-        limit, name = work.policy.timeout, f"{work.execution.name}-{work.node}-{attempt.number}"
-
-        def overdue() -> None:
-            if limit and time.time() - attempt.pods[0].started > limit:
-                raise _late(limit)
-
-        with self._slot(work.cancel):
-            Job(name, work.template, self.pods, attempt.pods).run(work.cancel, overdue)
-
     def _pod(
-        self, work: Work, attempt: Attempt, index: int | None, variables: Mapping[str, str]
+        self, work: Work, attempt: Attempt, replica: int | None, variables: Mapping[str, str]
     ) -> Pod:
-        parts = (work.execution.name, work.node, index, attempt.number, next(self._numbers))
-        name = "-".join(str(part) for part in parts if part is not None)
+        worker = "" if replica is None else f"-worker-{replica}"
+        name = work.name(attempt.number) + worker
         folder = self.folder / "pods" / name
-        template = work.template
+        template, container = work.template, work.policy.container
         return Pod(
             node=work.node,
             task=template.id.name,
             attempt=attempt.number,
-            index=index,
-            arguments=_arguments(template, work.inputs_address, attempt),
+            index=work.index if replica is None else replica,
+            arguments=_arguments(container.arguments, work.inputs_address, attempt),
             variables=merged(
-                {pair.key: pair.value for pair in template.container.env},
+                container.variables,
                 {pair.key: pair.value for pair in work.execution.spec.envs.values},
                 _execution_variables(work, attempt.number),
+                {"HOSTNAME": name},
                 self.store.environment(),
                 self.variables,
                 secret_variables(template, self.secrets, folder / "secrets"),
@@ -176,39 +214,59 @@ class TaskRunner:
             log=self.folder / "logs" / f"{name}.log",
             checkpoint=attempt.checkpoint,
             list_keys=self.store.list,
+            container=container.name,
+            interruptible=attempt.interruptible,
+            grace=container.grace,
         )
 
-    def _run_pods(self, work: Work, pods: list[Pod]) -> None:
-        """Run them side by side to the end, or until one fails, the time is over or it is stopped.
+    def _run_pods(self, work: Work, pods: list[Pod], check: Callable[[], None]) -> None:
+        """Run them side by side to the end, or until one fails or is deleted, or is enough.
 
         Raises:
-            Failure: the time is over.
+            Failure: one was deleted, or the time is over.
             Aborted: somebody stopped it.
         """
-        limit = work.policy.timeout
-        try:
-            for pod in pods:
-                self.pods.start(pod)
-            while not all([self.pods.poll(pod) for pod in pods]):
-                work.cancel.check()
-                if limit and time.time() - pods[0].started > limit:
-                    raise _late(limit)
-                if any(pod.exit_code for pod in pods):
-                    return
-                time.sleep(POLL_SECONDS)
-        finally:
-            for pod in pods:
-                self.pods.end(pod)
+        for pod in pods:
+            self.pods.start(pod)
+        while not all([self.pods.poll(pod) for pod in pods]):
+            check()
+            if failure := deleted_object(work.namespace, pods):
+                raise failure
+            if any(pod.exit_code for pod in pods) or has_succeeded(work.template, pods):
+                return
+            time.sleep(POLL_SECONDS)
+        if failure := deleted_object(work.namespace, pods):
+            raise failure
 
     @contextmanager
-    def _slot(self, cancel: Cancel) -> Iterator[None]:
+    def _slot(self, check: Callable[[], None]) -> Iterator[None]:
         while not self.slots.acquire(timeout=POLL_SECONDS * 4):
-            cancel.check()
+            check()
         try:
-            cancel.check()
+            check()
             yield
         finally:
             self.slots.release()
+
+
+def _check_time(limit: float | None, queued: float, end: float | None) -> None:
+    """Raise once the time of an attempt, or of its node, is over; the messages are read."""
+    if limit is None or end is None:
+        return
+    if time.time() > end:
+        raise TimedOut(f"task active timeout [{in_go(2 * limit)}] expired")
+    if time.time() > queued + limit:
+        message = f"task execution timeout [{in_go(limit)}] expired"
+        raise Failure("TimeoutExpired", message, kind=USER, recoverable=True)
+
+
+def in_go(seconds: float) -> str:
+    """A duration as Go prints it: `1h0m0s`, `1m30s`, `3s`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    if hours:
+        return f"{hours}h{minutes}m{rest:g}s"
+    return f"{minutes}m{rest:g}s" if minutes else f"{rest:g}s"
 
 
 def task_execution_id(work: Work) -> identifier_pb2.TaskExecutionIdentifier:
@@ -221,18 +279,16 @@ def task_execution_id(work: Work) -> identifier_pb2.TaskExecutionIdentifier:
     )
 
 
-def _arguments(
-    template: tasks_pb2.TaskTemplate, inputs_address: str, attempt: Attempt
-) -> list[str]:
+def _arguments(parts: Sequence[str], inputs_address: str, attempt: Attempt) -> list[str]:
     values = {
         "{{.input}}": inputs_address,
         "{{.outputPrefix}}": attempt.output_prefix,
         "{{.rawOutputDataPrefix}}": attempt.raw_prefix,
         "{{.checkpointOutputPrefix}}": attempt.checkpoint,
-        "{{.prevCheckpointPrefix}}": attempt.previous_checkpoint,
+        # a first attempt gets two quotes: seen, Flyte 1.16.8, 2026-11-28
+        "{{.prevCheckpointPrefix}}": attempt.previous_checkpoint or '""',
     }
-    container = template.container
-    return [values.get(part, part) for part in (*container.command, *container.args)]
+    return [values.get(part, part) for part in parts]
 
 
 def _execution_variables(work: Work, number: int) -> dict[str, str]:
@@ -252,15 +308,3 @@ def _execution_variables(work: Work, number: int) -> dict[str, str]:
         for name in ("project", "domain", "name", "version"):
             variables[prefix + name.upper()] = getattr(task, name)
     return variables
-
-
-def _late(limit: float) -> Failure:
-    message = f"task execution timeout [{limit:g}s] expired"
-    return Failure("TimeoutExpired", message, kind=USER, recoverable=True)
-
-
-def _exhausted(failure: Failure, tries: int) -> Failure:
-    """The last error in Propeller's words; nothing tries again, a dynamic task above it neither."""
-    kind = ExecutionError.ErrorKind.Name(failure.kind)
-    message = f"[{tries}/{tries}] currentAttempt done. Last Error: {kind}::{failure.message}"
-    return Failure(f"RetriesExhausted|{failure.code}", message, kind=USER)

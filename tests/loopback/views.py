@@ -193,4 +193,6 @@ def _phase(attempt: Attempt) -> int:
 
 def _array_phase(record: NodeRecord) -> str:
     known = ("SUCCEEDED", "FAILED", "ABORTED")
+    if record.state == "TIMED_OUT":
+        return "FAILED"
     return record.state if record.state in known else "RUNNING"

@@ -47,8 +47,21 @@ def test_other_bytes_are_refused_by_name(key: str, amount: str) -> None:
             ["`compute.training`", "gpu_type is nvidia-l4, but gpus is 0"],
         ),
         (
-            {"compute": {"evaluation": {"interruptible": True, "retries": 0}}},
-            ["`compute.evaluation`", "interruptible needs `retries`"],
+            {"compute": {"evaluation": {"interruptible": True}, "system_retries": 0}},
+            ["`compute`", "evaluation.interruptible needs `system_retries`"],
+        ),
+        (
+            {
+                "compute": {
+                    "training": {"interruptible": True, "retries": 0},
+                    "system_retries": None,
+                }
+            },
+            ["`compute`", "training.interruptible needs `retries`"],
+        ),
+        (
+            {"compute": {"system_retries": -1}},
+            ["`compute.system_retries`", "got -1"],
         ),
         (
             {"compute": {"training": {"gpus": 2}}},
@@ -98,7 +111,8 @@ def test_requests_that_contradict_themselves_are_one_line(
         {"compute": {"training": {"gpus": 2}}, "distributed": {"enabled": True, "processes": 2}},
         {"distributed": {"enabled": True, "processes": 2}},  # on CPUs
         {"distributed": {"enabled": True, "nodes": 2, "shared_dir": "/shared"}},
-        {"compute": {"training": {"interruptible": True, "retries": 1}}},
+        {"compute": {"training": {"interruptible": True, "retries": 0}}},
+        {"compute": {"data": {"interruptible": True, "retries": 1}, "system_retries": None}},
     ],
 )
 def test_requests_that_do_not_are_taken(sections: dict[str, Any]) -> None:

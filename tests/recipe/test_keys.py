@@ -82,6 +82,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
     later = {
         *Recipe.model_fields,
         *Benchmark.LATER,
+        *Compute.LATER,
         *Evaluation.LATER,
         *Serving.LATER,
         *SFTStage.LATER,
@@ -119,6 +120,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("compute.training.gpus", 1, NOTHING),
     ("compute.evaluation.cpus", 16, NOTHING),
     ("compute.schedule", "@daily", NOTHING),
+    ("compute.system_retries", 7, NOTHING),
     ("hardware.peak_tflops", 312.0, NOTHING),
     ("hardware.threads", 7, NOTHING),
     ("evaluation.gates", [], NOTHING),

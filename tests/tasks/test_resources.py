@@ -16,7 +16,17 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks import resources
-from tasks.resources import HANDED_ON, TINY, asked, cached, policy, registered_recipe
+from tasks.evaluation import evaluate_shard
+from tasks.resources import (
+    HANDED_ON,
+    TINY,
+    asked,
+    cached,
+    of_elements,
+    policy,
+    registered_recipe,
+)
+from tasks.sweep_point import sweep_point
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +59,7 @@ def test_the_request_of_a_kind_is_asked_for_and_is_the_limit() -> None:
     wanted = Resources(cpu="8", mem="64Gi", gpu="1", ephemeral_storage="200Gi")
     assert found["requests"] == found["limits"] == wanted
     assert (found["retries"], found["interruptible"]) == (5, True)
-    assert found["timeout"] == timedelta(minutes=90)
+    assert found["timeout"] == timedelta(0)  # the task keeps its time itself
     assert found["accelerator"].to_flyte_idl().device == "nvidia-tesla-a100"
     assert found["shared_memory"] is True
     data = asked(Kind.DATA, recipe)
@@ -87,6 +97,22 @@ def test_a_policy_has_all_that_a_pipeline_may_ask_anew() -> None:
         assert {key: registered[key] for key in overridden} == overridden
 
 
+def test_tasks_that_a_pod_plans_have_no_retries_of_their_own(monkeypatch) -> None:
+    """An override of 0 counts as none for Flyte, which then takes those of the task."""
+    assert policy(Kind.TRAINING)["retries"] == TINY.compute.training.retries > 0
+    monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
+    for kind in Kind:
+        assert policy(kind)["retries"] == 0
+
+
+def test_elements_of_a_map_have_what_the_recipe_asks_for() -> None:
+    recipe = recipe_of(retries=5, interruptible=True, timeout_minutes=90)
+    found = of_elements(Kind.TRAINING, recipe, sweep_point)
+    assert (found.retries, found.interruptible, found.timeout) == (5, True, timedelta(0))
+    shard = of_elements(Kind.EVALUATION, TINY, evaluate_shard)
+    assert (shard.cache, shard.cache_version) == (True, evaluate_shard.metadata.cache_version)
+
+
 # Secrets and environment
 
 
@@ -112,7 +138,8 @@ def test_what_is_no_name_of_a_secret_is_one_line(keys: str, monkeypatch) -> None
 
 
 def test_pods_are_told_where_things_are_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert policy(Kind.DATA)["environment"] == {"SIQVL_CODE": resources.code()}
+    said = {"SIQVL_CODE": resources.code(), "SIQVL_KIND": "data"}
+    assert policy(Kind.DATA)["environment"] == said
     known = {
         "SIQVL_CODE": resources.code(),
         "MLFLOW_TRACKING_URI": "https://mlflow.example.org:5000/a@b",
@@ -126,7 +153,7 @@ def test_pods_are_told_where_things_are_and_nothing_else(monkeypatch: pytest.Mon
     for name, value in (known | secret).items():
         monkeypatch.setenv(name, value)
     for kind in Kind:
-        assert policy(kind)["environment"] == known
+        assert policy(kind)["environment"] == known | {"SIQVL_KIND": kind.value}
     monkeypatch.setenv("HF_ENDPOINT", "")
     assert "HF_ENDPOINT" not in policy(Kind.DATA)["environment"]
 

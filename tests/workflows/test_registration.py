@@ -1,5 +1,8 @@
 """What a cluster would be told, compiled here."""
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,14 +13,17 @@ from flytekit.core.context_manager import ExecutionState, FlyteContextManager
 from flytekit.models.core.workflow import Node
 from flytekit.models.dynamic_job import DynamicJobSpec
 from flytekit.tools.translator import get_serializable
+from flytekit.types.directory import FlyteDirectory
 
 from siqvl.errors import UserError
 from siqvl.recipe import Control, Recipe
-from tasks.contracts import TINY
+from siqvl.recipe.compute import Kind
+from tasks.contracts import ALONE, TINY
 from tasks.data_prep import data_prep
 from tasks.dpo import dpo
 from tasks.evaluation import evaluation
 from tasks.pipeline_run import open_run
+from workflows.evaluated import evaluated
 from workflows.full_pipeline import all_stages, full_pipeline
 from workflows.scheduled import scheduled
 
@@ -86,7 +92,8 @@ def test_register_compiles_every_entity_without_a_cluster(pyflyte, checkout: Pat
     for task in ("preference_pairs", "pipeline_report", "promotion"):
         assert f"Task: tasks.{task}.{task} " in printed
     assert "Task: tasks.pipeline_failure.close_run " in printed
-    for dynamic in ("full_pipeline.all_stages", "prepared_data.prepared_data", "sweep.sweep"):
+    assert "Workflow: workflows.sweep.sweep" in printed
+    for dynamic in ("full_pipeline.all_stages", "prepared_data.prepared_data", "sweep.all_points"):
         assert f"Task: workflows.{dynamic} " in printed
     assert "Launch Plan: scheduled" in printed
 
@@ -127,7 +134,7 @@ def test_each_task_asks_for_what_the_recipe_of_the_run_says() -> None:
             assert asked.shared_memory.size_limit == "16Gi"
             assert node.metadata.retries.retries == 5
             assert node.metadata.interruptible
-            assert node.metadata.timeout == timedelta(minutes=90)
+            assert node.metadata.timeout == timedelta(0)
     assert requests(found["evaluation"][0]) == {"cpu": "2", "mem": "12Gi"}
 
 
@@ -160,6 +167,59 @@ def test_shards_are_mapped_over() -> None:
     assert len(found["prepared_data"]) == 4
     assert len(found["evaluated"]) == 6  # four stages, two controls
     assert len(found["data_prep"]) == 1  # the benchmarks
+
+
+def test_no_retries_in_a_recipe_are_none_whatever_task_was_planned(monkeypatch) -> None:
+    """Flyte takes those of the task for an override of 0, and for its elements in a map."""
+    content = TINY.model_dump(mode="json")
+    for kind in Kind:
+        content["compute"].setdefault(kind.value, {})["retries"] = 0
+    for node in plan(Recipe.model_validate(content)).nodes:
+        if node.task_node is not None:
+            assert node.metadata.retries.retries == 0
+    program = "from tasks import data_prep, dpo, evaluation; " + (
+        "print([one.metadata.retries for one in (data_prep.data_prep, dpo.dpo, "
+        "evaluation.evaluation, evaluation.evaluate_shard, evaluation.merge_evaluation)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=RECIPES.parent,
+        env=os.environ | {"FLYTE_INTERNAL_EXECUTION_ID": "abc"},  # as in the pod that plans
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[0, 0, 0, 0, 0]"
+
+
+def test_elements_of_a_map_are_tried_as_the_recipe_says() -> None:
+    """As flytekit writes it down: the metadata of a map's node are not those of its elements."""
+    content = TINY.model_dump(mode="json")
+    content["evaluation"]["shards"] = 2
+    content["compute"]["evaluation"] |= {"retries": 5, "interruptible": True}
+    recipe = Recipe.model_validate(content)
+    node = next(node for node in shards_of(recipe) if node.array_node is not None)
+    element = node.array_node.node.metadata
+    assert (element.retries.retries, element.interruptible) == (5, True)
+    assert element.timeout == timedelta(0)
+
+
+def shards_of(recipe: Recipe) -> list[Node]:
+    """The nodes of an evaluation in shards, as a pod plans them."""
+    evaluated._wf = None
+    context = FlyteContextManager.current_context().with_serialization_settings(SETTINGS)
+    with FlyteContextManager.with_context(context) as outer:
+        state = outer.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
+        with FlyteContextManager.with_context(outer.with_execution_state(state)) as inner:
+            inputs = {
+                "checkpoint": FlyteDirectory("/nowhere"),
+                "data": FlyteDirectory("/nowhere"),
+                "run": ALONE,
+            }
+            spec = evaluated.compile_into_workflow(
+                inner, evaluated.task_function, recipe=recipe, **inputs
+            )
+    return spec.nodes
 
 
 def test_results_are_cached_by_content_and_runs_are_not() -> None:

@@ -26,6 +26,8 @@ from toy.pieces import (
     counted,
     flaky,
     gathered,
+    lost,
+    lost_element,
     scaled,
     slow,
     trained,
@@ -83,7 +85,9 @@ def retried(steps: int = 2) -> Retried:
 
 
 @task(container_image=IMAGE)
-def told(count: int, err: FlyteError | None = None) -> None:
+def told(
+    count: int, err: FlyteError | None = None, retries: int | None = None, limit: int | None = None
+) -> None:
     """Says which node failed, and why."""
     print(f"told: {count}, {err.failed_node_id if err else None}, {err.message if err else None}")
 
@@ -104,6 +108,26 @@ def failing(count: int = 3) -> tuple[int, int]:
 def late() -> int:
     """The node has less time than its task asks for."""
     return slow().with_overrides(timeout=timedelta(seconds=3), retries=1)
+
+
+@dynamic(container_image=IMAGE)
+def losing(seconds: int, retries: int, limit: int) -> int:
+    """As a pipeline does: its pod plans what the nodes ask for."""
+    return lost(seconds=seconds).with_overrides(
+        retries=retries, interruptible=True, timeout=timedelta(seconds=limit)
+    )
+
+
+@workflow(on_failure=told)
+def planned(count: int = 120, retries: int = 2, limit: int = 0) -> int:
+    """A task in a dynamic one that loses its pods."""
+    return losing(seconds=count, retries=retries, limit=limit)
+
+
+@workflow
+def elements() -> list[int]:
+    """A map of which one element loses its pods."""
+    return map_task(lost_element)(index=[0, 1, 2])
 
 
 @task(container_image=IMAGE)

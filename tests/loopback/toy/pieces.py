@@ -100,6 +100,22 @@ def slow() -> int:
     return 0
 
 
+@task(container_image=IMAGE, retries=2)
+def lost(seconds: int = 120) -> int:
+    """Waits for what becomes of its pod, and says which attempt it was."""
+    print("waiting", flush=True)
+    time.sleep(seconds)
+    return int(os.environ["FLYTE_ATTEMPT_NUMBER"])
+
+
+@task(container_image=IMAGE, retries=2)
+def lost_element(index: int) -> int:
+    """The element 1 of a map waits, others are done at once."""
+    if index == 1:
+        time.sleep(120)
+    return index
+
+
 @task(
     container_image=IMAGE,
     environment={"OF_THE_TASK": "1"},
