@@ -96,7 +96,7 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
                 raise
             except (RendezvousError, DistError) as error:
                 end_open(recipe, of_stage, "FAILED")
-                raise not_met(error) from error
+                raise not_met(error, recipe.distributed) from error
             except Stopped:
                 end_open(recipe, of_stage, "KILLED")
                 raise
