@@ -96,7 +96,7 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
                     raise found from error.value
                 raise
             except (RendezvousError, DistError) as error:
-                lost = not_met(error)
+                lost = not_met(error, recipe.distributed)
                 end_open(recipe, of_stage, "FAILED", str(lost))
                 raise lost from error
             except Stopped:

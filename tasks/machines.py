@@ -73,16 +73,22 @@ def reason(error: ChildFailedError, distributed: Distributed) -> Exception:
     _, failure = error.get_first_failure()
     if not on_cluster() or not (failure.exitcode < 0 or _lost_another(failure)):
         return UserError(failure_of(error))
-    if distributed.nodes > 1 and _lost_another(failure):
-        time.sleep(FIRST_SAID)
+    if _lost_another(failure):
+        _let_others_speak(distributed)
     return FlyteRecoverableException(failure_of(error))
 
 
-def not_met(error: Exception) -> Exception:
-    """What is raised where the machines do not find one another, or lose the first of them."""
+def not_met(error: Exception, distributed: Distributed) -> Exception:
+    """What is raised where the machines do not find one another, or lose where they meet."""
+    _let_others_speak(distributed)
     return FlyteRecoverableException(
         f"the machines of this stage lost one another: {one_line(error)}"
     )
+
+
+def _let_others_speak(distributed: Distributed) -> None:
+    if on_cluster() and distributed.nodes > 1:
+        time.sleep(FIRST_SAID)
 
 
 def stay_until_delivered() -> None:

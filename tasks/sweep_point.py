@@ -61,6 +61,7 @@ def sweep_point(
     with tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log, states_kept(out):
         parent = local(checkpoint)
         card = train_stage(stage, recipe, data=local(data), checkpoint=parent, output=out, log=log)
+        assert card is not None  # this process is the first
         keep_loss_page(log, out)
         scores = evaluate(recipe, checkpoint=out, data=local(benchmarks), out=report)
         log.metrics({**card.metrics, **scores.metrics()})

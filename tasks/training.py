@@ -64,8 +64,8 @@ def train(
         keeping = states_kept(beside) if log else nullcontext(0)
         with keeping as copies, live(STAGES[stage].title, page):
             inputs = {"data": rows, "checkpoint": parent, "output": out, "page": page}
-            places = {"states_beside": beside, "state_copies": copies}
-            train_stage(stage, recipe, **inputs, **places, log=log)
+            kept = {"states_beside": beside}
+            train_stage(stage, recipe, **inputs, **kept, log=log, state_copies=copies)
 
     def keep(log: RunLog) -> None:
         keep_loss_page(log, out)

@@ -61,6 +61,7 @@ def two_machines(content: dict, shared: Path) -> None:
     for stage in content["stages"].values():
         stage |= {"max_steps": STEPS, "saving_steps": SAVING, "batch_size": 2}
         stage["cached_features"] = True
+    content["tracking"]["patience_seconds"] = 600
 
 
 @pytest.fixture
@@ -94,8 +95,8 @@ def run(remote, trained, tmp_path: Path) -> Iterator[Callable[..., Execution]]:
     def start(stage: Stage, on_pod: Callable[[Pod], None] | None = None) -> Execution:
         recipe = remote.write("machines.yaml", lambda content: two_machines(content, tmp_path))
         parent = trained.parent(stage)
-        inputs = ["--stage", stage.value, "--data", str(trained.data(stage))]
-        inputs += ["--checkpoint", str(parent)] if parent else []
+        inputs = ["--stage", stage.value, "--data", stored(remote, trained.data(stage))]
+        inputs += ["--checkpoint", stored(remote, parent)] if parent else []
         remote.cluster.on_pod(on_pod)
         return remote.run(
             "tasks/elastic_training.py", "elastic_training", *inputs, "--recipe", recipe
@@ -103,6 +104,16 @@ def run(remote, trained, tmp_path: Path) -> Iterator[Callable[..., Execution]]:
 
     yield start
     remote.cluster.on_pod(None)
+
+
+def stored(remote, folder: Path) -> str:
+    """The address of a folder, put into the cluster's store as it is."""
+    store = remote.cluster.store
+    address = store.address(f"made/{folder.parent.name}/{folder.name}")
+    for file in folder.rglob("*"):
+        if file.is_file():
+            store.put(f"{address}/{file.relative_to(folder)}", file.read_bytes())
+    return str(address)
 
 
 def weights(remote, execution: Execution) -> bytes:
@@ -162,7 +173,12 @@ def test_machines_without_a_shared_folder_are_told_before_anything_is_trained(
     stage = Stage.PROJECTOR_ALIGNMENT
     failed = remote.run(
         *("tasks/elastic_training.py", "elastic_training", "--stage", stage.value),
-        *("--data", str(trained.data(stage)), "--recipe", remote.write("alone.yaml", change)),
+        *(
+            "--data",
+            stored(remote, trained.data(stage)),
+            "--recipe",
+            remote.write("alone.yaml", change),
+        ),
         code=None,
     )
     assert failed.state == "FAILED"
