@@ -12,6 +12,7 @@ pipeline imports it where a recipe asks for several processes.
 from __future__ import annotations
 
 import os
+import signal
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -26,16 +27,20 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher import api as launcher
 
+from siqvl.errors import UserError
 from siqvl.recipe import Distributed, Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.tracking.runs import end_open
 from siqvl.training.loop.launch import SIGNALS_OF_TORCH
+from siqvl.training.loop.stop_request import TERMINATED, Stopped, heeding
 from tasks.contracts import ALONE, TINY, Checkpoint, PipelineRun, PreparedData, local
 from tasks.decks import live, live_page
-from tasks.flyte_tags import ATTEMPT, EXECUTION, STARTED_BY, execution, flyte_tags
+from tasks.flyte_tags import ATTEMPT, EXECUTION, STARTED_BY, attempt, execution
 from tasks.machines import check_machines, not_met, reason, stay_until_delivered
+from tasks.preemption import grace
 from tasks.resources import registered_recipe
-from tasks.stopping import Stopped, stoppable
+from tasks.stopping import stop, stoppable
+from tasks.time_limit import time_was_over
 from tasks.training import run_name, train, trained_control, training_policy
 
 
@@ -78,8 +83,11 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
         os.environ[STARTED_BY] = execution()
         name = run_name(inputs["stage"], trained_control(inputs["stage"], recipe))
         # of this attempt alone: the next one may have begun while this one is told to end
-        tags = {key: value for key, value in flyte_tags().items() if key in (EXECUTION, ATTEMPT)}
-        of_stage = tags | {"mlflow.runName": name}
+        of_stage = {
+            EXECUTION: execution(),
+            ATTEMPT: str(attempt()),
+            "mlflow.runName": name,
+        }
         # the plugin has no option for it
         config = partial(launcher.LaunchConfig, signals_to_handle=SIGNALS_OF_TORCH)
         # torch stops the others, the one that tracks among them, as they are
@@ -88,10 +96,16 @@ class ElasticByRecipe(PytorchElasticFunctionTask):
             try:
                 for directory in (inputs["data"], inputs.get("checkpoint")):
                     local(directory)  # once for all processes, which would write the same files
-                return super().execute(**inputs)
+                with heeding(grace(recipe), by_processes=True):
+                    return super().execute(**inputs)
             except FlyteUserRuntimeException as error:
                 if isinstance(error.value, ChildFailedError):
-                    found = reason(error.value, recipe.distributed)
+                    failures = error.value.failures.values()
+                    over = time_was_over(one.message for one in failures)
+                    # with those of a machine that was told to end
+                    if TERMINATED in {one.exitcode for one in failures} and over is None:
+                        stop(signal.SIGTERM)
+                    found = UserError(over) if over else reason(error.value, recipe.distributed)
                     end_open(recipe, of_stage, "FAILED", str(found))
                     raise found from error.value
                 raise

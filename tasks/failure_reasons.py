@@ -62,7 +62,8 @@ class Account:
 
     cause: Cause
     said: str = ""  # the error, the end of the log, or what nobody knows the form of
-    pod: str = ""  # `<execution>-<node>-<attempt>`, or that of a PyTorchJob; empty: not known
+    #: `<execution>-<node>-<attempt>`, that of a PyTorchJob, or the container's of a pod template
+    pod: str = ""
     attempts: int | None = None  # that failed like this
     elements: str = ""  # of a map: `0-1, 3`
     figure: str = ""  # exit code, number of workers, time, or what a node was short of

@@ -31,7 +31,7 @@ VARIABLES = {
 
 def flyte_tags() -> dict[str, str]:
     """Return the tags that say which execution this process belongs to, and which attempt."""
-    tags = {EXECUTION: execution(), ATTEMPT: os.environ.get("FLYTE_ATTEMPT_NUMBER", "0")}
+    tags = {EXECUTION: execution(), ATTEMPT: str(attempt())}
     if not on_cluster():
         return tags
     found = {tag: os.environ.get(name, "") for tag, name in VARIABLES.items()}
@@ -44,6 +44,11 @@ def flyte_tags() -> dict[str, str]:
     return tags | {tag: value for tag, value in found.items() if value}
 
 
+def attempt() -> int:
+    """Return which attempt at its task this process is, from 0."""
+    return int(os.environ.get("FLYTE_ATTEMPT_NUMBER", "0"))
+
+
 def execution() -> str:
     """Return `project/domain/name` on a cluster; elsewhere a name that this process has alone."""
     if not on_cluster():
@@ -53,7 +58,7 @@ def execution() -> str:
 
 
 def node_of(pod: str) -> str:
-    """Return the id of a node in this execution, from the name of its pod or its PyTorchJob.
+    """Return the id of a node in this execution, from the name of its pod or its PyTorchJob, or "".
 
     Flyte calls a pod `<execution>-<node>-<attempt>`, and the operator adds `-worker-1`.
     """

@@ -96,7 +96,8 @@ def _told(recipe: Recipe, message: str, steps: list[Run]) -> str:
     for account in accounts(message):
         found = _runs_of(account, steps)
         tags = found[0].data.tags if found else {}
-        kind = Kind(tags[COMPUTE]) if tags.get(COMPUTE) in list(Kind) else None
+        asked = tags.get(COMPUTE, account.pod)
+        kind = Kind(asked) if asked in list(Kind) else None
         reason = sentence(account, _who(account, found), kind, recipe)
         reasons[reason] = None
         for run in found:
@@ -110,13 +111,17 @@ def _told(recipe: Recipe, message: str, steps: list[Run]) -> str:
 
 
 def _runs_of(account: Account, steps: list[Run]) -> list[Run]:
-    """The run of the step that failed; where its pod is not named, those that it may be."""
+    """The run of the step that failed; where its pod is not named, those that it may be.
+
+    Flyte names the container, which is called as its pod or, of a pod template, by the template:
+    after the kind of task.
+    """
     if account.cause in (Cause.ERROR, Cause.UNKNOWN):
         return []  # it could say so itself, and has
-    if account.pod:
-        node = node_of(account.pod)
+    if node := node_of(account.pod):
         return [run for run in steps if run.data.tags.get("flyte.node") == node][:1]
     left = [run for run in steps if run.info.status == "RUNNING"]
+    left = [run for run in left if run.data.tags.get(COMPUTE) == account.pod] or left
     last = max((_attempt(run) for run in left), default=0)
     return [run for run in left if _attempt(run) == last]
 
@@ -128,6 +133,6 @@ def _attempt(run: Run) -> int:
 def _who(account: Account, found: list[Run]) -> str:
     if found:
         return " or ".join(sorted({run.info.run_name for run in found}))
-    if account.pod:
+    if node_of(account.pod):
         return f"the task of pod {account.pod}"
     return f"element {account.elements} of a map" if account.elements else "a task"

@@ -17,20 +17,18 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import replace
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flytekit import Cache, Resources, Secret, TaskMetadata
-from flytekit.core.base_task import PythonTask
+from flytekit import Cache, PodTemplate, Resources, Secret
 from flytekit.extras.accelerators import GPUAccelerator
 
 from siqvl.errors import UserError
 from siqvl.files import folder_hash
 from siqvl.recipe import Recipe, has_password
-from siqvl.recipe.compute import Kind
+from siqvl.recipe.compute import Kind, Request
 from siqvl.version import git_sha
 from tasks.contracts import on_cluster
 from tasks.default_recipe import ROOT, TINY
@@ -38,6 +36,9 @@ from tasks.flyte_tags import KIND
 from tasks.given_recipe import given_recipe, typed
 
 SECRET_GROUP = "siqvl"
+#: Seconds of a pod's grace beyond the recipe's: the signal comes late, the process ends after it.
+GRACE_SLACK = 5
+KUBERNETES_GRACE = 30  # where a pod says nothing; Flyte's do not
 #: In a pod: `code()` of the machine that registered its task.
 REGISTERED_CODE = "SIQVL_CODE"
 #: Handed on to pods as they are; they say where things are, and hold no secrets.
@@ -109,17 +110,26 @@ def asked(kind: Kind, recipe: Recipe) -> dict[str, Any]:
         # none: Flyte's counts the wait for a machine, so tasks keep time (tasks/time_limit.py)
         "timeout": timedelta(0),
         "accelerator": GPUAccelerator(request.gpu_type) if request.gpu_type else None,
+        **_pod(request),
     }
 
 
-def of_elements(kind: Kind, recipe: Recipe, mapped: PythonTask) -> TaskMetadata:
-    """Return the metadata of a map over a task, for what a recipe asks for.
+def grace(request: Request) -> int:
+    """Return a pod's `terminationGracePeriodSeconds`: what it may take, and to see that it has."""
+    return request.grace_seconds + GRACE_SLACK
 
-    flytekit gives an override of retries and interruptible to the map, and not to its elements.
-    """
-    request = recipe.compute.of(kind)
-    own = {"retries": request.retries, "interruptible": request.interruptible}
-    return replace(mapped.metadata, **own, timeout=timedelta(0))
+
+def _pod(request: Request) -> dict[str, Any]:
+    """What only a pod template can ask for, where it differs from what Kubernetes does anyway."""
+    if grace(request) == KUBERNETES_GRACE:
+        return {}
+    from kubernetes.client import V1Container, V1PodSpec
+
+    primary = PodTemplate().primary_container_name
+    spec = V1PodSpec(
+        containers=[V1Container(name=primary)], termination_grace_period_seconds=grace(request)
+    )
+    return {"pod_template": PodTemplate(pod_spec=spec)}
 
 
 @cache

@@ -21,7 +21,7 @@ from siqvl.tracking.runs import end_run, start_run
 from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, EvalReport, PipelineRun, PreparedData, local, workspace
 from tasks.flyte_tags import flyte_tags
-from tasks.preemption import states_kept
+from tasks.preemption import grace, states_kept
 from tasks.resources import policy
 from tasks.stopping import stoppable
 from tasks.tracked import check_pod, of_pipeline, tracked
@@ -58,9 +58,13 @@ def sweep_point(
     recipe = point.recipe
     place = workspace(recipe, run) / point.folder
     out, report = place / stage.value, place / "evaluation"
-    with tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log, states_kept(out):
+    with (
+        tracked(recipe, point.name, run, {"siqvl.stage": stage.value}) as log,
+        states_kept(out, grace(recipe)),
+    ):
         parent = local(checkpoint)
-        card = train_stage(stage, recipe, data=local(data), checkpoint=parent, output=out, log=log)
+        inputs = {"data": local(data), "checkpoint": parent, "output": out, "grace": grace(recipe)}
+        card = train_stage(stage, recipe, **inputs, log=log)
         assert card is not None  # this process is the first
         keep_loss_page(log, out)
         scores = evaluate(recipe, checkpoint=out, data=local(benchmarks), out=report)

@@ -2,29 +2,34 @@
 
 Flyte's time-out is of no use for long work: it counts while a pod waits for a machine, ends all
 attempts after twice the time, and says of what it ended `Dynamic workflow failed`. A task that
-runs alone has none at all. So here an attempt has its time from when it begins to work. Then it
-ends with a sentence, its last state kept, and is not tried again: the same work would take as long.
-One that does not end even so, because it hangs, is killed, which Flyte takes for a lost pod.
+runs alone has none at all. So here an attempt has its time from when it begins to work. Then a
+training finishes its step and keeps a state, as one that is told to end; other work ends where it
+is. It ends with a sentence, and is not tried again: the same work would take as long. One that does
+not end even so, because it hangs, is killed, which Flyte takes for a lost pod.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
+from siqvl.training.loop.stop_request import Stopped, ask
 from tasks.last_chance import kind_of_pod
 
 #: Seconds in which what is open is closed, before the process is killed.
 CLOSING = 300.0
 #: As of the command `timeout`.
 EXIT_CODE = 124
+OVER = "the time of this task is over"
+HELPS = "raise it and recover the execution, which goes on from the last state"
 
 
 @contextmanager
@@ -39,14 +44,12 @@ def time_limited(recipe: Recipe) -> Iterator[None]:
     if minutes is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    message = (
-        f"the time of this task is over, compute.{kind}.timeout_minutes: {minutes}; raise it and "
-        "recover the execution, which goes on from the last state"
-    )
+    message = f"{OVER}, compute.{kind}.timeout_minutes: {minutes}; {HELPS}"
     over = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise UserError(message)
+        if ask(number, over.is_set) is None:  # nobody heeds it; if one does, all is said below
+            raise UserError(message)
 
     before = signal.signal(signal.SIGALRM, end)
     signal.setitimer(signal.ITIMER_REAL, minutes * 60.0)
@@ -56,6 +59,10 @@ def time_limited(recipe: Recipe) -> Iterator[None]:
     watch.start()
     try:
         yield
+    except Stopped as stopped:
+        if stopped.args[:1] == (signal.SIGALRM,):
+            raise UserError(message) from None
+        raise
     finally:
         over.set()
         watch.cancel()
@@ -70,3 +77,11 @@ def _kill_unless(over: threading.Event, message: str) -> None:
     with suppress(OSError, ValueError):
         print(f"{message}; the process hangs, and is killed", file=sys.stderr, flush=True)
     os._exit(EXIT_CODE)
+
+
+def time_was_over(messages: Iterable[object]) -> str | None:
+    """Return the sentence of a process whose time was over, of several that had one task."""
+    for message in messages:
+        if found := re.search(f"{OVER}.*?{HELPS}", " ".join(str(message).split())):
+            return found[0]
+    return None

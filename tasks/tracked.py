@@ -12,14 +12,14 @@ from siqvl.recipe import Recipe
 from siqvl.tracking.runs import (
     DEFAULT_STORE,
     RunLog,
-    end_open,
     part_of_runs,
+    replace_attempts,
     run_log,
     stage_run,
     tracking_uri,
 )
 from tasks.contracts import PipelineRun, on_cluster
-from tasks.flyte_tags import EXECUTION, execution, flyte_tags
+from tasks.flyte_tags import ATTEMPT, EXECUTION, attempt, execution, flyte_tags
 from tasks.last_chance import say_last_chance
 from tasks.resources import REGISTERED_CODE, code
 from tasks.stopping import stoppable
@@ -46,13 +46,8 @@ def tracked(
     check_pod(recipe)
     say_last_chance(recipe)
     # An attempt whose pod was lost could not close its run; this one takes its place.
-    lost = "the pod of this attempt was lost, and another one took its place"
-    end_open(
-        recipe,
-        {EXECUTION: execution(), "mlflow.runName": name},
-        "KILLED",
-        lost if on_cluster() else None,
-    )
+    of_task = {EXECUTION: execution(), "mlflow.runName": name}
+    replace_attempts(recipe, of_task, ATTEMPT, attempt())
     with (
         stoppable(),
         kept(recipe, on_cluster=on_cluster()),

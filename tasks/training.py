@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +17,7 @@ from siqvl.registry.versions import CHECKPOINT, Registry, keep_model
 from siqvl.report.loss_page import keep_loss_page
 from siqvl.stages import STAGES
 from siqvl.tracking.runs import RunLog
+from siqvl.training.loop.stop_request import Stopped, standing, training_process
 from siqvl.training.stage import train_stage
 from tasks.contracts import (
     Checkpoint,
@@ -27,8 +29,11 @@ from tasks.contracts import (
 )
 from tasks.decks import live, live_page
 from tasks.once import once
-from tasks.preemption import states_kept
+from tasks.preemption import grace, states_kept
 from tasks.resources import cached, policy
+from tasks.stopping import give_up
+
+logger = logging.getLogger(__name__)
 
 
 def training_task(function: Callable[..., Checkpoint]) -> Any:
@@ -61,11 +66,18 @@ def train(
     page = live_page(recipe, run, name)
 
     def make(log: RunLog | None) -> None:
-        keeping = states_kept(beside) if log else nullcontext(0)
-        with keeping as copies, live(STAGES[stage].title, page):
-            inputs = {"data": rows, "checkpoint": parent, "output": out, "page": page}
-            kept = {"states_beside": beside}
-            train_stage(stage, recipe, **inputs, **kept, log=log, state_copies=copies)
+        standing.begins(0)
+        keeping = states_kept(beside, grace(recipe)) if log else nullcontext(0)
+        try:
+            # the last state is kept before anything else is done
+            with live(STAGES[stage].title, page), keeping as copies:
+                inputs = {"data": rows, "checkpoint": parent, "output": out, "page": page}
+                inputs |= {"states_beside": beside, "state_copies": copies, "grace": grace(recipe)}
+                train_stage(stage, recipe, **inputs, log=log)
+        except Stopped:
+            if log:
+                logger.warning("`%s` ends as KILLED: %s", name, standing)
+            raise
 
     def keep(log: RunLog) -> None:
         keep_loss_page(log, out)
@@ -76,7 +88,8 @@ def train(
         log.artifact(rows / "manifest.json", "data")
 
     tags = run_tags(stage, control)
-    once(name, recipe, run, out, tags=tags, reads=[rows, parent], make=make, keep=keep)
+    with training_process(give_up):
+        once(name, recipe, run, out, tags=tags, reads=[rows, parent], make=make, keep=keep)
     return Checkpoint(str(out))
 
 

@@ -27,10 +27,8 @@ ROOT = Path(__file__).parent.parent
 
 
 #: Files that share the cluster and the pipeline of the fixture `remote`.
-CLUSTER = {
-    f"tests/integration/test_{name}.py"
-    for name in ("lost_machines", "lost_stages", "preempted", "readme_remote", "remote")
-}
+SHARED = ("drained", "lost_machines", "lost_stages", "preempted", "readme_remote", "remote")
+CLUSTER = {f"tests/integration/test_{name}.py" for name in SHARED}
 
 
 class ByFile(LoadScopeScheduling):

@@ -288,3 +288,15 @@ def test_faults_are_each_shown_by_a_test() -> None:
     assert len(named) == len(set(named)) == len(table.splitlines()) - 2 > 10
     for file, name in named:
         assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8"), (file, name)
+
+
+def test_what_the_engine_does_is_each_shown_by_a_test() -> None:
+    """Every row of that table; and every test that the page names with its file is there."""
+    page = PAGES["docs/operations.md"]
+    table = page.split("| what the engine does (Flyte 1.16.8) |")[1].split("\n\n")[0]
+    shown = re.compile(r"\]\(\.\./(tests/\S+)\): `(test_\w+)`")
+    rows = table.splitlines()[2:]
+    assert len(rows) > 10
+    assert [row for row in rows if not shown.search(row)] == []
+    for file, name in shown.findall(page):
+        assert f"\ndef {name}(" in (ROOT / file).read_text(encoding="utf-8"), (file, name)

@@ -174,7 +174,7 @@ def test_the_container_of_a_pod_template_has_a_name_of_its_own(tmp_path: Path) -
 def test_a_pod_that_is_deleted(tmp_path: Path) -> None:
     lost = pod(tmp_path)
     assert deleted_object("siqvl-development", [lost]) is None
-    lost.delete()
+    lost.drain()
     failure = deleted_object("siqvl-development", [lost])
     assert failure is not None
     assert (failure.code, failure.kind) == ("UnexpectedObjectDeletion", SYSTEM)

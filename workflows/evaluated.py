@@ -13,7 +13,7 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, Checkpoint, EvalReport, PipelineRun, PreparedData
 from tasks.evaluation import evaluate_shard, evaluation, merge_evaluation
-from tasks.resources import asked, cached, of_elements, planner
+from tasks.resources import asked, cached, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -26,8 +26,7 @@ def evaluated(
         report = evaluation(checkpoint=checkpoint, data=data, recipe=recipe, run=run)
         return report.with_overrides(**asked(Kind.EVALUATION, recipe))
     answer_one = partial(evaluate_shard, checkpoint=checkpoint, data=data, recipe=recipe, run=run)
-    metadata = of_elements(Kind.EVALUATION, recipe, evaluate_shard)
-    answered = map_task(answer_one, metadata=metadata)(shard=list(range(shards)))
+    answered = map_task(answer_one)(shard=list(range(shards)))
     answered = answered.with_overrides(**asked(Kind.EVALUATION, recipe))
     report = merge_evaluation(
         shards=answered, checkpoint=checkpoint, data=data, recipe=recipe, run=run

@@ -81,12 +81,15 @@ def all_stages(recipe: Recipe, fresh: bool = False) -> PipelineResult:
             benchmarks=benchmarks,
         ),
     )
-    return promotion(
-        recipe=recipe,
-        run=opened.run,
-        checkpoint=preferring,
-        scores=preferring_report,
-        report=report,
+    return steps.on(
+        Kind.DATA,
+        promotion(
+            recipe=recipe,
+            run=opened.run,
+            checkpoint=preferring,
+            scores=preferring_report,
+            report=report,
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks.contracts import ALONE, TINY, PipelineRun, Preparation, PreparedData
 from tasks.data_prep import data_prep, merge_shards, prepare_shard
-from tasks.resources import asked, cached, of_elements, planner
+from tasks.resources import asked, cached, planner
 
 
 @dynamic(**planner(), cache=cached())
@@ -29,8 +29,6 @@ def prepared_data(
         data = data_prep(stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
         return data.with_overrides(**request)
     prepare_one = partial(prepare_shard, stage=stage, recipe=recipe, run=run)
-    metadata = of_elements(Kind.DATA, recipe, prepare_shard)
-    pieces = map_task(prepare_one, metadata=metadata)(shard=list(range(shards)))
-    pieces = pieces.with_overrides(**request)
+    pieces = map_task(prepare_one)(shard=list(range(shards))).with_overrides(**request)
     data = merge_shards(shards=pieces, stage=stage, recipe=recipe, run=run, benchmarks=benchmarks)
     return data.with_overrides(**request)

@@ -48,6 +48,7 @@ def rewarded(checkpoint: Checkpoint, recipe: Recipe, fresh: bool = False) -> Pip
             benchmarks=steps.benchmarks,
         ),
     )
-    return promotion(
+    promoted = promotion(
         recipe=recipe, run=steps.opened.run, checkpoint=trained, scores=after, report=report
     )
+    return steps.on(Kind.DATA, promoted)

@@ -17,7 +17,7 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, points
 from tasks.contracts import TINY, Checkpoint, PreparedData
-from tasks.resources import asked, of_elements, planner
+from tasks.resources import asked, planner
 from tasks.sweep_point import compare_points, open_sweep, sweep_point
 
 
@@ -59,10 +59,7 @@ def all_points(
     try_one = partial(
         sweep_point, stage=stage, data=data, benchmarks=benchmarks, run=run, checkpoint=checkpoint
     )
-    metadata = of_elements(Kind.TRAINING, recipe, sweep_point)
-    tried = map_task(try_one, concurrency=concurrency, metadata=metadata)(
-        point=points(recipe, stage, grid)
-    )
+    tried = map_task(try_one, concurrency=concurrency)(point=points(recipe, stage, grid))
     tried = tried.with_overrides(**asked(Kind.TRAINING, recipe))
     table = compare_points(reports=tried, stage=stage, recipe=recipe, grid=grid, run=run)
     return table.with_overrides(**asked(Kind.DATA, recipe))

@@ -20,6 +20,7 @@ from siqvl.generation.loop import Written, end_ids, write
 from siqvl.model.assemble import load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
+from siqvl.model.progress_bars import bars_on_terminals_alone
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,6 +48,7 @@ def load_to_answer(
     kernel = answering_attention(attention)
     verify_checkpoint(checkpoint)
     try:
+        bars_on_terminals_alone()
         model, processor = load_checkpoint(checkpoint, attn_implementation=kernel)
     except (ValueError, OSError) as error:
         raise UserError(one_line(error)) from error

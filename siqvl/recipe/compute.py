@@ -32,6 +32,8 @@ Quantity = Annotated[str, AfterValidator(_quantity)]
 class Request(Section):
     """What each task of a kind asks for, and what becomes of it when it fails."""
 
+    LATER = ("grace_seconds",)
+
     cpus: int = Field(1, gt=0, description="cores")
     memory: Quantity = Field("4Gi", description="working memory")
     disk: Quantity | None = Field(None, description="scratch space; null: what the cluster gives")
@@ -59,6 +61,12 @@ class Request(Section):
         gt=0,
         le=10**9,
         description="of one attempt, from when it begins to work; null: none",
+    )
+    grace_seconds: int = Field(
+        25,
+        ge=5,
+        le=86_400,
+        description="that a pod has when it is told to end; a stage saves a state in them",
     )
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from siqvl.errors import one_line
 from siqvl.tracking.offline import create, is_offline, online_id
 from siqvl.tracking.outbox import Entry, Outbox, Stream
-from siqvl.tracking.store import Failure, failure, is_gone, is_server
+from siqvl.tracking.store import REPLACED, Failure, failure, is_gone, is_server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -180,7 +180,9 @@ class Delivery:
         elif kind == "inputs":
             self.store.log_inputs(run_id, datasets=[_dataset(one) for one in content["datasets"]])
         elif kind == "end":
-            self.store.set_terminated(run_id, content["status"], content["time"])
+            replaced = REPLACED in self.store.get_run(run_id).data.tags  # by another attempt
+            status = "KILLED" if replaced else content["status"]
+            self.store.set_terminated(run_id, status, content["time"])
         elif kind == "reopen":
             self.store.update_run(run_id, "RUNNING")
         elif kind != "run":  # that one is in the store already

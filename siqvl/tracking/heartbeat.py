@@ -24,7 +24,7 @@ from typing import NamedTuple
 from siqvl.tracking.background import background
 from siqvl.tracking.offline import TAG, is_offline
 from siqvl.tracking.outbox import OutboxPlace
-from siqvl.tracking.store import HEARTBEAT, beat, client, store_time
+from siqvl.tracking.store import HEARTBEAT, REPLACED, beat, client, store_time
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ def _beat(run: Open) -> None:
         return
     store = client(run.uri)
     store.set_tag(run_id, HEARTBEAT, beat(run.uri))
-    if store.get_run(run_id).info.status == "KILLED":
+    found = store.get_run(run_id)
+    if found.info.status == "KILLED" and REPLACED not in found.data.tags:
         with _lock:
             if run.run_id in _open:  # so its end is logged after this
                 outbox.add(run.uri, run.run_id, [("reopen", {})])

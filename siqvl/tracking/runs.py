@@ -27,6 +27,7 @@ from siqvl.tracking.outbox import OutboxPlace, outbox_place
 from siqvl.tracking.store import DEFAULT_STORE as DEFAULT_STORE
 from siqvl.tracking.store import (
     HEARTBEAT,
+    REPLACED,
     beat,
     is_missing_file,
     opened,
@@ -262,15 +263,37 @@ def end_open(recipe: Recipe, tags: dict[str, str], status: str, reason: str | No
     Args:
         reason: why they ended so, where somebody knows.
     """
-    try:
-        found = find_runs(recipe, tags, status="RUNNING")
-    except UserError as error:
-        logger.warning("runs that may still be open are left as they are: %s", one_line(error))
-        return
-    for log in found:
+    for run in _open(recipe, tags):
+        log = run_log(recipe, run.info.run_id)
         if reason is not None:
             log.tags({REASON: reason})
         end_run(log, status)
+
+
+def replace_attempts(recipe: Recipe, tags: dict[str, str], number_tag: str, number: int) -> None:
+    """Close as KILLED the runs with these tags of earlier attempts at what attempt `number` does.
+
+    Their processes are gone, or soon will be. What one that still lives says of its run's end, or
+    of its life, changes nothing any more; and it leaves the runs of later attempts alone.
+
+    Args:
+        number_tag: of a run, which says the attempt that it is of, from 0.
+    """
+    for run in _open(recipe, tags):
+        earlier = int(run.data.tags.get(number_tag, "0"))
+        if earlier <= number:
+            log = run_log(recipe, run.info.run_id)
+            why = f"the pod of attempt {earlier + 1} was lost, and attempt {number + 1} went on"
+            log.tags({REPLACED: str(number)} | ({REASON: why} if earlier < number else {}))
+            end_run(log, "KILLED")
+
+
+def _open(recipe: Recipe, tags: dict[str, str]) -> list[Run]:
+    try:
+        return search(recipe, tags, status="RUNNING")
+    except UserError as error:
+        logger.warning("runs that may still be open are left as they are: %s", one_line(error))
+        return []
 
 
 @contextmanager

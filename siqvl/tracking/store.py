@@ -55,6 +55,8 @@ OVERLOADS = frozenset(
 
 #: Tag of a run that is open: when its process was alive, see `beat`.
 HEARTBEAT = "siqvl.heartbeat"
+#: Of a run whose work another attempt has taken over, which one: it ends KILLED, whatever else.
+REPLACED = "siqvl.replaced_by_attempt"
 
 T = TypeVar("T")
 _set: dict[str, str] = {}  # what this process has set, and its user has not

@@ -62,7 +62,7 @@ def own_place(
         else:
             logger.warning("states in %s go before they are taken over; beginning anew", folder)
         if state is not None:
-            logger.warning("continuing from %s", state)
+            logger.warning("continuing from step %d, of %s", state_step(state), state)
         yield place, state
 
 

@@ -34,6 +34,7 @@ def train_stage(
     states_beside: Path | None = None,
     state_copies: int = 0,
     page: Path | None = None,
+    grace: float | None = None,
 ) -> CheckpointCard | None:
     """Train `stage` and write its checkpoint to `output`.
 
@@ -44,11 +45,13 @@ def train_stage(
             share its folder.
         state_copies: more states than the stage's own that the caller keeps on the same disk.
         page: the file of a page of its progress (`siqvl/training/figures/live_page.py`).
+        grace: seconds that it has when it is told to end; None: as long as a state takes.
 
     Raises:
         UserError: the data or the checkpoint is not what this stage needs, the recipe asks for
             another model than the checkpoint's, or other code wrote the state that it would go on
             from; nothing was started.
+        Stopped: it was told to end.
     """
     parent = _check_parent(stage, checkpoint)
     if parent is not None:
@@ -73,7 +76,8 @@ def train_stage(
     from siqvl.training.stage_process import StageInputs, train
 
     given = (stage, recipe, data, checkpoint, output, states, log, state_copies, page)
-    launch(train, StageInputs(*given, states_beside=states_beside), recipe.distributed)
+    inputs = StageInputs(*given, states_beside=states_beside, grace=grace)
+    launch(train, inputs, recipe.distributed, grace)
     if states_beside not in (None, output) and not is_first_process():
         return None
     return read_card(output, expected=stage)

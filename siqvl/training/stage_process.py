@@ -24,6 +24,7 @@ from siqvl.errors import UserError
 from siqvl.model.assemble import assemble, load_checkpoint
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
+from siqvl.model.progress_bars import bars_on_terminals_alone
 from siqvl.recipe import DPOStage, Recipe, RewardStage, SFTStage, Stage
 from siqvl.recipe.reading.shipped import shipped
 from siqvl.stages import STAGES
@@ -66,6 +67,7 @@ class StageInputs:
     state_copies: int = 0  # of states, that others keep on the same disk
     page: Path | None = None  # of its progress
     states_beside: Path | None = None  # the path that folders of states are named by; None: output
+    grace: float | None = None  # seconds, when it is told to end
 
 
 def train(inputs: StageInputs) -> None:
@@ -120,6 +122,7 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
     precision = precision_of(figures)
     set_up(recipe, precision)
     keep_threads(state)
+    bars_on_terminals_alone()
     model, processor = _load_model(recipe, inputs.checkpoint, attention_of(recipe, stage))
     counts = let_learn(model, recipe, figures, precision)
     if figures.compile:
@@ -127,7 +130,7 @@ def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:
     encoded = encoded_rows(recipe, stage, dataset, processor)
     features = tower_features(recipe, stage, encoded, dataset, model, processor)
     trainer = _build_trainer(inputs, place, model, processor, encoded, features, manifest)
-    trainer.state_copies = inputs.state_copies
+    trainer.state_copies, trainer.grace = inputs.state_copies, inputs.grace
     data_metrics: dict[str, float] = {}
     if trainer.is_world_process_zero():
         # packing every epoch of a large run takes a while, and only one process reports it

@@ -41,6 +41,9 @@ class ImagePods:
     def kill(self, pod: Pod) -> None:
         self.processes.kill(pod)
 
+    def terminate(self, pod: Pod) -> None:
+        self.processes.terminate(pod)
+
 
 @dataclass
 class Remote:

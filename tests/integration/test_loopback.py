@@ -57,6 +57,9 @@ class EitherPods:
     def kill(self, pod: Pod) -> None:
         self.started.kill(pod)
 
+    def terminate(self, pod: Pod) -> None:
+        self.started.terminate(pod)
+
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -258,7 +261,7 @@ def lost(cluster: Cluster, pyflyte: Client) -> Iterator[Callable[..., Done]]:
 
     def run(how: str, *arguments: str, workflow: str = "planned", code: int = 255) -> Done:
         def end(pod: Pod) -> None:
-            if ".lost" in pod.task and pod.index in (None, 1):
+            if "lost" in pod.task and pod.index in (None, 1):
                 while "waiting" not in pod.printed() and pod.index is None:
                     time.sleep(0.05)
                 if how:
@@ -274,7 +277,7 @@ def lost(cluster: Cluster, pyflyte: Client) -> Iterator[Callable[..., Done]]:
 
 def told(execution: Execution) -> str:
     """What the failure node was given."""
-    (node,) = execution.of_task("told")
+    (node,) = execution.of_task("told_too")
     return node.pods[0].printed().replace("\r\n", "\n")
 
 
@@ -283,7 +286,7 @@ def told(execution: Execution) -> str:
     [
         ("kill", "Interrupted", r"\[{pod}\] terminated with exit code \(137\)\. Reason \[Error\]"),
         (
-            "delete",
+            "drain",
             "UnexpectedObjectDeletion",
             r"object \[\S+/{pod}\] terminated in the background, manually",
         ),
@@ -314,7 +317,7 @@ def test_memory_that_runs_out_counts_against_retries(lost, retries: int, attempt
     assert len(node.attempts) == attempts
     begin = f"[{attempts}/{attempts}] currentAttempt done. Last Error: USER::Pod failed. "
     assert begin in told(done.execution)
-    assert "Reason [OOMKilled]. Message: \nwaiting\n." in told(done.execution)
+    assert "Reason [OOMKilled]. Message: \n\nwaiting\n." in told(done.execution)
 
 
 def test_a_cluster_may_ignore_the_cause(cluster: Cluster, lost) -> None:

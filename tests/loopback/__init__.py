@@ -8,7 +8,7 @@ retries, caching, checkpoints and failure handling are wired up.
 
 It counts attempts, limits time and words failures as Flyte 1.16.8 was seen to (`attempts.py`,
 `tasks.py`, `outcome.py`); what stands in Flyte's source alone is marked (read). Pods can be lost in
-each of the ways that a cluster has: `pod.kill()`, `run_out_of_memory()`, `delete()`, `vanish()`.
+each of the ways that a cluster has: `pod.kill()`, `run_out_of_memory()`, `drain()`, `vanish()`.
 
 What it does not show: it is not FlytePropeller. It checks no types at registration, schedules
 nothing on hardware, applies no resource limits, has no login and no TLS. Pods that run as processes

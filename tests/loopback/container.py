@@ -9,7 +9,8 @@ from typing import Any
 from flyteidl.core import tasks_pb2, workflow_pb2
 from google.protobuf import json_format
 
-GRACE = 30.0  # terminationGracePeriodSeconds: seen, Flyte 1.16.8, 2026-11-28
+from .pods import GRACE
+
 NAMES = {
     "cpu": tasks_pb2.Resources.CPU,
     "memory": tasks_pb2.Resources.MEMORY,

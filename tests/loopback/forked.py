@@ -77,12 +77,17 @@ STAND_IN = """\
 import json, os, signal, socket, sys
 if {program!r} == "python" and sys.argv[1:2] != ["-m"]:
     os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+def told(*_):
+    try:
+        connection.sendall(b"t")
+    except OSError:  # it has just ended
+        pass
 request = json.dumps([{program!r}, sys.argv, os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect({address!r})
     socket.send_fds(connection, [len(request).to_bytes(8, "big")], [0, 1, 2])
     connection.sendall(request)
-    signal.signal(signal.SIGTERM, lambda number, frame: connection.send(b"T"))
+    signal.signal(signal.SIGTERM, told)
     code = int(connection.recv(16) or 255)
 if code < 0:
     if -code != signal.SIGKILL:
@@ -160,7 +165,7 @@ def _wait(pid: int, connection: socket.socket) -> None:
     """Tell the stand-in how the program ended, or end the program when the stand-in is gone."""
     ended = os.pidfd_open(pid)
     while ended not in select.select([ended, connection], [], [])[0]:
-        told = b""
+        told = b""  # the stand-in is gone
         with contextlib.suppress(OSError):
             told = connection.recv(1)
         with contextlib.suppress(ProcessLookupError):

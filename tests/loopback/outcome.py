@@ -53,7 +53,7 @@ def deleted_object(namespace: str, pods: list[Pod]) -> Failure | None:
                 f'reason: pods "{pod.name}" not found'
             )
             return Failure("ResourceDeletedExternally", message, kind=SYSTEM, recoverable=True)
-        if pod.deleted and not pod.exit_code:
+        if pod.deleted and pod.exit_code is None:
             message = f"object [{namespace}/{pod.name}] terminated in the background, manually"
             return Failure("UnexpectedObjectDeletion", message, kind=SYSTEM, recoverable=True)
     return None

@@ -20,6 +20,9 @@ from typing import Any, Protocol
 
 SECRETS = "/etc/flyte/secrets"  # in a container
 OUT_OF_MEMORY = "OOMKilled"  # Kubernetes' reason
+#: `terminationGracePeriodSeconds` of Flyte's pods (seen with 1.16.8): it is Kubernetes' own.
+GRACE = 30.0
+POLL_SECONDS = 0.02
 
 
 @dataclass
@@ -39,16 +42,16 @@ class Pod:
     list_keys: Callable[[str], list[str]]
     container: str = ""  # its name, where it is not that of the pod
     interruptible: bool = False
-    grace: float = 30.0  # seconds between SIGTERM and SIGKILL
+    grace: float = GRACE  # seconds between SIGTERM and SIGKILL
     started: float = 0.0
     seconds: float = 0.0
     exit_code: int | None = None
     reason: str = "Error"  # what Kubernetes says of an exit code that is not 0
-    deleted: bool = False
-    gone: bool = False
-    told: bool = False  # by SIGTERM
+    gone: bool = False  # its object, with its node
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     launcher: Launcher | None = field(default=None, repr=False)
+    deleted: bool = False  # from outside; it has its grace, and Flyte does not wait for its end
+    told: float | None = None  # when it got SIGTERM
 
     @property
     def name(self) -> str:
@@ -92,8 +95,13 @@ class Pod:
         self.reason = OUT_OF_MEMORY
         self.kill()
 
-    def delete(self) -> None:
-        """Delete it, as a drain of its node or `kubectl delete pod` does: it has its grace."""
+    def drain(self, grace: float | None = None) -> None:
+        """Delete it as a drain does, or the reclaim of a spot node.
+
+        Its first process gets SIGTERM, all of them SIGKILL when its grace is over. Flyte starts the
+        next attempt at once, beside it (seen with 1.16.8).
+        """
+        self.grace = self.grace if grace is None else grace
         self.deleted = True
         self.terminate()
 
@@ -104,11 +112,9 @@ class Pod:
 
     def terminate(self) -> None:
         """SIGTERM for its first process, once."""
-        if self.process is None or self.exit_code is not None or self.told:
-            return
-        self.told = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)  # `docker run` hands it on
+        if self.launcher and self.exit_code is None and self.told is None:
+            self.told = time.time()
+            self.launcher.terminate(self)
 
 
 class Launcher(Protocol):
@@ -119,6 +125,9 @@ class Launcher(Protocol):
 
     def kill(self, pod: Pod) -> None:
         """End it at once. It may have ended by itself."""
+
+    def terminate(self, pod: Pod) -> None:
+        """SIGTERM for its first process."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,10 @@ class ProcessPods:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def terminate(self, pod: Pod) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pod.pid, signal.SIGTERM)
 
     def kill(self, pod: Pod) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -211,7 +224,13 @@ class ContainerPods:
             )
 
     def kill(self, pod: Pod) -> None:
-        command = [self.docker, "kill", "--signal", "KILL", pod.name]
+        self._signal(pod, "KILL")
+
+    def terminate(self, pod: Pod) -> None:
+        self._signal(pod, "TERM")
+
+    def _signal(self, pod: Pod, name: str) -> None:
+        command = [self.docker, "kill", "--signal", name, pod.name]
         subprocess.run(
             command, env=self._environment(), capture_output=True, timeout=60, check=False
         )
@@ -261,11 +280,11 @@ class PodRunner:
 
     def end(self, pod: Pod) -> None:
         """Kill it if it still runs, and wait until it is gone."""
-        if pod.process is None:
+        if pod.process is None or pod.exit_code is not None:
             return
         pod.kill()
         while not self.poll(pod):
-            time.sleep(0.02)
+            time.sleep(POLL_SECONDS)
 
     def kill_all(self) -> None:
         for pod in list(self.running):

@@ -85,6 +85,7 @@ def test_other_bytes_are_refused_by_name(key: str, amount: str) -> None:
         ({"compute": {"training": {"retries": -1}}}, ["`compute.training.retries`", "got -1"]),
         ({"compute": {"data": {"cpus": 0}}}, ["`compute.data.cpus`", "got 0"]),
         ({"compute": {"data": {"timeout_minutes": 0}}}, ["`compute.data.timeout_minutes`"]),
+        ({"compute": {"data": {"grace_seconds": 4}}}, ["`compute.data.grace_seconds`"]),
         (
             {"compute": {"training": {"memry": "1Gi"}}},
             ["unknown key `compute.training.memry`, did you mean `memory`?"],

@@ -27,7 +27,7 @@ from siqvl.recipe import (
     Stage,
     Tracking,
 )
-from siqvl.recipe.compute import Compute
+from siqvl.recipe.compute import Compute, Request
 from siqvl.recipe.keys import benchmarks_key, data_key, evaluation_key, pairs_key, training_key
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +88,7 @@ def replaced(content: Any, path: list[str], value: Any) -> Any:
         *SFTStage.LATER,
         *Model.LATER,
         *Tracking.LATER,
+        *Request.LATER,
     }
     assert first in content or first in later, f"no key {first}"
     return content | {first: replaced(content.get(first), rest, value)}
@@ -119,6 +120,7 @@ TABLE: list[tuple[str, Any, set[str]]] = [
     ("compute.training.memory", "64Gi", NOTHING),
     ("compute.training.gpus", 1, NOTHING),
     ("compute.evaluation.cpus", 16, NOTHING),
+    ("compute.training.grace_seconds", 100, NOTHING),
     ("compute.schedule", "@daily", NOTHING),
     ("compute.system_retries", 7, NOTHING),
     ("hardware.peak_tflops", 312.0, NOTHING),

@@ -6,10 +6,11 @@ import pytest
 from flytekit import task, workflow
 from flytekit.bin.entrypoint import get_traceback_str
 from flytekit.exceptions.user import FlyteUserRuntimeException
+from flytekit.types.directory import FlyteDirectory
 from flytekit.types.error.error import FlyteError
 
 from siqvl.errors import UserError
-from siqvl.recipe import Recipe
+from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.grid import Grid
 from siqvl.tracking.runs import REASON, RunLog, client, end_run, start_run
 from tasks.flyte_tags import flyte_tags
@@ -178,6 +179,27 @@ def test_where_no_pod_is_named_it_is_what_is_open_and_was_tried_most(
     assert ended(beside) == ("KILLED", None)
 
 
+def test_the_container_of_a_pod_template_says_the_kind_of_task(recipe, on_cluster) -> None:
+    log = pipeline_run(recipe)
+    beside = step(recipe, on_cluster, "dpo data", "abc-n0-0-dn7-0", "data")
+    last = step(recipe, on_cluster, "vqa_sft", "abc-n0-0-dn6-0")
+    message = lost("OOMKilled", "training", "[1/1]")
+    close_run(recipe=recipe, err=FlyteError(failed_node_id="fn0", message=message))
+    assert ended(last) == ended(log)
+    assert ended(last)[1].startswith("vqa_sft ran out of its ")
+    assert ended(beside) == ("KILLED", None)
+
+
+def test_a_kind_of_task_of_which_nothing_runs_still_names_its_requests(recipe, on_cluster) -> None:
+    log = pipeline_run(recipe)
+    message = lost("OOMKilled", "data", "[1/1]")
+    close_run(recipe=recipe, err=FlyteError(failed_node_id="fn0", message=message))
+    memory = recipe.compute.data.memory
+    assert ended(log)[1] == (
+        f"a task ran out of its {memory} of memory in its only attempt: raise compute.data.memory"
+    )
+
+
 def test_two_steps_that_may_be_the_one_are_both_named(recipe: Recipe, on_cluster) -> None:
     log = pipeline_run(recipe)
     for number, name in enumerate(("vqa_sft", "dpo data")):
@@ -193,7 +215,9 @@ def test_a_task_without_a_run_is_told_by_its_pod(recipe: Recipe, on_cluster) -> 
     assert ended(log)[1].startswith("the task of pod abc-n0-0-dn0-0 ran out of its memory in its")
 
 
-def test_the_points_of_a_sweep_say_each_their_own(recipe: Recipe, on_cluster) -> None:
+def test_the_points_of_a_sweep_say_each_their_own(
+    recipe: Recipe, on_cluster, tmp_path: Path
+) -> None:
     log = start_run(recipe, "sweep", tags={"siqvl.kind": "sweep", **flyte_tags()})
     names = ["learning_rate=0.1", "learning_rate=0.2"]
     one, other = (
@@ -203,9 +227,9 @@ def test_the_points_of_a_sweep_say_each_their_own(recipe: Recipe, on_cluster) ->
     message = "".join(
         f"[{number}]: {lost('OOMKilled', f'abc-n0-0-dn1-0-n{number}-2')}\n" for number in (0, 1)
     )
-    data = "/nowhere"
+    data = FlyteDirectory(str(tmp_path))
     close_sweep(
-        stage="vqa_sft",
+        stage=Stage.VQA_SFT,
         data=data,
         benchmarks=data,
         grid=Grid(values={"learning_rate": [0.1, 0.2]}),

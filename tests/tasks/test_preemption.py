@@ -4,11 +4,13 @@ import io
 import os
 import random
 import shutil
+import signal
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +18,11 @@ import pytest
 from flytekit.core.checkpointer import SyncCheckpoint
 from flytekit.core.context_manager import FlyteContextManager
 
+from siqvl.training.loop import stop_request
+from siqvl.training.loop.stop_request import Stopped, ask, heeding, standing
 from siqvl.training.states import damage, forget_older, last_good_state, publish, seal, staged_state
 from tasks import preemption
-from tasks.preemption import ARCHIVE, states_kept
+from tasks.preemption import ARCHIVE, LEAVING, states_kept
 
 KEY, OTHER_KEY = "0123456789ab", "ba9876543210"
 
@@ -280,8 +284,10 @@ def away(times: int) -> Callable[..., SyncCheckpoint]:
 def test_a_store_that_comes_back_is_asked_again(pods: Pods, monkeypatch) -> None:
     waited: list[float] = []
     train_one(pods, 7)
-    monkeypatch.setattr(preemption, "time", SimpleNamespace(sleep=waited.append))
-    with pods.next(away(2)) as output:
+    monkeypatch.setattr(
+        preemption, "time", SimpleNamespace(sleep=waited.append, monotonic=time.monotonic)
+    )
+    with pods.next(away(3)) as output:  # the mark of where to look is not left
         state = last_good_state(work_dir(output))
     assert state == work_dir(output) / "checkpoint-7"
     assert waited == [1, 2]
@@ -289,10 +295,12 @@ def test_a_store_that_comes_back_is_asked_again(pods: Pods, monkeypatch) -> None
 
 def test_without_the_store_a_stage_begins_anew(pods: Pods, monkeypatch, caplog) -> None:
     train_one(pods, 7)
-    monkeypatch.setattr(preemption, "time", SimpleNamespace(sleep=lambda seconds: None))
-    with pods.next(away(preemption.TRIES)) as output:
+    monkeypatch.setattr(
+        preemption, "time", SimpleNamespace(sleep=lambda seconds: None, monotonic=time.monotonic)
+    )
+    with pods.next(away(1 + preemption.TRIES)) as output:
         assert last_good_state(work_dir(output)) is None
-    assert caplog.text.count("the store is away") == preemption.TRIES
+    assert caplog.text.count("the store is away") == 1 + preemption.TRIES
     assert beside(output) == []
 
 
@@ -397,3 +405,81 @@ def test_a_platform_without_a_store_is_no_obstacle(tmp_path: Path, monkeypatch) 
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
     with states_kept(tmp_path / "checkpoints" / "vqa_sft"):
         assert os.listdir(tmp_path) == []
+
+
+# Two attempts at once
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], object]]:
+    """What tells an attempt to end."""
+    yield lambda: ask(signal.SIGTERM, pytest.fail)
+    stop_request._request = None
+    stop_request.standing.elsewhere = False
+
+
+def test_the_next_attempt_waits_for_the_state_of_one_that_is_ending(
+    pods: Pods, told, caplog
+) -> None:
+    """It begins while the one before is in its grace, as Flyte starts it."""
+    ending, ended = threading.Event(), threading.Event()
+
+    def first() -> None:
+        with suppress(Stopped), pods.next() as output, heeding(60.0):
+            told()
+            wait((pods.kept().parent / LEAVING).exists)
+            ending.set()
+            time.sleep(0.3)
+            save(output, 7)
+        ended.set()
+
+    thread = threading.Thread(target=copy_context().run, args=(first,))
+    thread.start()
+    assert ending.wait(10)
+    with pods.next() as output:
+        assert ended.is_set()
+        assert last_good_state(work_dir(output)) == work_dir(output) / "checkpoint-7"
+    thread.join()
+    assert caplog.text.count("the attempt before is saving its state") == 1
+    assert standing.kept == 7
+
+
+def test_one_that_never_says_that_it_has_ended_is_waited_for_no_longer_than_its_grace(
+    pods: Pods, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(preemption, "SLACK", 0.1)
+    train_one(pods, 7)
+    (pods.kept().parent / LEAVING).write_text('{"seconds": 0.2}')
+    begin = time.monotonic()
+    with pods.next() as output:
+        assert last_good_state(work_dir(output)) == work_dir(output) / "checkpoint-7"
+    assert 0.3 <= time.monotonic() - begin < 10
+    assert "the attempt before has not said that it has ended" in caplog.text
+
+
+def test_a_late_state_of_an_older_attempt_is_none_of_the_newer_ones(pods: Pods) -> None:
+    """Each has a store of its own, and goes by its own."""
+    train_one(pods, 7)
+    older = pods.kept()
+    with pods.next() as output:
+        save(output, 9)
+        wait(lambda: kept_step(pods, 9))
+        shutil.copy(older, older.with_suffix(".late"))
+        (older.with_suffix(".late")).replace(older)
+    with pods.next() as output:
+        assert last_good_state(work_dir(output)) == work_dir(output) / "checkpoint-9"
+
+
+def test_a_state_is_found_behind_attempts_that_came_to_keep_nothing(
+    pods: Pods, monkeypatch
+) -> None:
+    """They were told to end, or killed, before they had taken it over."""
+    train_one(pods, 7)
+    for _ in range(3):
+        with monkeypatch.context() as patch, suppress(ZeroDivisionError):
+            patch.setattr(preemption, "_wait_for_its_end", lambda store: 1 / 0)
+            with pods.next():
+                pass
+        assert not pods.kept().exists()
+    with pods.next() as output:
+        assert last_good_state(work_dir(output)) == work_dir(output) / "checkpoint-7"

@@ -16,17 +16,14 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks import resources
-from tasks.evaluation import evaluate_shard
 from tasks.resources import (
     HANDED_ON,
     TINY,
     asked,
     cached,
-    of_elements,
     policy,
     registered_recipe,
 )
-from tasks.sweep_point import sweep_point
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +39,14 @@ def recipe_of(**training: Any) -> Recipe:
     content = TINY.model_dump(mode="json")
     content["compute"]["training"] = training
     return Recipe.model_validate(content)
+
+
+def test_a_pod_has_the_grace_of_its_recipe() -> None:
+    """Without a template it has Kubernetes' 30 s, which is what the recipe's default comes to."""
+    assert "pod_template" not in asked(Kind.TRAINING, TINY)
+    found = asked(Kind.TRAINING, recipe_of(grace_seconds=115))
+    assert found["pod_template"].pod_spec.termination_grace_period_seconds == 120
+    assert "pod_template" not in asked(Kind.DATA, recipe_of(grace_seconds=115))
 
 
 def test_the_request_of_a_kind_is_asked_for_and_is_the_limit() -> None:
@@ -103,14 +108,6 @@ def test_tasks_that_a_pod_plans_have_no_retries_of_their_own(monkeypatch) -> Non
     monkeypatch.setenv("FLYTE_INTERNAL_EXECUTION_ID", "abc")
     for kind in Kind:
         assert policy(kind)["retries"] == 0
-
-
-def test_elements_of_a_map_have_what_the_recipe_asks_for() -> None:
-    recipe = recipe_of(retries=5, interruptible=True, timeout_minutes=90)
-    found = of_elements(Kind.TRAINING, recipe, sweep_point)
-    assert (found.retries, found.interruptible, found.timeout) == (5, True, timedelta(0))
-    shard = of_elements(Kind.EVALUATION, TINY, evaluate_shard)
-    assert (shard.cache, shard.cache_version) == (True, evaluate_shard.metadata.cache_version)
 
 
 # Secrets and environment

@@ -112,6 +112,44 @@ def test_a_stopped_process_says_so_and_ends_its_runs(
     assert set(ends(recipe).values()) == {"KILLED"}
 
 
+def in_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    for part in ("PROJECT", "DOMAIN", "ID"):
+        monkeypatch.setenv(f"FLYTE_INTERNAL_EXECUTION_{part}", part.lower())
+
+
+def test_a_pod_ends_as_one_whose_node_was_lost(
+    recipe: Recipe, tmp_path: Path, forked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flyte 1.16.8 takes 137 for that, and 143 or 241 for a mistake of the task (seen)."""
+    in_pod(monkeypatch)
+    with waiting(tmp_path, recipe, forked, "stage") as (program, pid):
+        os.kill(pid, signal.SIGTERM)
+        assert program.ended() == 137
+    assert "SIGTERM stops `stage`, `pipeline`; the next attempt takes its place\n" in program.said
+    assert set(ends(recipe).values()) == {"KILLED"}
+
+
+def test_a_step_that_is_longer_than_the_grace_is_given_up(
+    recipe: Recipe, tmp_path: Path, forked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_pod(monkeypatch)
+    with waiting(tmp_path, recipe, forked, "step") as (program, pid):
+        os.kill(pid, signal.SIGTERM)
+        assert program.ended() == 137
+    assert "SIGTERM stops `stage`, `pipeline` after the step that is under way; " in program.said
+    last = program.said.splitlines()[-1]
+    assert last.endswith("state: the state of step 40 stands, and 17 steps are lost")
+    assert set(ends(recipe).values()) == {"KILLED"}
+
+
+def test_a_second_signal_ends_a_step_at_once(recipe: Recipe, tmp_path: Path, forked: Path) -> None:
+    with waiting(tmp_path, recipe, forked, "step") as (program, pid):
+        os.kill(pid, signal.SIGINT)
+        program.until(lambda: GOES_ON in program.said)
+        os.kill(pid, signal.SIGINT)
+        assert program.ended() == -signal.SIGINT
+
+
 def test_a_program_that_nohup_started_goes_on(recipe: Recipe, tmp_path: Path, forked: Path) -> None:
     with waiting(tmp_path, recipe, forked, "nohup") as (program, pid):
         os.kill(pid, signal.SIGHUP)
@@ -200,7 +238,9 @@ def stopped(program: Program, pid: int, number: signal.Signals) -> None:
         assert time.monotonic() < end, processes_of(pid)
         time.sleep(0.1)
     assert "Traceback" not in program.said
-    assert program.said.count(GOES_ON) == (number != signal.SIGKILL)
+    told = number != signal.SIGKILL
+    assert program.said.count(GOES_ON) == told
+    assert program.said.count(" after step ") == told, program.said
 
 
 @pytest.mark.integration

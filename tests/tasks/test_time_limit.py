@@ -11,8 +11,10 @@ import pytest
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import REASON, client
+from siqvl.training.loop import stop_request
+from siqvl.training.loop.stop_request import heeding
 from tasks.contracts import ALONE, TINY
-from tasks.time_limit import time_limited
+from tasks.time_limit import time_limited, time_was_over
 from tasks.tracked import tracked
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,24 @@ def test_its_run_has_failed_with_that_reason(recipe: Recipe) -> None:
 
 
 @pytest.mark.usefixtures("pod")
+def test_a_training_finishes_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_request, "_request", None)
+    steps: list[str] = []
+
+    def train() -> None:
+        with time_limited(limited(TINY)), heeding(25.0):
+            while stop_request.requested() is None:
+                steps.append("begun")
+                time.sleep(0.05)
+                steps.append("ended")
+
+    with pytest.raises(UserError, match=r"training\.timeout_minutes: 1"):
+        train()
+    assert len(steps) > 2
+    assert steps[-1] == "ended"
+
+
+@pytest.mark.usefixtures("pod")
 def test_work_that_is_done_in_time_is_left_alone() -> None:
     with time_limited(limited(TINY)):
         pass
@@ -104,3 +124,14 @@ with time_limit.time_limited(Recipe.model_validate(content)):
     )
     assert done.returncode == 124, done.stderr
     assert "the process hangs, and is killed" in done.stderr
+
+
+def test_of_several_processes_one_says_why_they_ended() -> None:
+    """torch elastic has a message of each, which may be a text or what it wrote to a file."""
+    sentence = (
+        "the time of this task is over, compute.training.timeout_minutes: 90; raise it and recover "
+        "the execution, which goes on from the last state"
+    )
+    told = {"message": f"UserError: {sentence}", "extraInfo": {"timestamp": "1"}}
+    assert time_was_over(["Signal 15 (SIGTERM) received", told]) == sentence
+    assert time_was_over(["Signal 15 (SIGTERM) received"]) is None

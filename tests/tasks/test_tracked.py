@@ -8,7 +8,9 @@ import pytest
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.tracking.runs import RunLog, client, start_run
+from siqvl.tracking import heartbeat
+from siqvl.tracking.heartbeat import Open
+from siqvl.tracking.runs import RunLog, client, end_run, start_run
 from tasks.contracts import ALONE, PipelineRun
 from tasks.flyte_tags import EXECUTION, LOCAL, execution, flyte_tags
 from tasks.tracked import check_pod, tracked
@@ -93,6 +95,36 @@ def test_the_run_of_a_lost_attempt_is_killed_by_the_next(recipe: Recipe, monkeyp
             "RUNNING",
         ]
     assert (status(log), status(parent)) == ("FINISHED", "RUNNING")
+
+
+def test_an_attempt_that_still_lives_does_not_end_as_if_it_were_the_last(
+    recipe: Recipe, monkeypatch
+) -> None:
+    """Its run ends when the next attempt begins; its heart goes on, and it comes to an end."""
+    in_pod(monkeypatch)
+    with tracked(recipe, "vqa_sft", ALONE) as older:
+        in_pod(monkeypatch, attempt=1)
+        with tracked(recipe, "vqa_sft", ALONE) as newer:
+            assert (status(older), status(newer)) == ("KILLED", "RUNNING")
+            experiment = recipe.tracking.experiment
+            heartbeat._beat(Open(older.uri, older.run_id, older.outbox, experiment, own=True))
+            older.metrics({"loss": 1.0})
+            older.flush()
+            assert status(older) == "KILLED"
+        end_run(older, "FINISHED")
+        assert (status(older), status(newer)) == ("KILLED", "FINISHED")
+    assert tags(older)["siqvl.replaced_by_attempt"] == "1"
+    assert status(older) == "KILLED"
+
+
+def test_an_older_attempt_leaves_the_run_of_a_newer_one_alone(recipe: Recipe, monkeypatch) -> None:
+    """It was slow to begin; or it begins anew, by torch elastic, in its own pod."""
+    in_pod(monkeypatch, attempt=1)
+    with tracked(recipe, "vqa_sft", ALONE) as newer:
+        in_pod(monkeypatch, attempt=0)
+        with tracked(recipe, "vqa_sft", ALONE):
+            assert status(newer) == "RUNNING"
+    assert status(newer) == "FINISHED"
 
 
 def test_other_executions_are_left_alone(recipe: Recipe, monkeypatch) -> None:

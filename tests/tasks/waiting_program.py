@@ -13,6 +13,7 @@ from pathlib import Path
 
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import start_run
+from siqvl.training.loop.stop_request import RESERVE, heeding, standing
 from tasks.contracts import PipelineRun
 from tasks.stopping import stoppable
 from tasks.tracked import tracked
@@ -21,7 +22,10 @@ SECONDS = 240  # that nobody stops it
 
 
 def main(recipe: Path, where: str, waits: Path) -> None:
-    """Wait in a stage (`stage`), between stages (`between`) or as `nohup` starts programs."""
+    """Wait in a stage (`stage`), between stages (`between`) or as `nohup` starts programs.
+
+    In `step` it is in a step of a training that does not end.
+    """
     if where == "nohup":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     loaded = Recipe.load(recipe)
@@ -30,6 +34,11 @@ def main(recipe: Path, where: str, waits: Path) -> None:
     if where == "between":
         wait(waits)
     with tracked(loaded, "stage", PipelineRun(run_id=log.run_id)):
+        if where == "step":
+            standing.begins(40)
+            standing.step = 57
+            with heeding(RESERVE + 1.0):
+                wait(waits)
         wait(waits)
 
 

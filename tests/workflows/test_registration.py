@@ -192,19 +192,19 @@ def test_no_retries_in_a_recipe_are_none_whatever_task_was_planned(monkeypatch) 
     assert done.stdout.strip() == "[0, 0, 0, 0, 0]"
 
 
-def test_elements_of_a_map_are_tried_as_the_recipe_says() -> None:
-    """As flytekit writes it down: the metadata of a map's node are not those of its elements."""
+def test_elements_of_a_map_are_tried_as_the_recipe_says(tmp_path: Path) -> None:
+    """flytekit gives the overrides of a map to its elements."""
     content = TINY.model_dump(mode="json")
     content["evaluation"]["shards"] = 2
     content["compute"]["evaluation"] |= {"retries": 5, "interruptible": True}
     recipe = Recipe.model_validate(content)
-    node = next(node for node in shards_of(recipe) if node.array_node is not None)
+    node = next(node for node in shards_of(recipe, tmp_path) if node.array_node is not None)
     element = node.array_node.node.metadata
     assert (element.retries.retries, element.interruptible) == (5, True)
     assert element.timeout == timedelta(0)
 
 
-def shards_of(recipe: Recipe) -> list[Node]:
+def shards_of(recipe: Recipe, folder: Path) -> list[Node]:
     """The nodes of an evaluation in shards, as a pod plans them."""
     evaluated._wf = None
     context = FlyteContextManager.current_context().with_serialization_settings(SETTINGS)
@@ -212,8 +212,8 @@ def shards_of(recipe: Recipe) -> list[Node]:
         state = outer.execution_state.with_params(mode=ExecutionState.Mode.TASK_EXECUTION)
         with FlyteContextManager.with_context(outer.with_execution_state(state)) as inner:
             inputs = {
-                "checkpoint": FlyteDirectory("/nowhere"),
-                "data": FlyteDirectory("/nowhere"),
+                "checkpoint": FlyteDirectory(str(folder)),
+                "data": FlyteDirectory(str(folder)),
                 "run": ALONE,
             }
             spec = evaluated.compile_into_workflow(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from siqvl.errors import UserError
 from siqvl.recipe import Distributed
+from siqvl.training.loop.stop_request import heeding, training_process
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -16,13 +17,22 @@ Inputs = TypeVar("Inputs")
 SIGNALS_OF_TORCH = "SIGQUIT"
 
 
-def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distributed) -> None:
+def launch(
+    body: Callable[[Inputs], None],
+    inputs: Inputs,
+    distributed: Distributed,
+    grace: float | None = None,
+) -> None:
     """Run `body(inputs)` in `distributed.processes` processes of this machine.
 
     Hugging Face's trainers find their rank in the environment that torch elastic sets. A process
     that torch elastic started already, on this machine or on several, runs the body as it is.
 
+    Args:
+        grace: seconds that they have when this process is told to end, see `heeding`.
+
     Raises:
+        Stopped: this process was told to end.
         UserError: more processes than GPUs on a machine that has any, or one process for several
             GPUs, among which Hugging Face's Trainer would split a batch without its images.
     """
@@ -60,9 +70,15 @@ def launch(body: Callable[[Inputs], None], inputs: Inputs, distributed: Distribu
         signals_to_handle=SIGNALS_OF_TORCH,
     )
     try:
-        elastic_launch(config, body)(inputs)
+        with heeding(grace, by_processes=True):
+            elastic_launch(config, _until_told)(body, inputs)
     except ChildFailedError as error:
         raise RuntimeError(failure_of(error)) from error
+
+
+def _until_told(body: Callable[[Inputs], None], inputs: Inputs) -> None:
+    with training_process(lambda: None):  # the process that has the run ends it
+        body(inputs)
 
 
 def failure_of(error: ChildFailedError) -> str:

@@ -26,8 +26,8 @@ from siqvl.training.figures.telemetry import Telemetry
 from siqvl.training.loop.arguments import trainer_arguments
 from siqvl.training.loop.ema import WeightMean
 from siqvl.training.loop.embedding import add_embedding_gradient_in_place
-from siqvl.training.loop.finite import FiniteSteps
 from siqvl.training.loop.optimizer import learning_rates, parameter_groups
+from siqvl.training.loop.stoppable_steps import StoppableSteps
 from siqvl.training.prepared_sources import sources_of
 
 
@@ -65,7 +65,7 @@ def training_loader(
     )
 
 
-class PlannedTrainer(FiniteSteps):
+class PlannedTrainer(StoppableSteps):
     """A trainer whose batches come from `loader`, and from nowhere else.
 
     To the trainer the whole run is one epoch, whose length it knows. Packs make every epoch of the

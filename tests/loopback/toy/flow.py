@@ -85,9 +85,7 @@ def retried(steps: int = 2) -> Retried:
 
 
 @task(container_image=IMAGE)
-def told(
-    count: int, err: FlyteError | None = None, retries: int | None = None, limit: int | None = None
-) -> None:
+def told(count: int, err: FlyteError | None = None) -> None:
     """Says which node failed, and why."""
     print(f"told: {count}, {err.failed_node_id if err else None}, {err.message if err else None}")
 
@@ -118,7 +116,13 @@ def losing(seconds: int, retries: int, limit: int) -> int:
     )
 
 
-@workflow(on_failure=told)
+@task(container_image=IMAGE)
+def told_too(count: int, retries: int, limit: int, err: FlyteError | None = None) -> None:
+    """Says so for a workflow with more inputs."""
+    print(err.message if err else None)
+
+
+@workflow(on_failure=told_too)
 def planned(count: int = 120, retries: int = 2, limit: int = 0) -> int:
     """A task in a dynamic one that loses its pods."""
     return losing(seconds=count, retries=retries, limit=limit)
