@@ -63,6 +63,9 @@ def _model(folder: Path) -> str:
     return f"{card.stage}-{card.hash}"
 
 
+#: Of a pod: the name of its execution.
+IN_EXECUTION = "FLYTE_INTERNAL_EXECUTION_ID"
+
 PreparedData = Annotated[FlyteDirectory, _hash_by(content_of)]
 Checkpoint = Annotated[FlyteDirectory, _hash_by(_model)]
 EvalReport = Annotated[FlyteDirectory, _hash_by(folder_hash)]
@@ -108,7 +111,7 @@ def on_cluster() -> bool:
     """Whether this process is a pod of a Flyte cluster; Flyte 2 gives it other names."""
     names = ("RUN_NAME", "ACTION_NAME", "FLYTE_INTERNAL_EXECUTION_PROJECT")
     is_of_flyte_2 = all(os.environ.get(name) for name in names)
-    return is_of_flyte_2 or bool(os.environ.get("FLYTE_INTERNAL_EXECUTION_ID"))
+    return is_of_flyte_2 or bool(os.environ.get(IN_EXECUTION))
 
 
 if on_cluster():
@@ -116,11 +119,19 @@ if on_cluster():
 
 
 def workspace(recipe: Recipe, run: PipelineRun) -> Path:
-    """Where a task writes: the recipe's output directory here, the pod's scratch on a cluster.
-
-    All processes of a task find the same place; on several machines that is the shared folder.
-    """
+    """Where a task writes: the recipe's output directory here, the pod's scratch on a cluster."""
     if not on_cluster():
         return expanded(recipe.output_dir) / recipe.name / run.name
-    shared = recipe.distributed.shared_dir if recipe.distributed.nodes > 1 else None
-    return expanded(shared or tempfile.gettempdir()) / "siqvl" / recipe.name / run.name
+    return expanded(tempfile.gettempdir()) / "siqvl" / recipe.name / run.name
+
+
+def shared_workspace(recipe: Recipe, run: PipelineRun) -> Path:
+    """Where training keeps what all of its processes need: its resumable states.
+
+    On several machines that is below the folder that they share, and all attempts of an execution
+    find it; a task that runs alone has its own for each execution. Elsewhere it is `workspace`.
+    """
+    if not on_cluster() or recipe.distributed.nodes == 1:
+        return workspace(recipe, run)
+    name = os.environ[IN_EXECUTION] if run.name == ALONE.name else run.name
+    return expanded(str(recipe.distributed.shared_dir)) / "siqvl" / recipe.name / name

@@ -77,7 +77,8 @@ def states_kept(output: Path, seconds: float | None = None) -> Iterator[int]:
         yield 0
         return
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".states-") as scratch:
+    # on the pod's own disk: what one that is killed leaves in a shared folder nobody would clear
+    with tempfile.TemporaryDirectory(prefix=".states-") as scratch:
         _restore(store, output, Path(scratch))
         keeper = _Keeper(store, output, Path(scratch), seconds or KUBERNETES_GRACE)
         keeper.start()
@@ -108,27 +109,35 @@ def _restore(store: SyncCheckpoint, output: Path, scratch: Path) -> None:
     fetched = _fetch(store, scratch)
     if fetched is None:
         return
-    unpacked = scratch / "unpacked"
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".states-") as unpacked:
+        step = _unpack(fetched, output, Path(unpacked))
+    if step is None:
+        return
+    # Flyte hands on the store of the attempt just before, so this one must have it as well.
+    begin = time.monotonic()
+    if _save(store, fetched):
+        standing.stored(step, time.monotonic() - begin)
+    fetched.unlink()
+
+
+def _unpack(fetched: Path, output: Path, unpacked: Path) -> int | None:
+    """Bring the state of an archive to where states of `output` are; its step, if it is whole."""
     try:
         with tarfile.open(fetched) as archive:
             archive.extractall(unpacked, filter="data")
     except (tarfile.TarError, OSError, EOFError) as error:
         logger.warning("the state that was kept is damaged: %s", one_line(error))
-        return
+        return None
     found = _all_states(unpacked / output.name)
     reason = damage(found[0]) if found else "there is none in it"
     if reason is not None:
         logger.warning("the state that was kept is damaged: %s", reason)
-        return
+        return None
     place = output.parent / _name(found[0])
     place.parent.mkdir(exist_ok=True)
     if not place.exists():  # on a shared folder it still may
         found[0].rename(place)
-    # Flyte hands on the store of the attempt just before, so this one must have it as well.
-    begin = time.monotonic()
-    if _save(store, fetched):
-        standing.stored(state_step(place), time.monotonic() - begin)
-    fetched.unlink()
+    return state_step(place)
 
 
 def _fetch(store: SyncCheckpoint, scratch: Path) -> Path | None:

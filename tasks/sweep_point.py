@@ -68,6 +68,7 @@ def sweep_point(
         parent = local(checkpoint)
         inputs = {"data": local(data), "checkpoint": parent, "output": out, "grace": grace(recipe)}
         card = train_stage(stage, recipe, **inputs, log=log)
+        assert card is not None  # this process is the first
         keep_loss_page(log, out)
         scores = evaluate(recipe, checkpoint=out, data=local(benchmarks), out=report)
         log.metrics({**card.metrics, **scores.metrics()})

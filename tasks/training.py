@@ -19,7 +19,14 @@ from siqvl.stages import STAGES
 from siqvl.tracking.runs import RunLog
 from siqvl.training.loop.stop_request import Stopped, standing, training_process
 from siqvl.training.stage import train_stage
-from tasks.contracts import Checkpoint, PipelineRun, PreparedData, local, workspace
+from tasks.contracts import (
+    Checkpoint,
+    PipelineRun,
+    PreparedData,
+    local,
+    shared_workspace,
+    workspace,
+)
 from tasks.decks import live, live_page
 from tasks.given import begun
 from tasks.once import once
@@ -56,18 +63,19 @@ def train(
     control = trained_control(stage, recipe)
     name = run_name(stage, control)
     out = workspace(recipe, run) / "checkpoints" / name
+    beside = shared_workspace(recipe, run) / "checkpoints" / name
     rows, parent = local(data), local(checkpoint)
     page = live_page(recipe, run, name)
 
     def make(log: RunLog | None) -> None:
         import_at_once("siqvl.training.stage_process", *([] if control else ["mlflow.pyfunc"]))
         standing.begins(0)
-        keeping = states_kept(out, grace(recipe)) if log else nullcontext(0)
+        keeping = states_kept(beside, grace(recipe)) if log else nullcontext(0)
         try:
             # the last state is kept before anything else is done
             with live(STAGES[stage].title, page), keeping as copies:
                 inputs = {"data": rows, "checkpoint": parent, "output": out, "page": page}
-                inputs |= {"state_copies": copies, "grace": grace(recipe)}
+                inputs |= {"states_beside": beside, "state_copies": copies, "grace": grace(recipe)}
                 train_stage(stage, recipe, **inputs, log=log)
         except Stopped:
             if log:

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parent.parent
 
 
 #: Files that share the cluster and the pipeline of the fixture `remote`.
-SHARED = ("drained", "lost_stages", "preempted", "readme_remote", "remote")
+SHARED = ("drained", "lost_machines", "lost_stages", "preempted", "readme_remote", "remote")
 CLUSTER = {f"tests/integration/test_{name}.py" for name in SHARED}
 
 

@@ -169,7 +169,9 @@ class Distributed(Section):
         1, description="machines; several need Kubeflow's training operator on the cluster"
     )
     shared_dir: str | None = Field(
-        None, description="for several machines: a folder on a volume that all of them mount"
+        None,
+        description="for several machines: a folder on a volume that all of them mount, where "
+        "states and cached features are",
     )
     strategy: Literal["ddp", "fsdp"] = Field(
         "ddp",
@@ -212,7 +214,9 @@ class Recipe(Section):
     name: str = Field(pattern=FOLDER_NAME, max_length=100)
     output_dir: str = "outputs"
     features_dir: str | None = Field(
-        None, description="cached tower features of all runs; null: <output_dir>/features"
+        None,
+        description="cached tower features of all runs; null: <output_dir>/features, of a stage on "
+        "several machines <shared_dir>/features",
     )
     features_batch_size: PositiveInt = Field(
         32, description="pictures in one pass of the tower while its features are cached"

@@ -14,6 +14,7 @@ from siqvl.data.batching import BatchPlan
 from siqvl.data.encode import encode_dataset
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.features.build_features import cached_features, features_folder
+from siqvl.data.features.shares import own_shares
 from siqvl.device import best_device, precision_of
 from siqvl.model.modeling import SiQVLForConditionalGeneration
 from siqvl.model.processing import SiQVLProcessor
@@ -66,7 +67,8 @@ def tower_features(
 ) -> TensorStore | None:
     """Features of the frozen tower for all pictures that are trained on, if the stage wants them.
 
-    Every training process computes its share; `model` is on its device afterwards.
+    Every training process computes its share, or all where each machine has a folder of its own.
+    `model` is on its device afterwards.
 
     Raises:
         UserError: the disk is too small for them, or may not be written to.
@@ -75,8 +77,9 @@ def tower_features(
     if not figures.cached_features:
         return None
     state = on_device(model)
+    folder = features_folder(recipe, recipe.distributed.nodes)
     return cached_features(
-        features_folder(recipe),
+        folder,
         dataset.select(encoded.rows),
         model=model,
         processor=processor,
@@ -85,6 +88,7 @@ def tower_features(
         workers=figures.loader_workers,
         rank=state.process_index,
         world=state.num_processes,
+        shares=own_shares(folder, state),
         barrier=state.wait_for_everyone,
     )
 

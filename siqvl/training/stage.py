@@ -7,6 +7,7 @@ from pathlib import Path
 
 from siqvl.check import check_model
 from siqvl.checkpoint import CheckpointCard, read_card, verify_checkpoint
+from siqvl.data.manifest import Manifest
 from siqvl.data.shards import load_prepared
 from siqvl.errors import UserError
 from siqvl.recipe import Model, Recipe, Stage
@@ -16,7 +17,7 @@ from siqvl.tracking.inputs import log_inputs
 from siqvl.tracking.runs import RunLog
 from siqvl.training.loop.launch import launch
 from siqvl.training.prepared_sources import sources_of
-from siqvl.training.resuming import judge_states, state_folder
+from siqvl.training.resuming import is_first_process, judge_states, state_folder
 
 #: Keys of `model` that a checkpoint has in it, beside weights, whose names may be spelt otherwise.
 ASSEMBLED = {"pixel_shuffle_factor", "max_image_tokens", "system_prompt", "thinking"}
@@ -30,13 +31,18 @@ def train_stage(
     checkpoint: Path | None,
     output: Path,
     log: RunLog | None = None,
+    states_beside: Path | None = None,
     state_copies: int = 0,
     page: Path | None = None,
     grace: float | None = None,
-) -> CheckpointCard:
+) -> CheckpointCard | None:
     """Train `stage` and write its checkpoint to `output`.
 
+    Its card is returned, but on machines where the first process is not, which have no checkpoint.
+
     Args:
+        states_beside: what resumable states lie beside, in place of `output`; several machines
+            share its folder.
         state_copies: more states than the stage's own that the caller keeps on the same disk.
         page: the file of a page of its progress (`siqvl/training/figures/live_page.py`).
         grace: seconds that it has when it is told to end; None: as long as a state takes.
@@ -60,33 +66,36 @@ def train_stage(
     check_quantize(recipe, stage)
     _, manifest = load_prepared(data, STAGES[stage].rows)
     sources_of(recipe.stage(stage), manifest)
-    states = state_folder(output, recipe, stage, parent.hash if parent else None, manifest)
-    judge_states(states, output, recipe.changed_code)
+    beside = states_beside or output
+    states = state_folder(beside, recipe, stage, parent.hash if parent else None, manifest)
+    judge_states(states, beside, recipe.changed_code)
     if log:
         keep_origin(log, recipe)
         log_inputs(log, data, "training")
-        log.params(
-            {
-                "stage": stage.value,
-                "recipe": recipe.stage(stage).model_dump(mode="json"),
-                "model": recipe.model.model_dump(mode="json"),
-                "seed": recipe.seed,
-                "data_fingerprint": manifest.fingerprint,
-                "data_rows": manifest.rows,
-                "parent_checkpoint": parent.hash if parent else "none",
-            }
-        )
+        log.params(_params(stage, recipe, manifest, parent))
     from siqvl.training.stage_process import StageInputs, train
 
-    launch(
-        train,
-        StageInputs(
-            *(stage, recipe, data, checkpoint, output, states, log, state_copies, page, grace)
-        ),
-        recipe.distributed,
-        grace,
-    )
+    given = (stage, recipe, data, checkpoint, output, states, log, state_copies, page)
+    inputs = StageInputs(*given, states_beside=states_beside, grace=grace)
+    launch(train, inputs, recipe.distributed, grace)
+    if states_beside not in (None, output) and not is_first_process():
+        return None
     return read_card(output, expected=stage)
+
+
+def _params(
+    stage: Stage, recipe: Recipe, manifest: Manifest, parent: CheckpointCard | None
+) -> dict[str, object]:
+    """What a stage's run says of what it was trained by."""
+    return {
+        "stage": stage.value,
+        "recipe": recipe.stage(stage).model_dump(mode="json"),
+        "model": recipe.model.model_dump(mode="json"),
+        "seed": recipe.seed,
+        "data_fingerprint": manifest.fingerprint,
+        "data_rows": manifest.rows,
+        "parent_checkpoint": parent.hash if parent else "none",
+    }
 
 
 def _check_parent(stage: Stage, checkpoint: Path | None) -> CheckpointCard | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from transformers import TrainerCallback, set_seed
 
 from siqvl.checkpoint import CheckpointCard, read_card, training_history, write_checkpoint
@@ -66,6 +66,7 @@ class StageInputs:
     log: RunLog | None
     state_copies: int = 0  # of states, that others keep on the same disk
     page: Path | None = None  # of its progress
+    states_beside: Path | None = None  # the path that folders of states are named by; None: output
     grace: float | None = None  # seconds, when it is told to end
 
 
@@ -74,7 +75,7 @@ def train(inputs: StageInputs) -> None:
     with _own_place(inputs) as (place, state):
         _train(inputs, place, state)
     if is_first_process():
-        for folder in all_state_folders(inputs.output):
+        for folder in all_state_folders(inputs.states_beside or inputs.output):
             clear_places(folder, place)
 
 
@@ -91,7 +92,24 @@ def _own_place(inputs: StageInputs) -> Iterator[tuple[Path, Path | None]]:
             PartialState(cpu=best_device() == "cpu", timeout=LONGEST_WAIT)
             broadcast_object_list(names)
         place = inputs.states / str(names[0])
+        if inputs.recipe.distributed.nodes > 1:
+            _check_shared(inputs.recipe, place)
         yield place, place / names[1] if names[1] else None
+
+
+def _check_shared(recipe: Recipe, place: Path) -> None:
+    """Look from every process for what the first one has made; all of them end alike.
+
+    Raises:
+        UserError: machines have folders of their own there.
+    """
+    blind = [rank for rank, sees in enumerate(gather_object([place.is_dir()])) if not sees]
+    if blind:
+        raise UserError(
+            f"distributed.shared_dir is {recipe.distributed.shared_dir}, but that is not one "
+            f"folder for all machines: training process {blind[0]} does not see what process 0 "
+            "wrote there; mount one volume (ReadWriteMany) there in every pod of a training task"
+        )
 
 
 def _train(inputs: StageInputs, place: Path, state: Path | None) -> None:

@@ -209,6 +209,13 @@ def test_one_process_needs_no_launcher() -> None:
     assert seen == [7, 8]
 
 
+def test_one_machine_does_not_stand_for_several() -> None:
+    """It would train in silence by a part of the batch."""
+    several = Distributed(enabled=True, nodes=2, shared_dir="/shared")
+    with pytest.raises(UserError, match=r"nodes is 2, but this task trains on one machine"):
+        launch(fail, "never started", several)
+
+
 def test_several_gpus_for_one_process_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hugging Face's Trainer would take all of them, by DataParallel."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)

@@ -181,6 +181,8 @@ def test_several_machines_are_a_job_of_the_training_operator() -> None:
     elastic_config = found.custom["elasticConfig"]
     assert elastic_config["minReplicas"] == elastic_config["maxReplicas"] == 2
     assert elastic_config["nprocPerNode"] == 4
+    # those that are left when one is lost give their GPUs back
+    assert found.custom["runPolicy"]["cleanPodPolicy"] == "CLEANPOD_POLICY_RUNNING"
     (container,) = found.k8s_pod.pod_spec["containers"]
     asks = TINY.compute.training
     assert container["resources"]["limits"] == {"cpu": str(asks.cpus), "memory": asks.memory}

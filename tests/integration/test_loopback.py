@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -420,6 +421,44 @@ def test_replicas_meet(pyflyte: Client) -> None:
     assert found["PET_NNODES"] == "2:2"
     assert found["WORLD_SIZE"] == "2"
     assert len(execution.pods) == 2
+
+
+@pytest.mark.parametrize("task", ["bereft", "cleared"])
+def test_a_lost_worker_fails_its_job(pyflyte: Client, task: str) -> None:
+    """The job of an attempt that is tried again is deleted; that of the last stays."""
+    execution = pyflyte(*RUN, "toy/gang.py", task, code=255).execution
+    (node,) = execution.nodes
+    assert [attempt.error.code for attempt in node.attempts] == ["DownstreamSystemError"] * 2
+    assert execution.error.code == "RetriesExhausted|DownstreamSystemError"
+    (first, _), (last, _) = (attempt.pods for attempt in node.attempts)
+    assert "is failed because 1 Worker replica(s) failed." in execution.error.message
+    assert ended(first) in TOLD
+    if task == "cleared":
+        assert ended(last) in TOLD
+        return
+    time.sleep(1)
+    assert last.exit_code is None
+    last.kill()
+    assert ended(last) == 128 + signal.SIGKILL
+
+
+def test_a_job_has_succeeded_when_any_worker_has(pyflyte: Client) -> None:
+    execution = pyflyte(*RUN, "toy/gang.py", "hasty", code=255).execution
+    (attempt,) = execution.nodes[0].attempts
+    assert attempt.error.code == "OutputsNotFound"
+    assert ended(attempt.pods[0]) in TOLD
+
+
+#: Exit codes of what SIGTERM ends, itself and through `pyflyte-fast-execute`.
+TOLD = {128 + signal.SIGTERM, 256 - signal.SIGTERM}
+
+
+def ended(pod: Pod) -> int | None:
+    """The exit code of a pod that is about to end."""
+    end = time.monotonic() + 20
+    while pod.exit_code is None and time.monotonic() < end:
+        time.sleep(0.05)
+    return pod.exit_code
 
 
 def test_launch_plans_are_registered_and_activated(cluster: Cluster, pyflyte: Client) -> None:

@@ -1,13 +1,15 @@
-"""Distributed tasks: the pods of one attempt, with the variables of the training operator."""
+"""Distributed tasks: the pods of one attempt, as Kubeflow's training operator 1.9 has them."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flyteidl.core import tasks_pb2
 from flyteidl.plugins.kubeflow import common_pb2, pytorch_pb2
 from google.protobuf import json_format
+
+from .pods import Pod
 
 MASTER = "127.0.0.1"
 
@@ -33,15 +35,26 @@ def replicas(template: tasks_pb2.TaskTemplate) -> Iterator[tuple[int | None, dic
                 "WORLD_SIZE": str(count),
                 "RANK": str(rank),
                 "PYTHONUNBUFFERED": "1",
-                # Each writes its own error file, so that the first error can be told.
-                "FLYTE_INTERNAL_DIST_ERROR_STRATEGY": "Earliest",
-                "FLYTE_INTERNAL_WORKER_NAME": f"worker-{rank}",
+                # All write to one error file, unless the cluster aggregates them, which by default
+                # it does not: read, Flyte 1.16.8 (`enable-distributed-error-aggregation`).
+                "_F_WN": f"worker-{rank}",
             },
         )
 
 
+def has_succeeded(template: tasks_pb2.TaskTemplate, pods: Sequence[Pod]) -> bool:
+    """Whether a job of torch elastic has: any of its workers has ended, and none has failed.
+
+    Read, operator 1.9.0 (`UpdateJobStatus` in `pytorchjob_controller.go`).
+    """
+    if template.type != "pytorch" or not _job(template).elastic_config.max_replicas:
+        return False
+    ended = [pod.exit_code for pod in pods if pod.exit_code is not None]
+    return bool(ended) and not any(ended)
+
+
 def cleans_up(template: tasks_pb2.TaskTemplate) -> bool:
-    """Whether the operator ends the other pods of a job that has failed; by default it does not."""
+    """Whether the operator ends the other pods of a job that is over; by default it does not."""
     return bool(_job(template).run_policy.clean_pod_policy != common_pb2.CLEANPOD_POLICY_NONE)
 
 

@@ -19,7 +19,7 @@ from flyteidl.core import catalog_pb2, dynamic_job_pb2, identifier_pb2, literals
 
 from .attempts import Rules, Tally
 from .catalog import Catalog, catalog_key, entry_of
-from .distributed import cleans_up, replicas
+from .distributed import cleans_up, has_succeeded, replicas
 from .grace import deleted, deleted_beside, left_alone
 from .limits import given, write_cgroup
 from .outcome import deleted_object, outcome
@@ -144,7 +144,7 @@ class TaskRunner:
             previous = attempt.checkpoint
 
     def _leave(self, work: Work, pods: list[Pod], *, tried_again: bool) -> None:
-        """Part from the pods of an attempt that failed and still run.
+        """Part from the pods of an attempt that is over and still run.
 
         The PyTorchJob of the last attempt stays as it is, and its workers run on, unless its
         policy is to clean up: seen, Flyte 1.16.8 and operator 1.9.3, 2026-11-28.
@@ -189,6 +189,7 @@ class TaskRunner:
         with self._slot(check):
             self._run_pods(work, attempt.pods, check)
         made = outcome(self.store, attempt.output_prefix, work.template, attempt.pods)
+        self._leave(work, attempt.pods, tried_again=False)
         if isinstance(made, literals_pb2.LiteralMap):
             return made
         return work.expand(made, attempt.number)
@@ -238,7 +239,7 @@ class TaskRunner:
         return {"SIQVL_CGROUP": str(folder)}
 
     def _run_pods(self, work: Work, pods: list[Pod], check: Callable[[], None]) -> None:
-        """Run them side by side to the end, or until one fails or is deleted.
+        """Run them side by side to the end, or until one fails or is deleted, or is enough.
 
         Raises:
             Failure: one was deleted, or the time is over.
@@ -250,7 +251,7 @@ class TaskRunner:
             check()
             if failure := deleted_object(work.namespace, pods):
                 raise failure
-            if any(pod.exit_code for pod in pods):
+            if any(pod.exit_code for pod in pods) or has_succeeded(work.template, pods):
                 return
             time.sleep(POLL_SECONDS)
         if failure := deleted_object(work.namespace, pods):

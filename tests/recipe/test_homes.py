@@ -44,8 +44,11 @@ def test_what_a_run_writes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert features_folder(named) == home / "features"
     shared = {"enabled": True, "nodes": 2, "shared_dir": "~/shared"}
     monkeypatch.setattr(contracts, "on_cluster", lambda: True)
-    place = contracts.workspace(changed(home, distributed=shared), contracts.ALONE)
-    assert place == home / "shared" / "siqvl" / "tiny" / "single"
+    several = changed(home, distributed=shared)
+    place = contracts.shared_workspace(several, contracts.PipelineRun(name="one"))
+    assert place == home / "shared" / "siqvl" / "tiny" / "one"
+    assert features_folder(several, machines=2) == home / "shared" / "features"
+    assert features_folder(several) == home / "outputs" / "features"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from datasets import Dataset
 from tqdm import tqdm
 
 from siqvl.data.encoded import MISSING_HASHES
+from siqvl.data.features.shares import SEEN_WITHIN, complete
 from siqvl.data.features.tower import PixelBatches, Place, Precision, Tower
 from siqvl.errors import UserError
 from siqvl.files import PARTIAL, expanded
@@ -37,10 +38,18 @@ LONGEST_SHARD = 600.0  # seconds in which another run is taken to write one
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def features_folder(recipe: Recipe) -> Path:
-    """Where what a frozen model makes of rows is kept for later runs."""
+def features_folder(recipe: Recipe, machines: int = 1) -> Path:
+    """Where what a frozen model makes of rows is kept for later runs.
+
+    Args:
+        machines: that compute it together. Several have it in `distributed.shared_dir`, unless the
+            recipe names a folder: each computes its part, and the next stage and the next attempt,
+            whose pods have other disks, find it there.
+    """
     if recipe.features_dir:
         return expanded(recipe.features_dir)
+    if machines > 1 and recipe.distributed.shared_dir:
+        return expanded(recipe.distributed.shared_dir) / "features"
     return expanded(recipe.output_dir) / "features"
 
 
@@ -55,6 +64,7 @@ def cached_features(
     workers: int = 0,
     rank: int = 0,
     world: int = 1,
+    shares: Sequence[int] | None = None,
     barrier: Callable[[], object] | None = None,
     shard_bytes: int = SHARD_BYTES,
     exact: bool = False,
@@ -70,7 +80,7 @@ def cached_features(
         precision: the stage's: the tower runs under its autocast, and it is part of the key.
         batch_size: pictures in one pass of the tower.
         workers: loader processes that decode and resize pictures.
-        rank: which of `world` processes this is; each computes its share of the pictures.
+        rank: of this one of `world` processes, and of the share that it computes without `shares`.
         barrier: waits for all processes; required when there are several.
         exact: keep features as the tower gives them, for answers, not rounded to bf16; passes are
             filled up, so that a picture's do not depend on its company.
@@ -88,31 +98,45 @@ def cached_features(
     tower = Tower.frozen(model, processor, precision, pass_size=batch_size if exact else None)
     place = Path(folder) / tower.layout.key
     pictures = _pictures(dataset)
-    share = sorted(pictures)[rank::world]
     cache = open_store(place, tower.layout, pictures.keys())
-    if any(image not in cache for image in share):
+    for number in [rank] if shares is None else shares:
+        if cache.keys() >= set(share := sorted(pictures)[number::world]):
+            continue
         _check_disk(place, len(pictures.keys() - cache.keys()), tower.layout.row_bytes)
-        with _building(place, f"{rank}-of-{world}") as owner:
+        with _building(place, f"{number}-of-{world}") as owner:
             # another run may have computed them while this one waited for its turn
             cache = open_store(place, tower.layout, pictures.keys(), cache.shards)
             images = [image for image in share if image not in cache]
             pixels = PixelBatches(dataset, [pictures[i] for i in images], processor, batch_size)
-            loader = pixels.loader(workers)
-            _build(place, owner, tower, images, loader, batch_size, shard_bytes, show=rank == 0)
+            batches = pixels.loader(workers)
+            _build(place, owner, tower, images, batches, batch_size, shard_bytes, show=rank == 0)
     if barrier is not None:
         barrier()
-    return _all_of(place, tower, pictures, cache)
+    return _all_of(place, tower, pictures, cache, seconds=SEEN_WITHIN if world > 1 else 0.0)
 
 
 def _all_of(
-    place: Path, tower: Tower, pictures: dict[str, Place], cache: TensorStore
+    place: Path,
+    tower: Tower,
+    pictures: dict[str, Place],
+    cache: TensorStore,
+    *,
+    seconds: float,
 ) -> TensorStore:
     """Opens the store once more, now that all has been written.
+
+    Args:
+        seconds: in which it comes to be seen.
 
     Raises:
         UserError: something is not there.
     """
-    cache = open_store(place, tower.layout, pictures.keys(), cache.shards)
+    cache = complete(
+        cache,
+        lambda known: open_store(place, tower.layout, pictures.keys(), known.shards),
+        pictures.keys(),
+        seconds=seconds,
+    )
     if lost := len(pictures.keys() - cache.keys()):
         raise UserError(
             f"{place} lacks {lost} of {len(pictures)} pictures whose features were just written; "

@@ -33,14 +33,20 @@ def launch(
 
     Raises:
         Stopped: this process was told to end.
-        UserError: more processes than GPUs on a machine that has any, or one process for several
-            GPUs, among which Hugging Face's Trainer would split a batch without its images.
+        UserError: there are to be several machines, more processes than GPUs on a machine that has
+            any, or one process for several GPUs, among which Hugging Face's Trainer would split a
+            batch without its images.
     """
     import torch
 
     if torch.distributed.is_torchelastic_launched():
         body(inputs)
         return
+    if distributed.nodes > 1:
+        raise UserError(
+            f"distributed.nodes is {distributed.nodes}, but this task trains on one machine: start "
+            "the stage with tasks/elastic_training.py on a cluster, or set it to 1"
+        )
     gpus = torch.cuda.device_count()
     if not distributed.enabled or distributed.processes == 1:
         if gpus > 1:

@@ -12,6 +12,7 @@ from siqvl.adapters.attach import without_adapters
 from siqvl.data.collate import Batch, Features
 from siqvl.data.encoded import EncodedDataset
 from siqvl.data.features.build_features import features_folder
+from siqvl.data.features.shares import own_shares
 from siqvl.data.loader import TrainingLoader
 from siqvl.data.pairs import PreferenceCollator
 from siqvl.device import precision_of
@@ -188,14 +189,16 @@ class PreferenceTrainer(PlannedTrainer):
             head_chunk=stage.head_chunk,
             workers=stage.loader_workers,
         )
+        folder = features_folder(plan["recipe"], plan["recipe"].distributed.nodes)
         with without_adapters(model):  # which have not learnt yet: the same, and quicker
             values = reference_log_probs(
-                features_folder(plan["recipe"]),
+                folder,
                 reference,
                 rows,
                 (item for part in loader.plan.items() for item in part.tolist()),
                 rank=state.process_index,
                 world=state.num_processes,
+                shares=own_shares(folder, state),
                 barrier=state.wait_for_everyone,
             )
         loader.dataset = rows.with_reference(values)

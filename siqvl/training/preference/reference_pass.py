@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from siqvl.adapters.attach import is_adapter, plain_name
 from siqvl.data.encoded import EncodedDataset
+from siqvl.data.features.shares import SEEN_WITHIN, complete
 from siqvl.data.features.tower import Precision, image_settings, key_of
 from siqvl.data.pairs import PreferenceCollator
 from siqvl.device import autocast
@@ -136,6 +137,7 @@ def reference_log_probs(
     *,
     rank: int = 0,
     world: int = 1,
+    shares: Sequence[int] | None = None,
     barrier: Callable[[], object] | None = None,
     shard_pairs: int = SHARD_PAIRS,
 ) -> np.ndarray:
@@ -148,7 +150,7 @@ def reference_log_probs(
         folder: the recipe's `features_dir`.
         rows: in the view of `as_pairs` that fits the collator of `reference`.
         items: the pairs that training will see.
-        rank: which of `world` processes this is; each computes its share.
+        rank: of this one of `world` processes, and of the share that it computes without `shares`.
         barrier: waits for all processes; required when there are several.
 
     Returns:
@@ -166,11 +168,18 @@ def reference_log_probs(
     # the longest first: if memory does not suffice, it shows at once
     order = sorted(distinct, key=lambda name: (-rows.lengths[distinct[name]], name))
     known = open_store(place, layout, distinct.keys())
-    if missing := [distinct[name] for name in order[rank::world] if name not in known]:
-        _build(place, layout, reference, rows, missing, names, shard_pairs, show=rank == 0)
+    for number in [rank] if shares is None else shares:
+        share = order[number::world]
+        if missing := [distinct[name] for name in share if name not in known]:
+            _build(place, layout, reference, rows, missing, names, shard_pairs, show=rank == 0)
     if barrier is not None:
         barrier()
-    known = open_store(place, layout, distinct.keys(), known.shards)
+    known = complete(
+        known,
+        lambda before: open_store(place, layout, distinct.keys(), before.shards),
+        distinct.keys(),
+        seconds=SEEN_WITHIN if world > 1 else 0.0,
+    )
     if lost := len(distinct.keys() - known.keys()):
         raise UserError(
             f"{place} lacks {lost} of {len(distinct)} pairs whose log-probabilities were just "

@@ -595,6 +595,21 @@ def test_each_rank_computes_its_share_and_reads_all(tmp_path, parts):
     assert sorted(len(s.names) for s in build(tmp_path, dataset, parts).shards) == [3, 4]
 
 
+def test_a_machine_that_computes_all_shares_has_the_very_same_features(tmp_path, parts):
+    """Whoever computes a share, its batches are the same: so are features, to the last bit."""
+    dataset, options = singles(11), {"batch_size": 4, "world": 2, "rank": 0}
+
+    def second() -> None:
+        theirs = options | {"rank": 1, "shares": [1]}
+        build(tmp_path / "shared", dataset, parts, barrier=lambda: None, **theirs)
+
+    shared = build(tmp_path / "shared", dataset, parts, shares=[0], barrier=second, **options)
+    both = options | {"shares": [0, 1], "barrier": lambda: None}
+    own = build(tmp_path / "own", dataset, parts, **both)
+    assert len(own) == 11
+    assert equal(content(own), content(shared))
+
+
 def test_several_ranks_without_a_barrier_are_refused(tmp_path, parts):
     with pytest.raises(ValueError, match="pass the barrier"):
         build(tmp_path, singles(2), parts, world=2)

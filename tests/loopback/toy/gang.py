@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from flyteidl.plugins.kubeflow.common_pb2 import RunPolicy
 from flyteidl.plugins.kubeflow.pytorch_pb2 import DistributedPyTorchTrainingTask, ElasticConfig
 from flytekit import PythonFunctionTask, task, workflow
 from flytekit.configuration import SerializationSettings
@@ -21,6 +22,8 @@ from toy.pieces import IMAGE
 class Pair:
     """Stands for `Elastic(nnodes=2)` of the kfpytorch plugin, without importing torch."""
 
+    clean: str = "CLEANPOD_POLICY_NONE"
+
 
 class PairTask(PythonFunctionTask[Pair]):
     def __init__(self, task_config: Pair, task_function: Any, **kwargs: Any):
@@ -30,8 +33,10 @@ class PairTask(PythonFunctionTask[Pair]):
         elastic = ElasticConfig(
             rdzv_backend="c10d", min_replicas=2, max_replicas=2, nproc_per_node=1
         )
-        job: dict[str, Any] = MessageToDict(DistributedPyTorchTrainingTask(elastic_config=elastic))
-        return job
+        policy = RunPolicy(clean_pod_policy=self.task_config.clean)
+        job = DistributedPyTorchTrainingTask(elastic_config=elastic, run_policy=policy)
+        content: dict[str, Any] = MessageToDict(job)
+        return content
 
 
 TaskPlugins.register_pythontask_plugin(Pair, PairTask)
@@ -48,6 +53,34 @@ def met() -> dict[str, str]:
         server.settimeout(30)
         server.accept()
     return {name: os.environ[name] for name in os.environ if name.startswith(("PET_", "WORLD"))}
+
+
+@task(container_image=IMAGE, task_config=Pair(), retries=1)
+def bereft() -> int:
+    """The second pod is lost; the first goes on, whatever the job does."""
+    return _bereft()
+
+
+@task(container_image=IMAGE, task_config=Pair("CLEANPOD_POLICY_RUNNING"), retries=1)
+def cleared() -> int:
+    """The same, but that the job ends pods that still run."""
+    return _bereft()
+
+
+@task(container_image=IMAGE, task_config=Pair("CLEANPOD_POLICY_RUNNING"))
+def hasty() -> int:
+    """The second pod is done before the first has written what they made."""
+    if os.environ["RANK"] == "1":
+        raise IgnoreOutputs
+    time.sleep(3600)
+    return 1
+
+
+def _bereft() -> int:
+    if os.environ["RANK"] == "1":
+        os._exit(9)
+    time.sleep(3600)
+    return 1
 
 
 def _visit(host: str, port: int) -> None:

@@ -242,6 +242,8 @@ def test_several_processes_share_the_pairs(tmp_path, parts, passes) -> None:
     first = computed(folder, parts, rank=0, world=2, barrier=barrier)
     assert np.array_equal(first, second[0])
     assert np.abs(first - alone).max() < 2e-4
+    both = {"rank": 1, "world": 2, "shares": [0, 1], "barrier": lambda: None}
+    assert np.array_equal(computed(tmp_path / "own", parts, **both), first)  # a machine by itself
     with pytest.raises(ValueError, match="barrier"):
         computed(folder, parts, rank=0, world=2)
 
