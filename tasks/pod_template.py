@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from siqvl.recipe.compute import Request
 
-PRIMARY = "primary"
 #: Seconds of a pod's grace beyond the recipe's: the signal comes late, the process ends after it.
 GRACE_SLACK = 5
 KUBERNETES_GRACE = 30  # of pods that nobody gave another
@@ -50,7 +49,8 @@ class TaskPod(PodTemplate):
 
     def __init__(self, kind: Kind, recipe: Recipe, covers: dict[str, Any]) -> None:
         self.kind, self.request, self.covers = kind, recipe.compute.of(kind), covers
-        self.primary_container_name = PRIMARY
+        # Flyte's message of a dead pod names its container, and not the pod
+        self.primary_container_name = kind.value
         self.labels = dict(self.request.labels) or None
         self.annotations = dict(self.request.annotations) or None
 
@@ -61,7 +61,7 @@ class TaskPod(PodTemplate):
 
         asks = self.request
         return client.V1PodSpec(
-            containers=[_container(asks)],
+            containers=[_container(self.kind, asks)],
             affinity=_affinity(asks),
             node_selector=dict(asks.node_selector) or None,
             tolerations=[_toleration(one) for one in _tolerated(asks)] or None,
@@ -105,7 +105,7 @@ def asked_of(request: Request) -> dict[str, Any]:
     return {"cpus": request.cpus, "memory": request.memory, "gpus": request.gpus}
 
 
-def _container(asks: Request) -> V1Container:
+def _container(kind: Kind, asks: Request) -> V1Container:
     """The container that flytekit fills in with image, command, environment and resources."""
     from kubernetes.client import V1Container, V1EnvVar, V1ResourceRequirements
 
@@ -123,7 +123,7 @@ def _container(asks: Request) -> V1Container:
 
     variables = {**asks.environment, ASKED: json.dumps(asked_of(asks))}
     return Primary(
-        name=PRIMARY,
+        name=kind.value,
         env=[V1EnvVar(name=name, value=value) for name, value in variables.items()],
         image_pull_policy=asks.image_pull_policy,
         termination_message_policy="FallbackToLogsOnError",

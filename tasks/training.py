@@ -79,7 +79,7 @@ def train(
                 train_stage(stage, recipe, **inputs, log=log)
         except Stopped:
             if log:
-                logger.warning("`%s` ends as KILLED: %s", name, standing)
+                logger.warning("`%s` ends here: %s", name, standing)
             raise
 
     def keep(log: RunLog) -> None:

@@ -7,13 +7,13 @@ above it is cut down to it, without a word. What a pod is given is what its cgro
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 
-from flyteidl.core import tasks_pb2
+from flyteidl.core import tasks_pb2, workflow_pb2
 
-from .template import entries, main_of
+from .container import container_of
 
 #: What a Flyte allows whose configuration has no `task_resources` (seen).
 DEFAULTS = {"cpu": "2", "memory": "1Gi"}
@@ -44,10 +44,11 @@ def check_limits(template: tasks_pb2.TaskTemplate, limits: Mapping[str, str]) ->
     Raises:
         TooMuch: in FlyteAdmin's words.
     """
-    main = main_of(template)
-    for name in sorted(main.requests.keys() & limits.keys()):
+    resources = _asked(template)
+    requests, most = _by_name(resources.requests), _by_name(resources.limits)
+    for name in sorted(requests.keys() & limits.keys()):
         kind = "default" if name == "gpu" else "limit"  # a GPU's limit is its request
-        asked = main.requests[name] if name == "gpu" else main.limits.get(name, "0")
+        asked = requests[name] if name == "gpu" else most.get(name, "0")
         if amount(asked) > amount(limits[name]):
             raise TooMuch(
                 f"Requested {name.upper().replace('-', '_')} {kind} [{asked}] is greater than "
@@ -60,8 +61,18 @@ def given(
     template: tasks_pb2.TaskTemplate, overrides: tasks_pb2.Resources, limits: Mapping[str, str]
 ) -> dict[str, str]:
     """What a pod may use, by name: what its node or its task asks for, cut down to the limits."""
-    asked = main_of(template).limits | entries(overrides.limits)
+    asked = _by_name(_asked(template).limits) | _by_name(overrides.limits)
     return {name: min(value, limits.get(name, value), key=amount) for name, value in asked.items()}
+
+
+def _asked(template: tasks_pb2.TaskTemplate) -> tasks_pb2.Resources:
+    return container_of(template, workflow_pb2.Node()).resources
+
+
+def _by_name(entries: Iterable[tasks_pb2.Resources.ResourceEntry]) -> dict[str, str]:
+    """`cpu`, `memory`, `gpu`, `ephemeral-storage`."""
+    names = tasks_pb2.Resources.ResourceName
+    return {names.Name(one.name).lower().replace("_", "-"): one.value for one in entries}
 
 
 def write_cgroup(folder: Path, allowed: Mapping[str, str]) -> None:

@@ -17,7 +17,7 @@ from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind, Request
 from tasks import resources
 from tasks.contracts import TINY
-from tasks.pod_template import PRIMARY, TaskPod, plan_pods
+from tasks.pod_template import TaskPod, plan_pods
 from tasks.resources import HANDED_ON, policy
 from tests.workflows.test_registration import SETTINGS
 
@@ -88,7 +88,7 @@ def spec_of(found: tasks_pb2.TaskTemplate) -> dict[str, Any]:
 def test_a_pod_is_what_the_recipe_says(asking: Any) -> None:
     asking(**EVERYTHING)
     found = template(declared())
-    assert found.config["primary_container_name"] == PRIMARY
+    assert found.config["primary_container_name"] == "training"
     assert found.metadata.pod_template_name == "gpu-pods"
     assert dict(found.k8s_pod.metadata.labels) == {"team": "vision"}
     assert dict(found.k8s_pod.metadata.annotations) == {"example.org/note": "of a test"}
