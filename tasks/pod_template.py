@@ -136,7 +136,7 @@ def _affinity(asks: Request) -> V1Affinity | None:
 
     required = list(asks.node_affinity)
     if asks.gpu_label:
-        required.append(NodeRequirement(key=asks.gpu_label, values=[asks.gpu_type]))
+        required.append(NodeRequirement(key=asks.gpu_label, values=[asks.gpu_type or ""]))
     if not required:
         return None
     expressions = [

@@ -118,7 +118,7 @@ def test_tasks_run_in_images_named_by_their_kind(task, image: str) -> None:
 
 def test_the_tiny_recipe_asks_for_no_gpu() -> None:
     found = nodes(TINY)
-    assert requests(found["dpo"][0]) == {"cpu": "2", "mem": "1Gi"}
+    assert requests(found["dpo"][0]) == {"cpu": "2", "mem": "2Gi"}
     assert requests(found["data_prep"][0]) == {"cpu": "1", "mem": "1Gi"}
     assert found["dpo"][0].task_node.overrides.extended_resources is None
 
@@ -145,7 +145,7 @@ def test_each_task_asks_for_what_the_recipe_of_the_run_says() -> None:
             assert node.metadata.retries.retries == 5
             assert node.metadata.interruptible
             assert node.metadata.timeout == timedelta(0)
-    assert requests(found["evaluation"][0]) == {"cpu": "2", "mem": "1Gi"}
+    assert requests(found["evaluation"][0]) == {"cpu": "2", "mem": "2Gi"}
 
 
 @pytest.fixture
