@@ -9,6 +9,7 @@ from __future__ import annotations
 import mimetypes
 import os
 import time
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
@@ -85,9 +86,10 @@ class RestStore:
         content = {"run_id": run_id, "status": status}
         end = int(time.time() * 1000) if end_time is None else end_time
         self._ask("POST", "runs/update", json=content | {"end_time": end})
-        run, server = self._info(run_id), without_password(self.tracking_uri).rstrip("/")
-        page = f"{server}/#/experiments/{run.experiment_id}/runs/{run_id}"
-        print(f"View run {run.run_name} at: {page}", flush=True)
+        with suppress(RestError):  # the run has ended
+            run, server = self._info(run_id), without_password(self.tracking_uri).rstrip("/")
+            page = f"{server}/#/experiments/{run.experiment_id}/runs/{run_id}"
+            print(f"View run {run.run_name} at: {page}", flush=True)
 
     def update_run(self, run_id: str, status: str) -> None:
         """Set its status; when it ended stays as it is."""
