@@ -35,7 +35,6 @@ from tasks.contracts import on_cluster
 from tasks.default_recipe import ROOT, TINY
 from tasks.flyte_tags import KIND
 from tasks.given_recipe import given_recipe, typed
-from tasks.pod_log import logging_level
 from tasks.pod_template import TaskPod, plan_pods
 
 SECRET_GROUP = "siqvl"
@@ -200,7 +199,7 @@ def _environment() -> dict[str, str]:
         handed_on["SIQVL_GIT_SHA"] = git_sha()
     # A pod that registers further tasks hands on what its own were registered with.
     registered = os.environ.get(REGISTERED_CODE) or code()
-    return {REGISTERED_CODE: registered, **logging_level(), **handed_on}
+    return {REGISTERED_CODE: registered, **handed_on}
 
 
 def secret_keys() -> list[str]:

@@ -16,7 +16,6 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks import resources
-from tasks.pod_log import LEVEL
 from tasks.resources import (
     HANDED_ON,
     TINY,
@@ -31,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def _registered_on_a_plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*HANDED_ON, LEVEL, "SIQVL_RECIPE"):
+    for name in (*HANDED_ON, "SIQVL_RECIPE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "argv", ["pyflyte"])
 
@@ -139,12 +138,10 @@ def test_pods_are_told_where_things_are_and_nothing_else(monkeypatch: pytest.Mon
     always = {
         "SIQVL_CODE": resources.code(),
         "SIQVL_KIND": "data",
-        "FLYTE_SDK_LOGGING_LEVEL": "50",
     }
     assert policy(Kind.DATA)["environment"] == always
     known = {
         "SIQVL_CODE": resources.code(),
-        "FLYTE_SDK_LOGGING_LEVEL": "10",
         "MLFLOW_TRACKING_URI": "https://mlflow.example.org:5000/a@b",
         "SIQVL_GIT_SHA": "0123abc",
         "SIQVL_SECRETS": "HF_TOKEN",  # so that what a pod registers asks for them, too
