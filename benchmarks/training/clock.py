@@ -84,7 +84,7 @@ class Clock(TrainerCallback):
             self._profiler.stop()
             self.table = operators(self._profiler)
             self._profiler = None
-        self._peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self._peak = peak_mib()
         plan = getattr(kwargs["train_dataloader"].batch_sampler, "plan", None)
         if plan is None:
             self.rows.append(args.train_batch_size * args.gradient_accumulation_steps)
@@ -109,6 +109,16 @@ class Clock(TrainerCallback):
             "order": self.order,
             "operators": self.table,
         }
+
+
+def peak_mib() -> float:
+    """Most resident memory of this process so far (Linux).
+
+    `ru_maxrss` would also be that of the process which started it, before it became this one.
+    """
+    status = Path("/proc/self/status").read_text()
+    (line,) = [one for one in status.splitlines() if one.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
 
 
 def resident_mib() -> float:

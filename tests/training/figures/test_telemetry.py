@@ -1,6 +1,8 @@
 """Figures of telemetry against the batches that the collators make of the same plan."""
 
 import io
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -340,3 +342,16 @@ def test_every_stage_keeps_its_figures(trained, stage) -> None:
             assert losses[0] == pytest.approx(entry["loss"], rel=1e-4)
         assert losses
     assert history[1]["tokens_seen"] > history[0]["tokens_seen"] > 0
+
+
+def test_peak_memory_is_of_this_program_and_not_of_who_started_it() -> None:
+    """A program that is started by a large one has that one's peak in `ru_maxrss`."""
+    code = """
+import subprocess, sys
+held = bytearray(2**30)
+held[:: 4096] = b"x" * (2**30 // 4096)
+code = "from siqvl.training.figures.telemetry import peak_memory; print(peak_memory())"
+subprocess.run([sys.executable, "-c", code], check=True, close_fds=False)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 2**26 < int(done.stdout) < 2**30
