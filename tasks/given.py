@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from siqvl.errors import UserError
 from siqvl.machine.cgroup import cpu_limit, memory_limit
-from siqvl.recipe.pod import bytes_of, quantity_of
+from siqvl.recipe.cluster.pod import bytes_of, quantity_of
 from tasks.contracts import on_cluster
 from tasks.pod_template import ASKED
 from tasks.resources import SECRET_GROUP, secret_keys

@@ -21,7 +21,7 @@ from flytekit.core.context_manager import FlyteEntities
 
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
-from siqvl.recipe.pod import GPU, NodeRequirement, Toleration
+from siqvl.recipe.cluster.pod import GPU, NodeRequirement, Toleration
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Affinity, V1Container, V1PodSpec

@@ -15,7 +15,7 @@ from flytekit.core.notification import Notification
 from flytekit.models.core.execution import WorkflowExecutionPhase
 
 from siqvl.errors import UserError, one_line
-from siqvl.recipe.notify import Notify
+from siqvl.recipe.cluster.notify import Notify
 from tasks.resources import registered_recipe
 from workflows.full_pipeline import full_pipeline
 

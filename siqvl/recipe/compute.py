@@ -6,8 +6,8 @@ from enum import StrEnum
 
 from pydantic import Field, model_validator
 
-from siqvl.recipe.notify import Notify
-from siqvl.recipe.pod import LabelValue, PodSettings, Quantity
+from siqvl.recipe.cluster.notify import Notify
+from siqvl.recipe.cluster.pod import LabelValue, PodSettings, Quantity
 from siqvl.recipe.section import Section
 
 

@@ -9,7 +9,7 @@ import yaml
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Request
-from siqvl.recipe.pod import PodSettings, Toleration, bytes_of, quantity_of
+from siqvl.recipe.cluster.pod import PodSettings, Toleration, bytes_of, quantity_of
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
 

@@ -10,7 +10,7 @@ from flytekit.tools.translator import get_serializable
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.recipe.notify import Notify
+from siqvl.recipe.cluster.notify import Notify
 from tasks.contracts import TINY
 from workflows.full_pipeline import full_pipeline
 from workflows.scheduled import _notifications, scheduled
