@@ -393,8 +393,11 @@ def test_keys_that_contradict_each_other_are_named(change: dict, message: str) -
     ("change", "message"),
     [
         ({"group_size": 1}, "`stages.rlvr.group_size`: Input should be greater than or equal to 2"),
-        ({"group_size": 7}, "batch_size 256 is no multiple of group_size 7"),
-        ({"answer_marker": None}, "`format` looks for the answer_marker, which is null"),
+        ({"group_size": 7}, "batch_size 128 is no multiple of group_size 7"),
+        (
+            {"rewards": {"format": 1.0}, "answer_marker": None},
+            "`format` looks for the answer_marker, which is null",
+        ),
         ({"free_tokens": 9}, "free_tokens and the reward `length` need each other"),
         # it is from 0 down to -1 already: a weight below 0 would pay for every token
         ({"rewards": {"length": -0.5}, "free_tokens": 9}, "greater than or equal to 0"),

@@ -41,7 +41,9 @@ class Small:
         content["stages"]["rlvr"] = stage.model_dump(mode="json") | {
             "max_steps": 2,
             "batch_size": 8,
+            "accumulation": 1,
             "group_size": 4,
+            "sampling_rounds": 1,
             "max_new_tokens": 24,
             "sampling_temperature": 2.0,  # so that the answers differ
             "rewards": {"answer": 1.0, "length": 1.0},
