@@ -18,13 +18,17 @@ from siqvl.recipe.reading.shipped import shipped
 from siqvl.stages import STAGES
 
 
-def check_recipe(recipe: Recipe) -> None:
+def check_recipe(recipe: Recipe, *, families: bool = True) -> None:
     """Judges everything that can be told without loading weights or rows.
+
+    Args:
+        families: whether to look at the families of model parts that are folders here, for which
+            transformers is imported; the first stage looks at them, too.
 
     Raises:
         UserError: one sentence about the first thing that is missing or contradictory.
     """
-    for check in _checks(recipe):
+    for check in _checks(recipe, families=families):
         check()
 
 
@@ -61,11 +65,12 @@ def judge(recipe: Recipe) -> Judgement:
     return Judgement(list(found), list(left))
 
 
-def _checks(recipe: Recipe) -> Iterator[Callable[[], None]]:
+def _checks(recipe: Recipe, *, families: bool = True) -> Iterator[Callable[[], None]]:
     """All checks of a recipe, one after the other."""
-    yield partial(_check_weights, "vision", recipe.model)
-    yield partial(_check_weights, "language", recipe.model)
-    yield partial(check_ranks, recipe)
+    yield partial(_check_weights, "vision", recipe.model, families=families)
+    yield partial(_check_weights, "language", recipe.model, families=families)
+    if families:
+        yield partial(check_ranks, recipe)
     for stage in recipe.trained:
         for source in recipe.stage(stage).sources:
             yield partial(sources.check, source, STAGES[stage].rows)
@@ -131,14 +136,17 @@ def check_ranks(recipe: Recipe) -> None:
             check_rank(adapter.rank, found, f"stages.{stage}.adapter.rank")
 
 
-def _check_weights(key: Literal["vision", "language"], model: Model) -> None:
+def _check_weights(
+    key: Literal["vision", "language"], model: Model, *, families: bool = True
+) -> None:
     """Judges one of the two parts of `model`, see `check_model`; raises UserError."""
     name: str = getattr(model, key)
     folder = shipped(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"model.{key}: folder {name} has no config.json")
-        _part(key, folder, model)
+        if families:
+            _part(key, folder, model)
     elif not HUB_ID.fullmatch(name):
         raise UserError(
             f"model.{key}: {name} is neither a folder here nor a hub id like `owner/name`"

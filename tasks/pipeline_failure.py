@@ -12,9 +12,8 @@ from flytekit import task
 from flytekit.types.error.error import FlyteError
 
 from siqvl.errors import one_line
-from siqvl.recipe import Recipe, Stage
+from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
-from siqvl.recipe.grid import Grid
 from siqvl.tracking.runs import (
     DEFAULT_STORE,
     REASON,
@@ -24,7 +23,7 @@ from siqvl.tracking.runs import (
     search,
     tracking_uri,
 )
-from tasks.contracts import Checkpoint, PreparedData, on_cluster
+from tasks.contracts import Checkpoint, on_cluster
 from tasks.failure_reasons import Account, Cause, accounts, sentence
 from tasks.flyte_tags import COMPUTE, EXECUTION, execution, node_of
 from tasks.resources import policy
@@ -42,7 +41,7 @@ MOST_REASONS = 3
 @stoppable()
 def close_run(recipe: Recipe, fresh: bool = False, err: FlyteError | None = None) -> None:
     """Close the parent run of this execution, and every stage run that a lost pod left open."""
-    _close(recipe, err)
+    close(recipe, err)
 
 
 @task(**policy(Kind.DATA))
@@ -51,26 +50,11 @@ def close_rewards_run(
     checkpoint: Checkpoint, recipe: Recipe, fresh: bool = False, err: FlyteError | None = None
 ) -> None:
     """Do so for the workflow `rewards`: Flyte wants an input for each of a workflow's."""
-    _close(recipe, err)
+    close(recipe, err)
 
 
-@task(**policy(Kind.DATA))
-@stoppable()
-def close_sweep(
-    stage: Stage,
-    data: PreparedData,
-    benchmarks: PreparedData,
-    grid: Grid,
-    recipe: Recipe,
-    checkpoint: Checkpoint | None = None,
-    concurrency: int = 2,
-    err: FlyteError | None = None,
-) -> None:
-    """Do so for a sweep."""
-    _close(recipe, err)
-
-
-def _close(recipe: Recipe, err: FlyteError | None) -> None:
+def close(recipe: Recipe, err: FlyteError | None) -> None:
+    """End the runs of this execution that are open, the failed ones with their reasons."""
     if on_cluster() and tracking_uri(recipe) == DEFAULT_STORE:
         return  # no run was opened
     of_execution = {EXECUTION: execution()}

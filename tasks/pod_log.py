@@ -19,6 +19,8 @@ def keep_clear() -> None:
 
     # where a run is to be seen, which MLflow prints whenever one ends
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # that it waits for the registry, and validates an example
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     for one in (logger, logging.getLogger("asyncio")):
         one.addFilter(_is_ours_to_know)
 

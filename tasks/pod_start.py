@@ -45,10 +45,8 @@ def _start() -> None:
     gc.disable()  # until the task is imported
     from flytekit.bin import entrypoint
 
-    programs = {
-        "pyflyte-execute": entrypoint.execute_task_cmd,
-        "pyflyte-map-execute": entrypoint.map_execute_task_cmd,
-    }
+    programs = {"pyflyte-execute": entrypoint.execute_task_cmd}
+    programs["pyflyte-map-execute"] = entrypoint.map_execute_task_cmd
     in_another_process, dispatch = entrypoint._run_subprocess, entrypoint._dispatch_execute
 
     def run(command: list[str], env: dict[str, str]) -> int:
@@ -84,7 +82,7 @@ def _start() -> None:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
-    if code is not None and not isinstance(code, int):
+    if isinstance(code, str):
         print(code, file=sys.stderr)
         code = 1
     # what Python does at its end, but for taking apart all that was imported

@@ -20,8 +20,8 @@ from flytekit import PodTemplate
 from flytekit.core.context_manager import FlyteEntities
 
 from siqvl.recipe import Recipe
-from siqvl.recipe.compute import Kind
 from siqvl.recipe.cluster.pod import GPU, NodeRequirement, Toleration
+from siqvl.recipe.compute import Kind
 
 if TYPE_CHECKING:
     from kubernetes.client import V1Affinity, V1Container, V1PodSpec
@@ -71,7 +71,9 @@ class TaskPod(PodTemplate):
             ]
             or None,
             priority_class_name=asks.priority_class,
-            termination_grace_period_seconds=grace(asks),
+            termination_grace_period_seconds=grace(asks)
+            if grace(asks) != KUBERNETES_GRACE
+            else None,
         )
 
     def version_hash(self) -> str:
@@ -98,6 +100,11 @@ def plan_pods(recipe: Recipe) -> None:
 def grace(request: Request) -> int:
     """Return a pod's `terminationGracePeriodSeconds`: what it may take, and to see that it has."""
     return request.grace_seconds + GRACE_SLACK
+
+
+def _other_grace(request: Request) -> int | None:
+    seconds = grace(request)
+    return None if seconds == KUBERNETES_GRACE else seconds
 
 
 def asked_of(request: Request) -> dict[str, Any]:

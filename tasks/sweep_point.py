@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from flytekit import task
+from flytekit.types.error.error import FlyteError
 
 from siqvl.check import check_stage
 from siqvl.evaluation.evaluate import evaluate
@@ -22,6 +23,7 @@ from siqvl.training.stage import train_stage
 from tasks.contracts import Checkpoint, EvalReport, PipelineRun, PreparedData, local, workspace
 from tasks.flyte_tags import flyte_tags
 from tasks.given import begun
+from tasks.pipeline_failure import close
 from tasks.preemption import grace, states_kept
 from tasks.resources import policy
 from tasks.stopping import stoppable
@@ -95,3 +97,24 @@ def compare_points(
         end_run(log, "FINISHED")
     print(f"\n{table}\n")
     return table
+
+
+@task(**policy(Kind.DATA))
+@stoppable()
+def close_sweep(
+    stage: Stage,
+    data: PreparedData,
+    benchmarks: PreparedData,
+    grid: Grid,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None = None,
+    concurrency: int = 2,
+    err: FlyteError | None = None,
+) -> None:
+    """Close the run of a sweep that failed, and those of points that lost pods left open."""
+    close(recipe, err)
+
+
+def __dir__() -> list[str]:
+    """What there is to run: flytekit cannot draw the error that `close_sweep` is given."""
+    return ["open_sweep", "sweep_point", "compare_points"]

@@ -12,7 +12,6 @@ from functools import partial
 
 from flytekit import dynamic, map_task, workflow
 
-import tasks.pipeline_failure
 from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.compute import Kind
 from siqvl.recipe.grid import Grid, points
@@ -20,10 +19,10 @@ from tasks.contracts import TINY, Checkpoint, PreparedData
 from tasks.given import begun
 from tasks.requested import requested
 from tasks.resources import plan, planner
-from tasks.sweep_point import compare_points, open_sweep, sweep_point
+from tasks.sweep_point import close_sweep, compare_points, open_sweep, sweep_point
 
 
-@workflow(on_failure=tasks.pipeline_failure.close_sweep)
+@workflow(on_failure=close_sweep)
 def sweep(
     stage: Stage,
     data: PreparedData,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from loopback.cluster import Cluster
-from loopback.pods import Pod, ProcessPods
+from loopback.pods import Launcher, Pod, ProcessPods
 from loopback.records import Execution
 from loopback.tracking import mlflow_server
 
@@ -31,7 +31,7 @@ class ImagePods:
     """Pods that find what is never shipped, or with `image` the code too, under theirs."""
 
     checkout: Path
-    processes: ProcessPods
+    processes: Launcher
     image: bool = False
 
     def start(self, pod: Pod) -> subprocess.Popen[bytes]:

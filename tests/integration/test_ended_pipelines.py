@@ -24,7 +24,8 @@ from mlflow.entities import Run
 from siqvl.recipe import Recipe
 from siqvl.tracking.runs import REASON, client
 from siqvl.tracking.store import HEARTBEAT
-from tests.integration.conftest import CODE, IMAGES, Remote
+from tasks.preemption import ARCHIVE
+from tests.integration.conftest import CODE, IMAGES, ImagePods, Remote
 
 pytestmark = pytest.mark.integration
 
@@ -45,6 +46,9 @@ class StartedPods:
 
     def kill(self, pod: Pod) -> None:
         self.started.kill(pod)
+
+    def terminate(self, pod: Pod) -> None:
+        self.started.terminate(pod)
 
 
 @dataclass
@@ -93,7 +97,7 @@ def place(
     content["stages"][STAGE]["saving_steps"] = 1
     with mlflow_server(folder / "mlflow") as uri:
         variables = {"MLFLOW_TRACKING_URI": uri, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        pods = StartedPods(ProcessPods(forked), ProcessPods())
+        pods = ImagePods(checkout, StartedPods(ProcessPods(forked), ProcessPods()))
         with Cluster(
             images=IMAGES,
             variables=variables,
@@ -121,7 +125,9 @@ def aborted(place: Place) -> Execution:
 
     def has_saved() -> bool:
         nodes = execution.of_task(STAGE)
-        return bool(nodes and nodes[0].pods and nodes[0].pods[0].checkpoint_keys())
+        if not (nodes and nodes[0].pods):
+            return False
+        return any(key.endswith(ARCHIVE) for key in nodes[0].pods[0].checkpoint_keys())
 
     while not has_saved():
         assert time.monotonic() < end, [(node.task_name, node.state) for node in execution.nodes]

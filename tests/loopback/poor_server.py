@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl
 
 
 class PoorServer:
@@ -35,6 +36,8 @@ class PoorServer:
             run = {"run_id": f"{len(self.runs):032x}", "tags": body.get("tags", [])}
             self.runs[run["run_id"]] = run
             return {"run": _run(run)}
+        if path == "runs/get":
+            return {"run": _run(self.runs[body["run_id"]])}
         if path == "runs/log-batch":
             for metric in body.get("metrics", []):
                 self.points[(metric["key"], int(metric.get("step", 0)))] += 1
@@ -48,7 +51,8 @@ class PoorServer:
 
 def _run(run: dict[str, Any]) -> dict[str, Any]:
     info = {"run_id": run["run_id"], "run_uuid": run["run_id"], "experiment_id": "1"}
-    return {"info": info | {"status": "RUNNING", "start_time": 1}, "data": {}}
+    info |= {"status": run.get("status", "RUNNING"), "start_time": 1}
+    return {"info": info, "data": {"tags": run["tags"]}}
 
 
 @contextmanager
@@ -60,9 +64,10 @@ def poor_server() -> Iterator[PoorServer]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            path = self.path.partition("?")[0].partition("/mlflow/")[2]
+            address, _, asked = self.path.partition("?")
+            path = address.partition("/mlflow/")[2]
             text = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = json.loads(text or b"{}")
+            body = json.loads(text or b"{}") | dict(parse_qsl(asked))
             state.requests[path] += 1
             status = state.trouble(path, body)
             with state.lock:

@@ -8,8 +8,8 @@ import yaml
 
 from siqvl.errors import UserError
 from siqvl.recipe import Recipe
-from siqvl.recipe.compute import Request
 from siqvl.recipe.cluster.pod import PodSettings, Toleration, bytes_of, quantity_of
+from siqvl.recipe.compute import Request
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
 

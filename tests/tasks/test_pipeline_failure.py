@@ -14,8 +14,9 @@ from siqvl.recipe import Recipe, Stage
 from siqvl.recipe.grid import Grid
 from siqvl.tracking.runs import REASON, RunLog, client, end_run, start_run
 from tasks.flyte_tags import flyte_tags
-from tasks.pipeline_failure import close_run, close_sweep
+from tasks.pipeline_failure import close_run
 from tasks.pipeline_run import FOLDER, _parent_run
+from tasks.sweep_point import close_sweep
 from workflows.full_pipeline import full_pipeline
 
 ROOT = Path(__file__).parents[2]

@@ -16,6 +16,7 @@ from siqvl.errors import UserError
 from siqvl.recipe import Recipe
 from siqvl.recipe.compute import Kind
 from tasks import resources
+from tasks.pod_template import TaskPod
 from tasks.resources import (
     HANDED_ON,
     TINY,
@@ -43,10 +44,13 @@ def recipe_of(**training: Any) -> Recipe:
 
 def test_a_pod_has_the_grace_of_its_recipe() -> None:
     """Without a template it has Kubernetes' 30 s, which is what the recipe's default comes to."""
-    assert "pod_template" not in asked(Kind.TRAINING, TINY)
-    found = asked(Kind.TRAINING, recipe_of(grace_seconds=115))
-    assert found["pod_template"].pod_spec.termination_grace_period_seconds == 120
-    assert "pod_template" not in asked(Kind.DATA, recipe_of(grace_seconds=115))
+
+    def seconds(kind: Kind, recipe: Recipe) -> int | None:
+        return TaskPod(kind, recipe, {}).pod_spec.termination_grace_period_seconds
+
+    assert seconds(Kind.TRAINING, TINY) is None
+    assert seconds(Kind.TRAINING, recipe_of(grace_seconds=115)) == 120
+    assert seconds(Kind.DATA, recipe_of(grace_seconds=115)) is None
 
 
 def test_the_request_of_a_kind_is_asked_for_and_is_the_limit() -> None:

@@ -64,7 +64,7 @@ class _Client:
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     made = Store(client)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(background_module, "client", made)
+    monkeypatch.setattr(background_module, "run_store", made)
     monkeypatch.setattr(store_module, "client", made)
     monkeypatch.setattr(sync_module, "client", made)
     monkeypatch.setattr(background_module, "FIRST_WAIT", 0.05)

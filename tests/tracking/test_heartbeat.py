@@ -139,7 +139,7 @@ def test_no_end_is_undone_by_a_beat_that_was_under_way(recipe: Recipe, monkeypat
             end_run(log, "FINISHED")
             return found
 
-    monkeypatch.setattr(heartbeat, "client", lambda uri: Ends())
+    monkeypatch.setattr(heartbeat, "run_store", lambda uri: Ends())
     heartbeat._beat(run)
     assert log.flush()
     assert status(log) == "FINISHED"

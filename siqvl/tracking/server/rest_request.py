@@ -32,6 +32,8 @@ HEEDED = frozenset(
         "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER",
         "MLFLOW_DISABLE_TELEMETRY",
         "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT",
+        "MLFLOW_LOGGING_LEVEL",
     }
 )
 #: Of answers that ask to come again; MLflow's client names them by the number alone.

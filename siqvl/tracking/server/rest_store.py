@@ -86,6 +86,8 @@ class RestStore:
         content = {"run_id": run_id, "status": status}
         end = int(time.time() * 1000) if end_time is None else end_time
         self._ask("POST", "runs/update", json=content | {"end_time": end})
+        if os.environ.get("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "").lower() in ("true", "1"):
+            return
         with suppress(RestError):  # the run has ended
             run, server = self._info(run_id), without_password(self.tracking_uri).rstrip("/")
             page = f"{server}/#/experiments/{run.experiment_id}/runs/{run_id}"

@@ -42,29 +42,14 @@ def launch(
     if torch.distributed.is_torchelastic_launched():
         body(inputs)
         return
-    if distributed.nodes > 1:
-        raise UserError(
-            f"distributed.nodes is {distributed.nodes}, but this task trains on one machine: start "
-            "the stage with tasks/elastic_training.py on a cluster, or set it to 1"
-        )
-    gpus = torch.cuda.device_count()
+    _check_machine(distributed, torch.cuda.device_count())
     if not distributed.enabled or distributed.processes == 1:
-        if gpus > 1:
-            raise UserError(
-                f"this machine has {gpus} GPUs: set distributed.enabled: true and "
-                f"distributed.processes: {gpus} in the recipe, or show one of them to this process "
-                "with CUDA_VISIBLE_DEVICES=0"
-            )
         body(inputs)
         return
 
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if gpus and distributed.processes > gpus:
-        raise UserError(
-            f"distributed.processes is {distributed.processes}, but this machine has {gpus} GPUs"
-        )
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -80,6 +65,27 @@ def launch(
             elastic_launch(config, _until_told)(body, inputs)
     except ChildFailedError as error:
         raise RuntimeError(failure_of(error)) from error
+
+
+def _check_machine(distributed: Distributed, gpus: int) -> None:
+    """Compare what is to run here with this machine, see `launch`."""
+    if distributed.nodes > 1:
+        raise UserError(
+            f"distributed.nodes is {distributed.nodes}, but this task trains on one machine: start "
+            "the stage with tasks/elastic_training.py on a cluster, or set it to 1"
+        )
+    if distributed.enabled and distributed.processes > 1:
+        if gpus and distributed.processes > gpus:
+            raise UserError(
+                f"distributed.processes is {distributed.processes}, but this machine has {gpus} "
+                "GPUs"
+            )
+    elif gpus > 1:
+        raise UserError(
+            f"this machine has {gpus} GPUs: set distributed.enabled: true and "
+            f"distributed.processes: {gpus} in the recipe, or show one of them to this process "
+            "with CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def _until_told(body: Callable[[Inputs], None], inputs: Inputs) -> None:

@@ -27,6 +27,10 @@ OVERRIDDEN = {
         "self resume_from_checkpoint model",
         "read a state that holds only what learns",
     ),
+    "_maybe_log_save_evaluate": (
+        "self tr_loss grad_norm model trial epoch ignore_keys_for_eval start_time learning_rate",
+        "save a state and stop after a step, when the process is told to end",
+    ),
     "_prepare_for_training": (
         "self max_steps train_dataloader resume_from_checkpoint",
         "judge the disk, and continue from a state, before the first step",
