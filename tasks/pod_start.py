@@ -85,12 +85,11 @@ def _start() -> None:
     if isinstance(code, str):
         print(code, file=sys.stderr)
         code = 1
-    # what Python does at its end, but for taking apart all that was imported
+    # Python's own end, but for taking apart all that was imported
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()  # what goes to stderr is there
     os._exit((code or 0) & 255)
 
 

@@ -134,7 +134,11 @@ def test_a_pod_is_what_the_recipe_says(asking: Any) -> None:
     assert container["args"][0] == "pyflyte-execute"
     variables = {one["name"]: one["value"] for one in container["env"]}
     assert json.loads(variables.pop("SIQVL_ASKED")) == {"cpus": 8, "memory": "64Gi", "gpus": 1}
-    assert variables == {"SIQVL_CODE": resources.code(), "NCCL_DEBUG": "WARN"}
+    assert variables == {
+        "SIQVL_KIND": "training",
+        "SIQVL_CODE": resources.code(),
+        "NCCL_DEBUG": "WARN",
+    }
 
 
 def test_kubernetes_client_reads_it_back(asking: Any) -> None:
