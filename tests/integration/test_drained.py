@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from loopback.attempts import Rules
 from loopback.pods import ProcessPods
 from loopback.records import Execution
 
@@ -96,7 +97,9 @@ def test_three_drains_lose_nothing(remote, straight) -> None:
 
 
 @pytest.mark.drill
-def test_thirty_drains_at_random_steps(remote, straight) -> None:
+def test_thirty_drains_at_random_steps(remote, straight, monkeypatch) -> None:
+    """On a cluster that tries a lost pod again as often as a long training on spot nodes needs."""
+    monkeypatch.setattr(remote.cluster.tasks, "rules", Rules(system_retries=SIGNALS))
     chance, found = random.Random(23), Outcome()
     for stage in LATER:
         undisturbed = straight(stage)
