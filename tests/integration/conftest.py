@@ -22,6 +22,7 @@ from tests.integration.readme_commands import pipeline
 
 CODE = ("siqvl", "tasks", "workflows", "recipes", "flyte.config")
 CODE += (".gitignore", ".dockerignore", ".flyteignore")
+ROOT = Path(__file__).parents[2]
 IMAGES = {kind.value: f"registry/siqvl:{kind}" for kind in Kind}
 SECONDS = 900
 
@@ -123,6 +124,15 @@ class Remote:
     def _logs(self) -> str:
         newest = sorted(self.cluster.logs.iterdir(), key=lambda file: file.stat().st_mtime)[-2:]
         return "".join(f"\n--- {file.name}\n{file.read_text()[-3000:]}" for file in newest)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the loopback's own small workflows, as somebody's checkout."""
+    folder = tmp_path_factory.mktemp("project")
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tests" / "loopback" / "toy", folder / "toy", ignore=ignored)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ What Flyte does is in the modules of the loopback, each with where it was seen.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import time
@@ -25,14 +24,6 @@ from loopback.records import Execution
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "tests" / "loopback" / "toy", folder / "toy", ignore=ignored)
-    return folder
 
 
 @pytest.fixture(scope="module")

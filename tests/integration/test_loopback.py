@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -59,14 +58,6 @@ class EitherPods:
 
     def terminate(self, pod: Pod) -> None:
         self.started.terminate(pod)
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "tests" / "loopback" / "toy", folder / "toy", ignore=ignored)
-    return folder
 
 
 @pytest.fixture(scope="module")

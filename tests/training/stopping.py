@@ -22,15 +22,22 @@ class StopAfter(TrainerCallback):
 
 
 @contextmanager
-def stopped_after(step: int) -> Iterator[None]:
-    """Every stage that this process trains in the block is killed after a step."""
+def called(callback: TrainerCallback) -> Iterator[None]:
+    """Every stage that this process trains in the block has a callback of the test."""
     build = stage_process._build_trainer
 
-    def build_and_stop(*arguments):
+    def build_with_it(*arguments):
         trainer = build(*arguments)
-        trainer.add_callback(StopAfter(step))
+        trainer.add_callback(callback)
         return trainer
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage_process, "_build_trainer", build_and_stop)
+        patch.setattr(stage_process, "_build_trainer", build_with_it)
+        yield
+
+
+@contextmanager
+def stopped_after(step: int) -> Iterator[None]:
+    """Every stage that this process trains in the block is killed after a step."""
+    with called(StopAfter(step)):
         yield

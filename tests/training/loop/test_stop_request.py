@@ -14,7 +14,6 @@ from transformers import TrainerCallback
 
 from siqvl.checkpoint import read_history
 from siqvl.recipe import Recipe, Stage
-from siqvl.training import stage_process
 from siqvl.training.loop import stop_request
 from siqvl.training.loop.stop_request import (
     Standing,
@@ -30,6 +29,7 @@ from siqvl.training.resuming import all_state_folders
 from siqvl.training.stage import train_stage
 from siqvl.training.states import state_step
 from tests.training.changed_recipe import changed
+from tests.training.stopping import called
 
 STAGES = [Stage.PROJECTOR_ALIGNMENT, Stage.VQA_SFT, Stage.COT_SFT, Stage.DPO]
 
@@ -110,17 +110,8 @@ class AskAt(TrainerCallback):
 
 def stopped_at(step: int, stage: Stage, recipe: Recipe, **inputs: Any) -> None:
     """Train a stage that is asked to stop in a step, and does."""
-    build = stage_process._build_trainer
-
-    def with_request(*arguments):
-        trainer = build(*arguments)
-        trainer.add_callback(AskAt(step))
-        return trainer
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage_process, "_build_trainer", with_request)
-        with pytest.raises(Stopped):
-            train_stage(stage, recipe, **inputs)
+    with called(AskAt(step)), pytest.raises(Stopped):
+        train_stage(stage, recipe, **inputs)
 
 
 def long(recipe: Recipe, stage: Stage) -> Recipe:
