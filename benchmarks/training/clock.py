@@ -12,6 +12,8 @@ import torch
 from transformers import TrainerCallback
 from transformers import trainer as trainer_module
 
+from siqvl.training.figures.telemetry import peak_resident
+
 MIB = 2**20
 
 
@@ -84,7 +86,7 @@ class Clock(TrainerCallback):
             self._profiler.stop()
             self.table = operators(self._profiler)
             self._profiler = None
-        self._peak = peak_mib()
+        self._peak = peak_resident() / MIB
         plan = getattr(kwargs["train_dataloader"].batch_sampler, "plan", None)
         if plan is None:
             self.rows.append(args.train_batch_size * args.gradient_accumulation_steps)
@@ -109,16 +111,6 @@ class Clock(TrainerCallback):
             "order": self.order,
             "operators": self.table,
         }
-
-
-def peak_mib() -> float:
-    """Most resident memory of this process so far (Linux).
-
-    `ru_maxrss` would also be that of the process which started it, before it became this one.
-    """
-    status = Path("/proc/self/status").read_text()
-    (line,) = [one for one in status.splitlines() if one.startswith("VmHWM:")]
-    return int(line.split()[1]) / 1024
 
 
 def resident_mib() -> float:

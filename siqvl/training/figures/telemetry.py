@@ -264,6 +264,11 @@ def peak_memory() -> int:
     """Most bytes that this process has held so far: on its GPU if it has one, else resident."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    return peak_resident()
+
+
+def peak_resident() -> int:
+    """Most bytes of memory that this process has held so far, its GPU's not among them."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would also be that of the program that started this one
         found = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
