@@ -25,7 +25,7 @@ from siqvl.tracking.runs import (
 )
 from tasks.contracts import Checkpoint, on_cluster
 from tasks.failure_reasons import Account, Cause, accounts, sentence
-from tasks.flyte_tags import COMPUTE, EXECUTION, execution, node_of
+from tasks.flyte_tags import ATTEMPT, COMPUTE, EXECUTION, execution, node_of
 from tasks.resources import policy
 from tasks.stopping import stoppable
 
@@ -111,7 +111,7 @@ def _runs_of(account: Account, steps: list[Run]) -> list[Run]:
 
 
 def _attempt(run: Run) -> int:
-    return int(run.data.tags.get("flyte.attempt", "0"))
+    return int(run.data.tags.get(ATTEMPT, "0"))
 
 
 def _who(account: Account, found: list[Run]) -> str:

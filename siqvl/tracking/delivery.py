@@ -168,6 +168,9 @@ class Delivery:
             return False
         return True
 
+    def _tags(self, run_id: str) -> dict[str, str]:
+        return dict(self.store.get_run(run_id).data.tags)
+
     def _request(self, run_id: str, entries: Sequence[Entry]) -> None:
         kind, content = entries[0].kind, entries[0].content
         if kind in MOST:
@@ -181,14 +184,14 @@ class Delivery:
         elif kind == "inputs":
             _log_inputs(self.store, run_id, content["datasets"])
         elif kind == "end":
-            replaced = REPLACED in self.store.get_run(run_id).data.tags  # by another attempt
-            status = "KILLED" if replaced else content["status"]
+            tags = self._tags(run_id)
+            status = "KILLED" if REPLACED in tags else content["status"]  # by another attempt
             if status == "FINISHED":  # after an attempt that failed
-                forget_reason(self.store, run_id)
+                forget_reason(self.store, run_id, tags)
             self.store.set_terminated(run_id, status, content["time"])
         elif kind == "reopen":
             self.store.update_run(run_id, "RUNNING")
-            forget_reason(self.store, run_id)
+            forget_reason(self.store, run_id, self._tags(run_id))
         elif kind != "run":  # that one is in the store already
             raise ValueError(f"unknown entry {kind!r}")
 

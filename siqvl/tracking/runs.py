@@ -237,15 +237,20 @@ def reopen(recipe: Recipe, name: str, run_id: str, tags: dict[str, str]) -> RunL
 
     def reopened() -> None:
         with opened(uri, "used", patience, run_store) as store:
-            known = (online_id(store, run_id) if is_offline(run_id) else run_id) or run_id
+            known = _known(store, run_id)
             store.update_run(known, status="RUNNING")
-            forget_reason(store, known)
+            forget_reason(store, known, store.get_run(known).data.tags)
 
     within(patience, uri, reopened)
     log = run_log(recipe, run_id)
     log.tags(tags)
     heartbeat.begin(_opened(recipe, log)._replace(name=name, own=True))
     return log
+
+
+def _known(store: Any, run_id: str) -> str:
+    """The id by which a store knows a run, which may have begun without it."""
+    return (online_id(store, run_id) if is_offline(run_id) else run_id) or run_id
 
 
 def take_over(
@@ -269,8 +274,8 @@ def take_over(
     uri, patience = tracking_uri(recipe), recipe.tracking.patience_seconds
 
     def taken() -> str | None:
-        with opened(uri, "used", patience) as store:
-            known = (online_id(store, run_id) if is_offline(run_id) else run_id) or run_id
+        with opened(uri, "used", patience, run_store) as store:
+            known = _known(store, run_id)
             found = store.get_run(known).data.tags
             before, others = found.get(by, ""), found.get(earlier, "").split()
             if not before or before == tags[by] or tags[by] in others:
@@ -278,7 +283,7 @@ def take_over(
             store.set_tag(known, earlier, " ".join(dict.fromkeys([*others, before])))
             store.set_tag(known, HEARTBEAT, beat(uri))
             store.update_run(known, status="RUNNING")
-            forget_reason(store, known)
+            forget_reason(store, known, found)
             for name, value in sorted(tags.items(), key=lambda item: item[0] == by):
                 store.set_tag(known, name, value)  # the execution last: it ends this
             return before

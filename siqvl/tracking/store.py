@@ -11,7 +11,7 @@ import threading
 import time
 from calendar import timegm
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from email.utils import parsedate_to_datetime
@@ -269,9 +269,13 @@ def beat(uri: str) -> str:
     return f"{store_time(uri):.0f} {time.time_ns() // 1_000_000}"
 
 
-def forget_reason(store: Any, run_id: str) -> None:
-    """Take away why a run has failed, which goes on or has come to its end all the same."""
-    if REASON in store.get_run(run_id).data.tags:
+def forget_reason(store: Any, run_id: str, tags: Mapping[str, str]) -> None:
+    """Take away why a run has failed, which goes on or has come to its end all the same.
+
+    Args:
+        tags: those that the run has.
+    """
+    if REASON in tags:
         try:
             store.delete_tag(run_id, REASON)
         except Exception as error:
