@@ -18,6 +18,7 @@ from siqvl.data.preparation.prepare import prepare
 from siqvl.recipe import PIPELINE, Recipe, Stage
 from siqvl.stages import STAGES
 from siqvl.tracking import heartbeat
+from siqvl.training.loop.stop_request import Standing, standing
 from siqvl.training.stage import train_stage
 from tests.loopback.forked import forked_programs
 from tests.quick import copied_stores, made_once, preloaded_children, stop_children
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 #: Files that share the cluster and the pipeline of the fixture `remote`.
 SHARED = ("drained", "lost_machines", "lost_stages", "preempted", "readme_remote", "remote")
 CLUSTER = {f"tests/integration/test_{name}.py" for name in SHARED}
+UNCACHED = ROOT / "tests" / "integration" / "test_remote.py"
 
 
 class ByFile(LoadScopeScheduling):
@@ -57,7 +59,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=drills)
         items[:] = [item for item in items if item not in drills]
     long = {item.path for item in items if item.get_closest_marker("integration")}
-    items.sort(key=lambda item: item.path not in long)
+    # the first of those that share a cluster counts what runs while nothing is in the cache
+    items.sort(key=lambda item: (item.path not in long, item.path != UNCACHED))
 
 
 def copy_code(folder: Path, names: Iterable[str]) -> Path:
@@ -97,10 +100,15 @@ def quick_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def no_runs_open() -> Iterator[None]:
-    """What a test has begun and not ended is nobody's after it."""
+def nothing_left() -> Iterator[None]:
+    """What a test has begun and not ended is nobody's after it, nor what it has set for MLflow."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
     yield
     heartbeat._open.clear()
+    vars(standing).update(vars(Standing()))
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session", autouse=True)

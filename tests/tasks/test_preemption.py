@@ -415,7 +415,6 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], object]]:
     """What tells an attempt to end."""
     yield lambda: ask(signal.SIGTERM, pytest.fail)
     stop_request._request = None
-    stop_request.standing.elsewhere = False
 
 
 def test_the_next_attempt_waits_for_the_state_of_one_that_is_ending(
