@@ -39,6 +39,8 @@ import yaml
 from siqvl.recipe.compute import Kind
 from siqvl.text_table import text_table
 from tests.loopback.cluster import Cluster
+from tests.loopback.image_pods import ImagePods
+from tests.loopback.pods import ProcessPods
 from tests.loopback.records import Execution
 from tests.loopback.tracking import mlflow_server
 
@@ -158,7 +160,8 @@ def in_pods(build: Path, folder: Path, uri: str) -> Taken:
     recipe = _recipe(build, folder, "pods")
     variables = {"MLFLOW_TRACKING_URI": uri, **THREADS}
     images = {kind.value: "registry/siqvl:loopback" for kind in Kind}
-    with Cluster(images=images, variables=variables, folder=folder / "cluster") as cluster:
+    pods, place = ImagePods(build, ProcessPods()), folder / "cluster"
+    with Cluster(images=images, variables=variables, folder=place, pods=pods) as cluster:
         options = ("--remote", "--wait", "--poll-interval", "1", "--copy", "all")
         command = [_pyflyte(), "-c", str(cluster.config_file), "run", *options, *PIPELINE]
         with _timed() as taken:

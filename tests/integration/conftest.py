@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from loopback.cluster import Cluster
-from loopback.pods import Launcher, Pod, ProcessPods
+from loopback.image_pods import ImagePods
+from loopback.pods import ProcessPods
 from loopback.records import Execution
 from loopback.tracking import mlflow_server
 
@@ -25,29 +26,6 @@ CODE += (".gitignore", ".dockerignore", ".flyteignore")
 ROOT = Path(__file__).parents[2]
 IMAGES = {kind.value: f"registry/siqvl:{kind}" for kind in Kind}
 SECONDS = 900
-
-
-@dataclass
-class ImagePods:
-    """Pods that find what is never shipped, or with `image` the code too, under theirs."""
-
-    checkout: Path
-    processes: Launcher
-    image: bool = False
-
-    def start(self, pod: Pod) -> subprocess.Popen[bytes]:
-        if self.image:
-            shutil.copytree(self.checkout, pod.work, dirs_exist_ok=True)
-        else:
-            base = "recipes/tiny_base"
-            shutil.copytree(self.checkout / base, pod.work / base, dirs_exist_ok=True)
-        return self.processes.start(pod)
-
-    def kill(self, pod: Pod) -> None:
-        self.processes.kill(pod)
-
-    def terminate(self, pod: Pod) -> None:
-        self.processes.terminate(pod)
 
 
 @dataclass

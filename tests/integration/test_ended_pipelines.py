@@ -16,6 +16,7 @@ from flytekit.clients.friendly import SynchronousFlyteClient
 from flytekit.configuration import PlatformConfig
 from flytekit.models.core.identifier import WorkflowExecutionIdentifier
 from loopback.cluster import Cluster
+from loopback.image_pods import ImagePods
 from loopback.pods import Pod, ProcessPods
 from loopback.records import Execution
 from loopback.tracking import mlflow_server
@@ -25,7 +26,7 @@ from siqvl.recipe import Recipe
 from siqvl.tracking.runs import REASON, client
 from siqvl.tracking.store import HEARTBEAT
 from tasks.preemption import ARCHIVE
-from tests.integration.conftest import CODE, IMAGES, ImagePods, Remote
+from tests.integration.conftest import CODE, IMAGES, Remote
 
 pytestmark = pytest.mark.integration
 

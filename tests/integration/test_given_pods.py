@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import yaml
 from loopback.cluster import Cluster
+from loopback.image_pods import ImagePods
 from loopback.limits import DEFAULTS
 from loopback.pods import ProcessPods
 from loopback.registry import AlreadyExists, Different
 
 from siqvl.recipe import Recipe
-from tests.integration.conftest import CODE, IMAGES, ImagePods
+from tests.integration.conftest import CODE, IMAGES
 
 pytestmark = pytest.mark.integration
 
