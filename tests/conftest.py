@@ -63,6 +63,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: (item.path not in long, item.path != UNCACHED))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch  # which such a test has imported
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no CUDA GPU here")
+
+
 def copy_code(folder: Path, names: Iterable[str]) -> Path:
     """The code as a user has it, without this machine's outputs."""
     for name in names:
