@@ -1,4 +1,4 @@
-"""What only a GPU can show: its kernels, in bfloat16 and by flash-attention, beside a CPU's float32.
+"""What only a GPU shows: its kernels, in bfloat16 and by flash-attention, beside a CPU's float32.
 
 Rounding to bfloat16 keeps 8 bits. Of the tiny model with random weights, log-probabilities in
 bfloat16 on a CPU are at most 0.043 from those in float32; a GPU sums in another order.
